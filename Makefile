@@ -1,0 +1,96 @@
+# Entry points. "make run" and "make test" set up what they need, on Debian as root completely.
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+RESULTS := .cache/test
+
+# What the tests use of Debian; without it they skip.
+PACKAGES := procps iproute2 iptables xfsprogs busybox-static strace util-linux crun runc bubblewrap \
+            qemu-system-x86 cpio kmod
+
+# What "make run" runs, unless CMD='…' is given.
+define CMD
+echo "host name   $(hostname)"
+echo "identity    $(id)"
+echo "cgroup      $(tr '\n' ' ' < /proc/self/cgroup)"
+own() { sed -n "s/^[0-9]*:$1://p" /proc/self/cgroup; }
+echo "tasks       $(cd /sys/fs/cgroup && cat "pids$(own pids)/pids.max" 2>/dev/null || cat "/sys/fs/cgroup$(own)/../pids.max" 2>/dev/null) at most"
+echo "interfaces  $(sed -n 's/^ *\(.*\):.*/\1/p' /proc/net/dev | tr '\n' ' ')"
+echo "namespaces  $(readlink /proc/self/ns/* | tr '\n' ' ')"
+echo "mounts      $(wc -l < /proc/self/mounts), of which the last:"
+tail -n 5 /proc/self/mounts
+echo "processes"
+ps -A 2>/dev/null ||
+  for process in /proc/[0-9]*; do echo "${process#/proc/} $(tr '\0' ' ' < "$process/cmdline")"; done
+endef
+# The text as it stands, with no expansion of its dollar signs by make, in the environment of the recipes.
+override CMD := $(value CMD)
+export CMD
+
+# Each step runs under this, for LIMIT seconds at most; "make test" sums up the results, or else the exit statuses.
+LIMIT := 420
+STEP = @$(PYTHON) -m tests.setup.step --limit $(LIMIT) $(RESULTS)/$@.xml
+JUNIT = --junit-xml=$(RESULTS)/$@.xml
+
+STEPS := lint-rules lint-format lint-types lint-tools test-unit test-kernel test-vm
+
+.NOTPARALLEL:
+.PHONY: help run test packages lint benchmark clean $(STEPS)
+
+help: ## Print this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F '|' '{ printf "%-18s %s\n", $$1, $$2 }'
+
+run: $(VENV)/installed ## Run a command in a container, CMD='…' or one that shows its isolation
+	@$(VENV)/bin/mesocosm run -- sh -c "$$CMD"
+
+test: $(VENV)/installed-dev packages ## Run all checks and tests, on this kernel and on Debian's own
+	@rm -rf $(RESULTS)
+	@$(MAKE) --no-print-directory --keep-going $(STEPS); status=$$?; \
+	  $(PYTHON) -m tests.setup.summary $(RESULTS) && exit $$status
+
+test-unit: $(VENV)/installed-dev ## Run the tests that need no privilege
+	$(STEP) $(PYTHON) -m pytest -m 'not kernel' $(JUNIT)
+
+test-kernel: $(VENV)/installed-dev packages ## Run the tests of real containers, as root on Linux
+ifeq ($(shell uname -s) $(shell id -u),Linux 0)
+	$(STEP) $(PYTHON) -m pytest -m kernel $(JUNIT)
+else
+	$(STEP) sh -c 'echo "test-kernel: skipped: needs root on Linux"; exit 77'
+endif
+
+test-vm: LIMIT := 960
+test-vm: $(VENV)/installed-dev packages ## Run the tests of real containers on Debian's kernel, in a virtual machine
+	$(STEP) $(PYTHON) -m tests.vm $(JUNIT)
+
+lint: lint-rules lint-format lint-types lint-tools ## Check style, format and types
+
+lint-rules: $(VENV)/installed-dev
+	$(STEP) $(VENV)/bin/ruff check --quiet
+
+lint-format: $(VENV)/installed-dev
+	$(STEP) $(VENV)/bin/ruff format --check --quiet
+
+lint-types: $(VENV)/installed-dev
+	$(STEP) $(VENV)/bin/mypy --no-error-summary
+
+lint-tools: $(VENV)/installed-dev
+	$(STEP) $(VENV)/bin/mypy --no-error-summary -p tests.setup -p tests.vm
+
+benchmark: $(VENV)/installed-dev packages ## Measure against other container runtimes
+	@status=0; for name in launch throughput memory; do $(PYTHON) benchmarks/$$name.py || status=1; done; exit $$status
+
+packages:
+	@tests/setup/apt.sh $(PACKAGES)
+
+# The stamps of what was installed last.
+$(VENV)/installed: pyproject.toml tests/setup/venv.sh
+	@tests/setup/venv.sh
+	@touch $@
+
+$(VENV)/installed-dev: pyproject.toml tests/setup/venv.sh
+	@tests/setup/venv.sh dev
+	@touch $(VENV)/installed $@
+
+clean: ## Remove what make, the tests and the tools have made
+	@rm -rf $(VENV) .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
+	@find . -name __pycache__ -prune -exec rm -rf {} +
