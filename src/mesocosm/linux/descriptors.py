@@ -1,0 +1,26 @@
+"""Descriptors sent over Unix sockets (SCM_RIGHTS, unix(7))."""
+
+from __future__ import annotations
+
+import array
+import socket
+from collections.abc import Sequence
+
+
+def send(channel: socket.socket, data: bytes, descriptors: Sequence[int] = ()) -> None:
+    """Sends `data`, which is not empty, and copies of `descriptors` with its first byte. Raises OSError."""
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+    sent = channel.sendmsg([data], ancillary)
+    if sent < len(data):
+        channel.sendall(memoryview(data)[sent:])
+
+
+def receive(channel: socket.socket, length: int, most: int) -> tuple[bytes, list[int]]:
+    """Up to `length` bytes, with at most `most` descriptors, closed on exec; b"" at the end. Raises OSError."""
+    room = socket.CMSG_LEN(most * array.array("i").itemsize) if most else 0
+    data, ancillary, _, _ = channel.recvmsg(length, room, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+    descriptors = array.array("i")
+    for level, kind, content in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
+    return data, list(descriptors)

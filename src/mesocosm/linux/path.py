@@ -1,0 +1,79 @@
+"""Paths inside a directory that somebody else may write to: openat2(2) keeps every lookup below that root."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import posixpath
+
+from mesocosm.linux.libc import system_call
+
+RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_IN_ROOT = 0x10
+
+
+class _OpenHow(ctypes.Structure):
+    """`struct open_how` of <linux/openat2.h>."""
+
+    _fields_ = [("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64)]
+
+
+_openat2 = system_call("openat2", 437, ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(_OpenHow), ctypes.c_size_t)
+
+
+def open_in_root(root: int, path: str, flags: int | None = None) -> int:
+    """Opens `path` as if the directory `root` were `/`, by default as an O_PATH descriptor. Raises OSError with `path`.
+
+    Symbolic links are followed, but not out of `root`; links of /proc that lead elsewhere are refused.
+    """
+    flags = os.O_PATH if flags is None else flags  # type: ignore[attr-defined, unused-ignore]
+    how = _OpenHow(flags=flags | os.O_CLOEXEC, mode=0, resolve=RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+    while True:
+        try:
+            return _openat2(root, os.fsencode(path) or b".", how, ctypes.sizeof(how))
+        except OSError as error:
+            # A rename somewhere in the system raced with the lookup of a "..": openat2(2) asks to try again.
+            if error.errno != errno.EAGAIN:
+                raise OSError(error.errno, error.strerror, path) from None
+
+
+def make_directory(root: int, path: str, mode: int = 0o755) -> int:
+    """The directory `path` inside `root`, made with its parents if missing, as an O_PATH descriptor. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        return open_in_root(root, path)
+    current = open_in_root(root, ".")
+    done = ""
+    for name in filter(None, path.split("/")):
+        done = f"{done}/{name}"
+        try:
+            following = _open_or_make(root, current, done, name, mode)
+        finally:
+            os.close(current)
+        current = following
+    return current
+
+
+def make_file(root: int, path: str) -> int:
+    """The file `path` inside `root`, made empty where missing, as an O_PATH descriptor. Raises OSError."""
+    try:
+        return open_in_root(root, path)
+    except FileNotFoundError:
+        parent = make_directory(root, posixpath.dirname(path))
+    try:
+        # O_EXCL does not follow a dangling link, which could lead anywhere.
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(posixpath.basename(path), os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=parent))
+    finally:
+        os.close(parent)
+    return open_in_root(root, path)
+
+
+def _open_or_make(root: int, parent: int, path: str, name: str, mode: int) -> int:
+    try:
+        return open_in_root(root, path)
+    except FileNotFoundError:
+        with contextlib.suppress(FileExistsError):  # Another container that shares the directory was faster.
+            os.mkdir(name, mode, dir_fd=parent)
+        return open_in_root(root, path)
