@@ -1,0 +1,288 @@
+"""The values that describe a container: its id, what is asked of it, and what became of it.
+
+Names follow the messages of Mesos (`mesos.proto`, `slave/containerizer.proto`); units are bytes and seconds.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from mesocosm.errors import ContainerError
+
+# An id is a directory and a cgroup name: no separator, no control character; and no dot, which joins nested ids.
+_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_:@+=,~-]*")
+_ID_MAXIMUM = 242  # NAME_MAX less room for a temporary suffix.
+
+CGROUP_SEPARATOR = "mesos"
+CGROUP_LEAF = "leaf"
+"""On cgroup v2, where a container's processes are: a cgroup whose children have controllers cannot have processes."""
+RUNTIME_SEPARATOR = "containers"
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerID:
+    """The name of a container, nested in `parent` if there is one. Raises ContainerError for what is no name."""
+
+    value: str
+    parent: ContainerID | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.value) > _ID_MAXIMUM or not _ID.fullmatch(self.value):
+            raise ContainerError(
+                f"container id {self.value!r} is not a name",
+                f"use letters, digits, '-' and '_', at most {_ID_MAXIMUM}",
+            )
+
+    @property
+    def root(self) -> ContainerID:
+        """The top-level container this one is, or is nested in."""
+        return self if self.parent is None else self.parent.root
+
+    @property
+    def depth(self) -> int:
+        """0 for a top-level container, and one more for each level of nesting."""
+        return 0 if self.parent is None else self.parent.depth + 1
+
+    def join(self, separator: str) -> PurePosixPath:
+        """`xxx/<separator>/yyy` for the container yyy nested in xxx."""
+        if self.parent is None:
+            return PurePosixPath(self.value)
+        return self.parent.join(separator) / separator / self.value
+
+    @property
+    def cgroup(self) -> PurePosixPath:
+        """The cgroup of the container, below `--cgroups_root`."""
+        return self.join(CGROUP_SEPARATOR)
+
+    @classmethod
+    def parse(cls, text: str) -> ContainerID:
+        """The inverse of `str()`: levels are joined with dots."""
+        container: ContainerID | None = None
+        for value in text.split("."):
+            container = cls(value, container)
+        assert container is not None
+        return container
+
+    def is_within(self, other: ContainerID) -> bool:
+        """Whether this is `other` or nested in it."""
+        return self == other or (self.parent is not None and self.parent.is_within(other))
+
+    def __str__(self) -> str:
+        return self.value if self.parent is None else f"{self.parent}.{self.value}"
+
+
+def sandbox_parts(container_id: ContainerID, directory: Path) -> tuple[Path, str]:
+    """The part of a sandbox's path that no container can change, and what follows.
+
+    Nothing follows for a top-level container. A nested one's sandbox is inside that of its parent, if nobody said
+    otherwise. Systems that cannot look up a path inside a directory (openat2(2)) have no hostile containers either.
+    """
+    nested = container_id.join(RUNTIME_SEPARATOR).parts[1:]
+    if not nested or sys.platform != "linux" or directory.parts[-len(nested) :] != nested:
+        return directory, ""
+    return Path(*directory.parts[: -len(nested)]), "/".join(nested)
+
+
+class ContainerClass(enum.Enum):
+    """DEBUG containers enter every namespace of their parent."""
+
+    DEFAULT = "DEFAULT"
+    DEBUG = "DEBUG"
+
+
+class ContainerType(enum.Enum):
+    """`ContainerInfo.Type`: which kind of containerizer the container is for."""
+
+    MESOS = "MESOS"
+    DOCKER = "DOCKER"
+
+
+class IpcMode(enum.Enum):
+    """`LinuxInfo.IpcMode`: an IPC namespace and /dev/shm of its own, or the parent's."""
+
+    PRIVATE = "PRIVATE"
+    SHARE_PARENT = "SHARE_PARENT"
+
+
+class VolumeMode(enum.Enum):
+    """Read-only or read-write."""
+
+    RO = "RO"
+    RW = "RW"
+
+
+class MountPropagation(enum.Enum):
+    """`MountPropagation.Mode`: whether mounts made below a volume later travel between host and container."""
+
+    HOST_TO_CONTAINER = "HOST_TO_CONTAINER"
+    BIDIRECTIONAL = "BIDIRECTIONAL"
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A host file or directory (`host_path`) that the container sees at `container_path`.
+
+    A relative `container_path` is below the sandbox. Without `propagation`, mounts do not travel either way.
+    """
+
+    container_path: str
+    host_path: str
+    mode: VolumeMode = VolumeMode.RW
+    propagation: MountPropagation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tmpfs:
+    """An empty file system in memory at `container_path`, of `size` bytes at most (None: half of the memory)."""
+
+    container_path: str
+    size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LinuxInfo:
+    """What a container asks of the Linux isolators (`LinuxInfo` of mesos.proto). `shm_size` is in bytes here."""
+
+    share_pid_namespace: bool = False
+    ipc_mode: IpcMode | None = None
+    shm_size: int | None = None
+    share_cgroups: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class TTYInfo:
+    """A terminal for the command, and the size of its window (`TTYInfo.WindowSize`)."""
+
+    rows: int = 24
+    columns: int = 80
+
+
+@dataclass(frozen=True, slots=True)
+class CommandInfo:
+    """What to run: `value` by /bin/sh -c if `shell`, else the executable `value` with `arguments` as its whole argv."""
+
+    value: str | None = None
+    arguments: tuple[str, ...] = ()
+    shell: bool = True
+
+    @classmethod
+    def of(cls, argv: tuple[str, ...] | list[str]) -> CommandInfo:
+        """The command that executes `argv` without a shell."""
+        return cls(value=argv[0], arguments=tuple(argv), shell=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Amounts a container asks for: `cpus` in cores, `mem` in bytes, `pids` in tasks. None: not asked for."""
+
+    cpus: float | None = None
+    mem: int | None = None
+    pids: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerConfig:
+    """All that is asked of a container at its launch.
+
+    `directory` is the sandbox on the host (None: below the work directory). `rootfs` is a directory to use as the
+    root file system (None: the host's). `resources` are requests: a share of the CPU and the soft memory limit;
+    `limits` are bounds, and default to the requests as in Mesos. `environment` is exactly what the command gets
+    besides PATH and MESOS_SANDBOX. `user` is a name or `UID[:GID]`.
+    """
+
+    command: CommandInfo
+    type: ContainerType = ContainerType.MESOS
+    directory: Path | None = None
+    rootfs: Path | None = None
+    rootfs_read_only: bool = False
+    user: str | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    working_directory: str | None = None
+    volumes: tuple[Volume, ...] = ()
+    tmpfs: tuple[Tmpfs, ...] = ()
+    linux_info: LinuxInfo = LinuxInfo()
+    resources: Resources = Resources()
+    limits: Resources = Resources()
+    container_class: ContainerClass = ContainerClass.DEFAULT
+    tty_info: TTYInfo | None = None
+
+    @property
+    def debug(self) -> bool:
+        """Whether the container is to be in all namespaces of its parent."""
+        return self.container_class is ContainerClass.DEBUG
+
+
+@dataclass(frozen=True, slots=True)
+class Limitation:
+    """A limit that a container ran into, for which it is destroyed. `reason` is a `TaskStatus.Reason` of Mesos."""
+
+    reason: str
+    message: str
+    resource: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceStatistics:
+    """What a container uses and may use: the fields of Mesos's `ResourceStatistics`, None where nobody measures."""
+
+    timestamp: float | None = None
+    processes: int | None = None
+    threads: int | None = None
+    cpus_user_time_secs: float | None = None
+    cpus_system_time_secs: float | None = None
+    cpus_limit: float | None = None
+    cpus_soft_limit: float | None = None
+    cpus_nr_periods: int | None = None
+    cpus_nr_throttled: int | None = None
+    cpus_throttled_time_secs: float | None = None
+    mem_total_bytes: int | None = None
+    mem_total_memsw_bytes: int | None = None
+    mem_kmem_usage_bytes: int | None = None
+    mem_kmem_tcp_usage_bytes: int | None = None
+    mem_limit_bytes: int | None = None
+    mem_soft_limit_bytes: int | None = None
+    mem_maximum_bytes: int | None = None
+    mem_file_bytes: int | None = None
+    mem_anon_bytes: int | None = None
+    mem_cache_bytes: int | None = None
+    mem_rss_bytes: int | None = None
+    mem_mapped_file_bytes: int | None = None
+    mem_swap_bytes: int | None = None
+    mem_unevictable_bytes: int | None = None
+    mem_low_pressure_counter: int | None = None
+    mem_medium_pressure_counter: int | None = None
+    mem_critical_pressure_counter: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Termination:
+    """How a container ended. `status` is that of wait(2), None where nobody could see it."""
+
+    status: int | None
+    reason: str | None = None
+    message: str | None = None
+    limited_resource: str | None = None
+    usage: ResourceStatistics | None = None
+
+    @property
+    def exit_status(self) -> int | None:
+        """The status as a shell reports it: the exit code, or 128 + N for signal N."""
+        if self.status is None:
+            return None
+        if os.WIFSIGNALED(self.status):
+            return 128 + os.WTERMSIG(self.status)
+        return os.WEXITSTATUS(self.status)
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerStatus:
+    """What a running container is: `executor_pid` is its init on the host."""
+
+    container_id: ContainerID | None = None
+    executor_pid: int | None = None

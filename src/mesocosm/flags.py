@@ -1,0 +1,52 @@
+"""The flags of the containerizer: names, defaults and units are those of Mesos (docs/configuration)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def flag(default: Any, text: str) -> Any:
+    """A flag with its default value and the text of its help."""
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flags:
+    """How containers are made. Sizes are bytes, durations are seconds."""
+
+    work_dir: Path = flag(Path("/var/lib/mesocosm"), "Directory of the sandboxes.")
+    runtime_dir: Path = flag(
+        Path("/run/mesocosm"),
+        "Directory of the state that a restart recovers and a reboot ends. It belongs on a tmpfs.",
+    )
+    isolation: str = flag(
+        "posix/cpu,posix/mem",
+        "Isolators, separated by commas. The order of those that come with Mesocosm does not matter.",
+    )
+    launcher: str | None = flag(None, "`linux` or `posix`. Default: `linux` for root on Linux, else `posix`.")
+    sandbox_directory: str = flag(
+        "/mnt/mesos/sandbox", "Where the sandbox is mounted in a container that has its own root filesystem."
+    )
+    cgroups_hierarchy: Path = flag(Path("/sys/fs/cgroup"), "Where the cgroup file systems are mounted.")
+    cgroups_root: str = flag("mesos", "The cgroup below which the containers' cgroups are made.")
+    cgroups_enable_cfs: bool = flag(False, "Limit the CPU time of a container to its `cpus`, by the CFS quota.")
+    cgroups_limit_swap: bool = flag(False, "Limit memory and swap together, instead of memory alone.")
+    cgroups_destroy_timeout: float = flag(60.0, "How long the removal of a container's cgroups is tried.")
+    disallow_sharing_agent_pid_namespace: bool = flag(
+        False, "Refuse a top-level container that asks for `share_pid_namespace`."
+    )
+    disallow_sharing_agent_ipc_namespace: bool = flag(
+        False, "Refuse a top-level container whose `ipc_mode` is SHARE_PARENT."
+    )
+    default_container_shm_size: int | None = flag(
+        None, "The size of a container's own /dev/shm where it asks for none. Default: half of the memory."
+    )
+
+    @classmethod
+    def help(cls, name: str) -> str:
+        """The help text of the flag `name`."""
+        return next(str(entry.metadata["help"]) for entry in fields(cls) if entry.name == name)
