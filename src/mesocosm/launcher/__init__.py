@@ -1,0 +1,1 @@
+"""Launchers: they fork, kill and find the processes of containers."""

@@ -1,0 +1,269 @@
+"""The containerizer's side of the warm launcher: starts it, and asks it for inits."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import errno
+import os
+import select
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mesocosm.errors import ContainerError
+from mesocosm.launcher.base import Child, InitProcess
+from mesocosm.launcher.channel import Channel
+from mesocosm.launcher.info import LaunchInfo
+from mesocosm.launcher.messages import Start, send_object
+from mesocosm.launcher.operations import Operation
+from mesocosm.launcher.server import REPLY, CloneRequest, Farewell, JanitorRequest
+from mesocosm.launcher.spawn import spawn
+from mesocosm.linux import descriptors
+from mesocosm.linux.namespaces import Namespace
+
+_IDLE = 0.005
+"""Seconds without a launch after which an init is cloned in advance: not while others still are being set up."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Spare:
+    """An init that was cloned in advance: the next container is likely to be like the last one."""
+
+    namespaces: Namespace
+    child: Child
+
+    def discard(self) -> None:
+        """Lets it go: it exits when its channel closes."""
+        self.child.channel.close()
+        self.child.init.close()
+
+
+class LauncherProcess:
+    """The running launcher. It is started when it is first needed or by `start`, and again after it has died."""
+
+    def __init__(self, janitor: Sequence[str] | None = None) -> None:
+        """With `janitor`, that command line is executed should this process end without `close`."""
+        self._janitor = tuple(janitor) if janitor is not None else None
+        self._control: socket.socket | None = None
+        self._pid = 0
+        self._waiting: collections.deque[asyncio.Future[InitProcess]] = collections.deque()
+        self._buffer = bytearray()
+        self._received: list[int] = []
+        self._spare: _Spare | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._refill: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the launcher while it runs."""
+        return self._pid if self._control is not None else None
+
+    def start(self) -> None:
+        """Starts the process, without waiting until it is ready. Raises OSError."""
+        if self._control is not None and (self._waiting or not _hung_up(self._control)):
+            return
+        self._lost()
+        self._pid, self._control = spawn()
+        if self._janitor is not None:
+            send_object(self._control, JanitorRequest(self._janitor))
+
+    async def fork(
+        self,
+        info: LaunchInfo,
+        streams: tuple[int, int, int],
+        *,
+        parent: int | None = None,
+        cgroup: int | None = None,
+        status_file: Path | None = None,
+    ) -> Child:
+        """An init that sets up `info`, with `streams` for the command's 0, 1 and 2, and waits to be released.
+
+        `parent` is the pidfd of the init whose namespaces it enters, `cgroup` a directory of cgroup v2 to start in.
+        Raises OSError for what failed in the launcher, ContainerError if that died.
+        """
+        child = await self._take_spare(info.clone_namespaces) if parent is None and cgroup is None else None
+        if child is None:
+            child = await self._clone(info, parent, cgroup, ())
+        try:
+            child.channel.start(Start(info, None if status_file is None else str(status_file)), streams)
+        except OSError:
+            child.channel.close()
+            child.init.close()
+            raise
+        if parent is None and cgroup is None and sys.platform == "linux":
+            self._refill_later(info)
+        return child
+
+    def close(self) -> None:
+        """Ends the process. Containers go on."""
+        if self._control is None:
+            return
+        with contextlib.suppress(BrokenPipeError):
+            send_object(self._control, Farewell())
+        self._lost()
+
+    def forget(self) -> None:
+        """In a fork's child, closes its copy of the socket: the parent still uses it, and its end must show."""
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+
+    async def _take_spare(self, namespaces: Namespace) -> Child | None:
+        """The init that was cloned in advance, if it has these `namespaces`; one that is being cloned is awaited."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._refill is not None:
+            await asyncio.wait([self._refill])
+        spare, self._spare = self._spare, None
+        if spare is None:
+            return None
+        if spare.namespaces == namespaces and not spare.child.init.has_exited():
+            return spare.child
+        spare.discard()
+        return None
+
+    def _refill_later(self, info: LaunchInfo) -> None:
+        """Has an init cloned for a container like that of `info`, when there is nothing else to do."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(_IDLE, self._begin_refill, info)
+
+    def _begin_refill(self, info: LaunchInfo) -> None:
+        self._timer = None
+        if self._spare is None and self._refill is None:
+            self._refill = asyncio.get_running_loop().create_task(self._make_spare(info))
+
+    async def _make_spare(self, info: LaunchInfo) -> None:
+        # Nobody asked for it yet: what is wrong, the next launch will see.
+        with contextlib.suppress(OSError, ContainerError):
+            self._spare = _Spare(info.clone_namespaces, await self._clone(info, None, None, info.operations))
+        self._refill = None
+
+    async def _clone(
+        self, info: LaunchInfo, parent: int | None, cgroup: int | None, operations: Sequence[Operation]
+    ) -> Child:
+        """Asks the launcher for an init with the namespaces of `info`."""
+        self.start()
+        assert self._control is not None
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[InitProcess] = loop.create_future()
+        request = CloneRequest(
+            clone_namespaces=info.clone_namespaces,
+            enter_namespaces=Namespace.NONE if parent is None else info.enter_namespaces,
+            into_cgroup=cgroup is not None,
+            operations=tuple(operations),
+        )
+        channel, theirs = Channel.create()
+        passed = [descriptor for descriptor in (theirs.fileno(), parent, cgroup) if descriptor is not None]
+        try:
+            with theirs:
+                send_object(self._control, request, passed)
+        except OSError as error:
+            channel.close()
+            if isinstance(error, BrokenPipeError):
+                self._lost()
+            raise
+        # Not before: what was not sent is not answered, and the answers come in the order of the requests.
+        if not self._waiting:
+            loop.add_reader(self._control, self._read)
+        self._waiting.append(answer)
+        try:
+            return Child(await answer, channel)
+        except BaseException:
+            channel.close()
+            answer.add_done_callback(_abandon)
+            raise
+
+    def _read(self) -> None:
+        """Takes the answers that have come; one may come in parts."""
+        assert self._control is not None
+        try:
+            data, received = descriptors.receive(self._control, 65536, 8)
+        except ConnectionResetError:  # It died with a request unread.
+            data, received = b"", []
+        if not data:
+            self._lost()
+            return
+        self._buffer += data
+        self._received += received
+        while len(self._buffer) >= REPLY.size:
+            pid, code, length = REPLY.unpack_from(self._buffer)
+            if len(self._buffer) < REPLY.size + length:
+                break
+            text = bytes(self._buffer[REPLY.size : REPLY.size + length]).decode()
+            del self._buffer[: REPLY.size + length]
+            self._answer(pid, code, text)
+
+    def _answer(self, pid: int, code: int, text: str) -> None:
+        answer = self._waiting.popleft()
+        if code:
+            _settle(answer, OSError(code, text))
+        elif sys.platform == "linux" and not self._received:
+            _settle(answer, OSError(errno.EMFILE, os.strerror(errno.EMFILE)))  # The kernel dropped the pidfd.
+        else:
+            pidfd = self._received.pop(0) if sys.platform == "linux" else -1
+            try:
+                _settle(answer, InitProcess.of_child(pid, pidfd))
+            except OSError as error:
+                _settle(answer, error)
+        if not self._waiting and self._control is not None:
+            asyncio.get_running_loop().remove_reader(self._control)
+
+    def _lost(self) -> None:
+        """Forgets the process; the next fork starts another."""
+        control, self._control = self._control, None
+        if control is None:
+            return
+        if self._waiting:
+            asyncio.get_running_loop().remove_reader(control)
+        control.close()
+        self._drop_spare()
+        for descriptor in self._received:
+            os.close(descriptor)
+        self._received.clear()
+        self._buffer.clear()
+        while self._waiting:
+            _settle(self._waiting.popleft(), ContainerError("the launcher process died while it forked the container"))
+        # It ends as soon as it sees the end of the socket; until then it would be a zombie of ours.
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self._pid, 0)
+
+    def _drop_spare(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._refill is not None:
+            self._refill.cancel()
+            self._refill = None
+        if self._spare is not None:
+            self._spare.discard()
+            self._spare = None
+
+
+def _hung_up(control: socket.socket) -> bool:
+    """Whether the process at the other end is gone."""
+    poll = select.poll()
+    poll.register(control, 0)
+    return bool(poll.poll(0))
+
+
+def _settle(answer: asyncio.Future[InitProcess], result: InitProcess | Exception) -> None:
+    """Sets the result. A child that nobody waits for any more sees its channel close, and exits by itself."""
+    if answer.done():
+        if isinstance(result, InitProcess):
+            result.close()
+    elif isinstance(result, InitProcess):
+        answer.set_result(result)
+    else:
+        answer.set_exception(result)
+
+
+def _abandon(answer: asyncio.Future[InitProcess]) -> None:
+    """Closes the init of an answer that came too late."""
+    if not answer.cancelled() and answer.exception() is None:
+        answer.result().close()

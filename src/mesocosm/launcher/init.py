@@ -1,0 +1,348 @@
+"""The init of a container: what happens between the clone and the exec, and until the command has ended.
+
+Everything here runs in a process that was just cloned from the warm launcher, PID 1 where the container has a pid
+namespace. It imports nothing, opens nothing of the host that it keeps, and allocates little, since every page it
+touches is a page of its own. See `messages` for what it says to the containerizer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import pickle
+import resource  # noqa: F401 - os.wait4 would import it, when there may be no file system to import from.
+import signal
+import socket
+import sys
+import termios
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any, NoReturn
+
+from mesocosm.launcher.info import Command, Credentials, LaunchInfo
+from mesocosm.launcher.messages import CHANNEL, PEER, RELEASE, STOP_COMMAND, Kind, Report, Start, receive_object
+from mesocosm.launcher.operations import Bind, Mask, Mount, Operation, Protect, Root
+from mesocosm.launcher.status import write_status
+from mesocosm.linux import descriptors, mount, process
+from mesocosm.linux.mount import Attribute
+from mesocosm.linux.namespaces import Namespace, unshare
+from mesocosm.linux.path import make_directory
+
+_REHEARSALS = 20
+_STREAMS = 3
+_MOST_RELEASED = 32
+_ROOT = Credentials(0, 0)
+_ALL_SIGNALS = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}
+
+
+class _Failure(Exception):
+    """A step of the launch failed; the report says which."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__(report)
+        self.report = report
+
+
+class _Step:
+    """Names what is being done, so that an OSError of it becomes a report. `what` is turned into text only then."""
+
+    __slots__ = ("_what",)
+
+    def __init__(self, what: object) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: TracebackType | None) -> None:
+        if isinstance(error, OSError):
+            path = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+            raise _Failure(Report(Kind.FAILED, error.errno or 0, step=str(self._what), path=path)) from error
+
+
+def run(channel: int, operations: Sequence[Operation]) -> NoReturn:
+    """Is the init of a container, from its first instruction to its exit.
+
+    `channel` is its end of the container's channel. Of `operations`, which the container is likely to need, it makes
+    in advance what it can.
+    """
+    try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # A launcher ignores it, but nobody could reap then.
+        if sys.platform == "linux":
+            process.set_title("mesocosm-init")  # The arguments are of no concern to the container.
+        _keep_only(channel)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, CHANNEL) as line:
+            prepared = _prepare(operations)
+            received = receive_object(line, _STREAMS)
+            if received is not None and isinstance(received[0], Start):
+                _take_streams(received[1])
+                _live(received[0], line, prepared)
+    except BaseException as error:  # noqa: BLE001 - nothing may unwind into the launcher whose copy this is.
+        with contextlib.suppress(OSError):
+            os.write(2, f"mesocosm: the container's init failed: {error!r}\n".encode())
+    finally:
+        os._exit(1)
+
+
+def rehearse() -> None:
+    """Does, to no effect, much of what an init does, often enough that the interpreter specializes the code (PEP 659).
+
+    An init inherits that. It would have to do it itself otherwise, in pages of its own.
+    """
+    start = Start(LaunchInfo(operations=(Mount("tmpfs", "/"), Bind("/", "/"), Mask(()), Protect(()))))
+    root = Root(os.open("/", os.O_DIRECTORY | os.O_CLOEXEC))
+    for _ in range(_REHEARSALS):
+        pickle.loads(pickle.dumps(start))
+        Report.unpack(Report(Kind.RUNNING, step="rehearsal").pack())
+        with contextlib.suppress(_Failure), _Step("rehearsal"):  # Not as another user than root.
+            Protect(("/no such file",)).apply(root)
+            os.close(make_directory(root.descriptor, "/"))
+            tree = mount.create("tmpfs", ())
+            mount.change(tree, Attribute.READ_ONLY)
+            os.close(tree)
+            os.close(mount.clone_tree("/dev/null", recursive=False))
+        with contextlib.suppress(_Failure), _acting_as(_ROOT if os.geteuid() == 0 else None):
+            _spawn(Command("/", ("/",)), {}, [])  # A directory cannot be executed.
+    root.close()
+
+
+def _keep_only(channel: int) -> None:
+    """Moves the channel to its number, closes everything else that is open, and reserves the peer's number."""
+    os.dup2(channel, CHANNEL, inheritable=False)
+    process.close_descriptors_except((0, 1, 2, CHANNEL))
+    os.dup2(0, PEER, inheritable=False)
+
+
+def _prepare(operations: Sequence[Operation]) -> dict[Operation, int]:
+    prepared = {}
+    os.umask(0)
+    for operation in operations:
+        with contextlib.suppress(OSError):  # The launch will try it again, and report what fails.
+            if (tree := operation.prepare()) is not None:
+                prepared[operation] = tree
+    return prepared
+
+
+def _take_streams(streams: Sequence[int]) -> None:
+    for number, descriptor in enumerate(streams):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+
+
+def _live(start: Start, line: socket.socket, prepared: dict[Operation, int]) -> None:
+    info = start.info
+    try:
+        _set_up(info, prepared)
+        terminal = _open_terminal(info)
+        _await_release(line)
+        command = _start(info, terminal)
+    except _Failure as failure:
+        line.sendall(failure.report.pack())
+        return
+    _announce(line, terminal)
+    report = _supervise(command)
+    if start.status_file is not None:
+        write_status(start.status_file, report.value)
+    with contextlib.suppress(BrokenPipeError):
+        line.sendall(report.pack())
+    while line.recv(1) != b"":
+        pass
+    os._exit(0)
+
+
+def _await_release(line: socket.socket) -> None:
+    """Blocks until the container is isolated, and enters the cgroups it is given.
+
+    If the containerizer ends before, so does the init, and nothing has happened yet.
+    """
+    data, received = descriptors.receive(line, 1, _MOST_RELEASED)
+    if data != RELEASE:
+        os._exit(1)
+    if received:
+        os.dup2(received[0], PEER, inheritable=False)
+    with _Step("enter the cgroups"):
+        for tasks in received[1:]:
+            os.write(tasks, b"0")  # Itself, which has one thread.
+    for descriptor in received:
+        os.close(descriptor)
+
+
+def _set_up(info: LaunchInfo, prepared: dict[Operation, int]) -> None:
+    """Makes the container as `info` describes it, and goes into it."""
+    with _Step("new session"):
+        os.setsid()
+    if sys.platform == "linux" and os.getpid() != 1:
+        process.adopt_orphans()  # The POSIX launcher finds what leaves the session by its parent.
+    os.umask(0)
+    if sys.platform == "linux" and os.geteuid() == 0:
+        _leave_host()
+    if Namespace.MOUNT in info.clone_namespaces:
+        with _Step("new mount namespace"):
+            unshare(Namespace.MOUNT)
+    with _Step("open the root directory"):
+        root = Root(os.open("/", os.O_DIRECTORY | os.O_CLOEXEC), prepared=prepared)
+    for operation in (*info.operations, *info.volumes):
+        with _Step(operation):
+            operation.apply(root)
+    if info.rootfs is not None:
+        with _Step(f"change the root to {info.rootfs}"):
+            if info.rootfs_read_only:
+                mount.change(root.descriptor, Attribute.READ_ONLY, recursive=False)
+            mount.pivot_root(root.descriptor)
+    root.close()
+    os.umask(0o022)
+    if info.working_directory is not None:
+        with _Step(f"enter the directory {info.working_directory}"):
+            if info.rootfs is not None:
+                os.makedirs(info.working_directory, exist_ok=True)
+            os.chdir(info.working_directory)
+
+
+def _leave_host() -> None:
+    """Gives up what would reach into the host although no namespace isolates it."""
+    with _Step("new session keyring"):
+        try:
+            process.join_new_keyring()
+        except OSError as error:
+            # No keyrings in this kernel, or the container that Mesocosm runs in may not use them.
+            if error.errno not in (errno.ENOSYS, errno.EPERM):
+                raise
+
+
+def _open_terminal(info: LaunchInfo) -> tuple[int, str] | None:
+    """A new terminal of the container: its master's descriptor and the name of its slave."""
+    if info.tty is None:
+        return None
+    with _Step("open a terminal"):
+        master, slave = os.openpty()
+        name = os.ttyname(slave)
+        if info.credentials is not None:
+            os.fchown(slave, info.credentials.uid, -1)
+        termios.tcsetwinsize(slave, info.tty)
+        os.close(slave)
+        if info.rootfs is not None:
+            _mount_console(name)
+    return master, name
+
+
+def _mount_console(terminal: str) -> None:
+    console = os.open("/dev/console", os.O_CREAT | os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY, 0o600)
+    tree = mount.clone_tree(terminal)
+    try:
+        mount.attach(tree, console)
+    finally:
+        os.close(tree)
+        os.close(console)
+
+
+def _start(info: LaunchInfo, terminal: tuple[int, str] | None) -> int:
+    """Executes the command as its user; returns its pid.
+
+    posix_spawn(3) shares the memory until the exec, which a fork would have to copy. It takes over the credentials of
+    its caller, so the init takes on those of the command for a moment.
+    """
+    assert info.command is not None
+    actions: list[tuple[int, int, str, int, int] | tuple[int, int, int]] = []
+    if terminal is not None:
+        # Opened by the leader of a new session, it becomes the controlling terminal.
+        actions.append((os.POSIX_SPAWN_OPEN, 0, terminal[1], os.O_RDWR, 0))
+        actions.extend((os.POSIX_SPAWN_DUP2, 0, number) for number in (1, 2))
+    with _Step("switch the user"), _acting_as(info.credentials):
+        return _spawn(info.command, dict(info.environment), actions)
+
+
+def _spawn(command: Command, environment: dict[str, str], actions: Sequence[object]) -> int:
+    """Executes the first candidate that can be, as execvp(3) does. Raises _Failure if none can be."""
+    problem = errno.ENOENT
+    # A session of its own if it gets a terminal; else it stays in the init's, by which the POSIX launcher finds it.
+    group: dict[str, Any] = {"setsid": True} if actions else {"setpgroup": 0}
+    for candidate in _candidates(command.executable, environment.get("PATH", "")):
+        try:
+            return os.posix_spawn(
+                candidate,
+                command.argv,
+                environment,
+                file_actions=actions,  # type: ignore[arg-type]
+                setsigmask=(),
+                setsigdef=_ALL_SIGNALS,
+                **group,
+            )
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                problem = error.errno or problem
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):
+                break
+    raise _Failure(Report(Kind.NOT_EXECUTED, problem, path=command.executable))
+
+
+def _candidates(executable: str, path: str) -> Iterator[str]:
+    if "/" in executable:
+        yield executable
+    else:
+        for directory in path.split(":"):
+            yield f"{directory or '.'}/{executable}"
+
+
+@contextlib.contextmanager
+def _acting_as(credentials: Credentials | None) -> Iterator[None]:
+    """Takes on `credentials`, and keeps the own ones as saved ids: an exec replaces these, so no program gets them."""
+    if credentials is None:
+        yield
+        return
+    before = os.getgroups()
+    os.setgroups(credentials.groups)
+    os.setresgid(credentials.gid, credentials.gid, -1)
+    os.setresuid(credentials.uid, credentials.uid, -1)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, -1)
+        os.setresgid(0, 0, -1)
+        os.setgroups(before)
+
+
+def _announce(line: socket.socket, terminal: tuple[int, str] | None) -> None:
+    """Reports that the command runs, and keeps nothing open that it has: its reader shall see when it closes it."""
+    descriptors.send(line, Report(Kind.RUNNING).pack(), () if terminal is None else (terminal[0],))
+    if terminal is not None:
+        os.close(terminal[0])
+    for number in range(CHANNEL):
+        os.close(number)
+
+
+def _supervise(command: int) -> Report:
+    """Reaps what ends and passes on every signal, until the command has ended; then ends the pid namespace's rest."""
+    while True:
+        number = signal.sigwait(_ALL_SIGNALS)
+        if number != signal.SIGCHLD:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(command, signal.SIGSTOP if number == STOP_COMMAND else number)
+            continue
+        report = _reap(command)
+        if report is not None:
+            break
+    if os.getpid() == 1:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGKILL)
+    return report
+
+
+def _reap(command: int) -> Report | None:
+    """Waits for all children that have ended; returns the report on the command if it is one of them."""
+    report = None
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
+            if pid == 0:
+                break
+            if pid == command:
+                report = Report(
+                    Kind.EXITED,
+                    status,
+                    user_time=int(usage.ru_utime * 1e6),
+                    system_time=int(usage.ru_stime * 1e6),
+                    memory=usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+                )
+    return report
