@@ -1,0 +1,1 @@
+"""Isolators: one file each, at the path of its name."""

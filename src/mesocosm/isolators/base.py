@@ -1,0 +1,107 @@
+"""The interface of an isolator: one method per step in the life of a container, each doing nothing by default."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from mesocosm.container import (
+    ContainerConfig,
+    ContainerID,
+    ContainerStatus,
+    Limitation,
+    Resources,
+    ResourceStatistics,
+)
+from mesocosm.flags import Flags
+from mesocosm.launcher.info import LaunchInfo
+
+
+class Phase(enum.IntEnum):
+    """Where an isolator comes in the order of the launch; isolators of one phase do not depend on one another."""
+
+    FILESYSTEM = 0  # Makes the root in which the others mount.
+    CGROUPS = 1
+    NAMESPACES = 2
+    OTHER = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerState:
+    """A container that a recovery found: its id, what was asked of it, and its init if that was forked."""
+
+    container_id: ContainerID
+    config: ContainerConfig
+    pid: int | None
+
+
+class Isolator:
+    """One aspect of the isolation of containers.
+
+    A subclass is one file, at the path of its name below `mesocosm/isolators`, and overrides what it needs. Outside
+    packages name theirs in the entry point group `mesocosm.isolators`.
+
+    Every method may raise MesocosmError or OSError; the launch then fails and `cleanup` is called.
+    """
+
+    phase: ClassVar[Phase] = Phase.OTHER
+    requires: ClassVar[tuple[str, ...]] = ()
+    """Names of isolators that must be enabled too."""
+    requires_launcher: ClassVar[str | None] = None
+    """The launcher (`linux`) that this isolator cannot do without."""
+    concurrent: bool = False
+    """Whether `prepare` returns nothing, and may run while the init sets the container up already."""
+
+    @classmethod
+    def create(cls, flags: Flags) -> Self:
+        """The isolator for `flags`, having made sure that this host can do it.
+
+        Raises UnsupportedError, with a hint what would make it work, or FlagError for a flag that makes no sense.
+        """
+        raise NotImplementedError
+
+    async def recover(self, containers: Collection[ContainerState], orphans: Collection[ContainerID]) -> None:
+        """Takes up `containers` again, and knows `orphans`, for which `cleanup` will be called."""
+
+    async def prepare(self, container_id: ContainerID, config: ContainerConfig) -> LaunchInfo | None:
+        """Before the container's first process exists: what its launch shall do for this isolator."""
+        return None
+
+    async def isolate(self, container_id: ContainerID, pid: int) -> None:
+        """The container's init exists as `pid` and waits: it is put where it belongs."""
+
+    def joins(self, container_id: ContainerID) -> Sequence[str]:
+        """The cgroups of v1 that the init shall enter by itself, when it is released and before there is a command.
+
+        Who moves another process waits for a grace period of the kernel, which can take ten milliseconds; who moves
+        himself does not (cgroup_procs_write_start in kernel/cgroup/cgroup.c).
+        """
+        return ()
+
+    def watch(self, container_id: ContainerID) -> asyncio.Future[Limitation] | None:
+        """Resolves when the container runs into a limit for which it must end; None when it never will."""
+        return None
+
+    async def limitation(self, container_id: ContainerID) -> Limitation | None:
+        """The limit, if any, that the container has run into up to now. Asked once its processes are gone."""
+        return None
+
+    async def update(self, container_id: ContainerID, resources: Resources, limits: Resources) -> None:
+        """Applies new amounts to a running container."""
+
+    async def usage(self, container_id: ContainerID) -> ResourceStatistics:
+        """What the container uses of what this isolator measures."""
+        return ResourceStatistics()
+
+    async def status(self, container_id: ContainerID) -> ContainerStatus:
+        """What this isolator knows of the running container."""
+        return ContainerStatus()
+
+    async def cleanup(self, container_id: ContainerID) -> None:
+        """Gives back everything held for the container. Also called when `prepare` failed or never ran (MESOS-6059)."""
+
+    async def close(self) -> None:
+        """Gives back what the isolator holds itself. Containers that still run keep what they have."""

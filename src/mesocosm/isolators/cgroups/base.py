@@ -1,0 +1,207 @@
+"""What the isolators of cgroup controllers have in common: the cgroups of containers, made, joined and removed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from typing import ClassVar, Self
+
+from mesocosm.container import CGROUP_LEAF, ContainerConfig, ContainerID, Resources, ResourceStatistics
+from mesocosm.errors import ContainerError, UnknownContainerError, UnsupportedError
+from mesocosm.flags import Flags
+from mesocosm.isolators.base import ContainerState, Isolator, Phase
+from mesocosm.launcher.info import LaunchInfo
+from mesocosm.linux import cgroup
+
+
+def owns_cgroup(container_id: ContainerID, config: ContainerConfig) -> bool:
+    """Whether a container has a cgroup of its own, or is in that of the container it is nested in."""
+    return container_id.parent is None or not (config.debug or config.linux_info.share_cgroups)
+
+
+class CgroupIsolator(Isolator):
+    """One cgroup controller, by whichever version of cgroups the host has it in.
+
+    A subclass names its `controllers`, of which v2 has the first only, and the amount of `Resources` it is about. It
+    reads and writes the control files in `apply` and `measure`. `groups` are the cgroups of a container: one for each
+    hierarchy, so mostly one.
+    """
+
+    phase = Phase.CGROUPS
+    controllers: ClassVar[tuple[str, ...]]
+    resource: ClassVar[str]
+
+    def __init__(self, flags: Flags, hierarchies: tuple[cgroup.Hierarchy, ...]) -> None:
+        self.flags = flags
+        self.unified = hierarchies[0].version == 2
+        self.concurrent = not self.unified  # On v2 the init is cloned into its cgroup.
+        self.hierarchies = hierarchies
+        # Of all known containers. Empty for those that share the cgroup of their parent.
+        self._groups: dict[ContainerID, tuple[str, ...]] = {}
+
+    @classmethod
+    def create(cls, flags: Flags) -> Self:
+        """Refuses without root, and where the controller is not mounted or cgroups with it cannot be made."""
+        if os.geteuid() != 0:
+            raise UnsupportedError(f"{cls.name()} needs root", "run as root, or use --isolation=posix/cpu,posix/mem")
+        hierarchies = cls.find(flags)
+        for hierarchy in hierarchies:
+            _refuse_unusable(hierarchy, flags.cgroups_root, cls.controllers[0], cls.name())
+        return cls(flags, hierarchies)
+
+    @classmethod
+    def name(cls) -> str:
+        """How `--isolation` names the isolator."""
+        return f"cgroups/{cls.__module__.rpartition('.')[2]}"
+
+    @classmethod
+    def find(cls, flags: Flags) -> tuple[cgroup.Hierarchy, ...]:
+        """The hierarchies of the controllers on this host. Raises UnsupportedError where one is missing."""
+        mounted = cgroup.hierarchies(str(flags.cgroups_hierarchy))
+        found: dict[str, cgroup.Hierarchy] = {}
+        for controller in cls.controllers:
+            hierarchy = mounted.of(controller)
+            if hierarchy is None:
+                raise UnsupportedError(
+                    f"{cls.name()}: there is no {controller} controller at {flags.cgroups_hierarchy} or below",
+                    f"mount it there (mount -t cgroup -o {controller} none DIRECTORY), on cgroup v2 enable it in"
+                    f" cgroup.subtree_control of the cgroup above, or leave {cls.name()} out of --isolation",
+                )
+            found[hierarchy.path] = hierarchy
+            if hierarchy.version == 2:
+                break
+        return tuple(found.values())
+
+    async def recover(self, containers: Collection[ContainerState], orphans: Collection[ContainerID]) -> None:
+        """Finds the cgroups again."""
+        for state in containers:
+            groups = self._paths(state.container_id) if owns_cgroup(state.container_id, state.config) else ()
+            # A cgroup is missing when the isolator was enabled after the launch, or the container is half removed.
+            self._groups[state.container_id] = groups if all(map(cgroup.exists, groups)) else ()
+
+    async def prepare(self, container_id: ContainerID, config: ContainerConfig) -> LaunchInfo | None:
+        """Makes the container's cgroup and writes its amounts, unless it shares its parent's."""
+        if container_id in self._groups:
+            raise ContainerError(f"{self.name()}: container {container_id} was prepared already")
+        if not owns_cgroup(container_id, config):
+            self._refuse_amounts(container_id, config.resources, config.limits)
+            self._groups[container_id] = ()
+            return None
+        groups = self._groups[container_id] = self._paths(container_id)
+        for group in groups:
+            made = cgroup.create(group, self.controllers[:1] if self.unified else ())
+            if made is None and (pids := cgroup.processes(group, recursive=True)):
+                raise ContainerError(
+                    f"the cgroup {group} of container {container_id} holds processes already: {pids[0]}",
+                    "choose another id, or another --cgroups_root",
+                )
+        self.apply(container_id, groups, config.resources, config.limits)
+        return None
+
+    def joins(self, container_id: ContainerID) -> Sequence[str]:
+        """On v1, the cgroups of the container, or of the closest one around it that has any."""
+        return () if self.unified else self._nearest(container_id)
+
+    async def isolate(self, container_id: ContainerID, pid: int) -> None:
+        """On v2, moves the init into its cgroup, if the launcher has not cloned it there or below."""
+        if not self.unified:
+            return
+        for hierarchy, group in zip(self.hierarchies, self._nearest(container_id), strict=False):
+            # All controllers have the same cgroups, and the launcher too, which may have made more of them.
+            if not f"{cgroup.membership(hierarchy, pid)}/".startswith(f"{group}/"):
+                cgroup.create(f"{group}/{CGROUP_LEAF}")
+                cgroup.assign(f"{group}/{CGROUP_LEAF}", pid)
+
+    async def update(self, container_id: ContainerID, resources: Resources, limits: Resources) -> None:
+        """Writes the amounts that are given, and leaves the others."""
+        if groups := self._known(container_id):
+            self.apply(container_id, groups, resources, limits)
+        else:
+            self._refuse_amounts(container_id, resources, limits)
+
+    async def usage(self, container_id: ContainerID) -> ResourceStatistics:
+        """What is used of the container's own cgroup; nothing is known of one that shares its parent's."""
+        groups = self._known(container_id)
+        if not groups:
+            return ResourceStatistics()
+        try:
+            return self.measure(container_id, groups)
+        except OSError as error:
+            if any(map(cgroup.exists, groups)):
+                raise
+            raise ContainerError(f"container {container_id} has ended: its cgroup {groups[0]} is gone") from error
+
+    async def cleanup(self, container_id: ContainerID) -> None:
+        """Removes the cgroup and all below it, within the flag cgroups_destroy_timeout."""
+        # The path alone tells what to remove: `prepare` may have failed, or never have run.
+        errors = []
+        for group in self._paths(container_id):
+            try:
+                await cgroup.destroy(group, self.flags.cgroups_destroy_timeout)
+            except OSError as error:
+                errors.append(error)
+        if errors:
+            raise ExceptionGroup(f"{self.name()}: cannot remove the cgroups of container {container_id}", errors)
+        self._groups.pop(container_id, None)
+
+    def apply(
+        self, container_id: ContainerID, groups: tuple[str, ...], resources: Resources, limits: Resources
+    ) -> None:
+        """Writes amounts, as far as they are given, to the control files. Raises OSError."""
+
+    def measure(self, container_id: ContainerID, groups: tuple[str, ...]) -> ResourceStatistics:
+        """Reads what is used from the control files. Raises OSError."""
+        return ResourceStatistics()
+
+    def group(self, container_id: ContainerID) -> str | None:
+        """The first of the container's own cgroups. Raises UnknownContainerError."""
+        return next(iter(self._known(container_id)), None)
+
+    def _paths(self, container_id: ContainerID) -> tuple[str, ...]:
+        names = self.flags.cgroups_root, container_id.cgroup
+        return tuple(hierarchy.group(*names) for hierarchy in self.hierarchies)
+
+    def _known(self, container_id: ContainerID) -> tuple[str, ...]:
+        try:
+            return self._groups[container_id]
+        except KeyError:
+            raise UnknownContainerError(f"{self.name()}: container {container_id} is unknown") from None
+
+    def _nearest(self, container_id: ContainerID) -> tuple[str, ...]:
+        """The cgroups of the container or of the closest one around it that has any."""
+        around: ContainerID | None = container_id
+        while around is not None:
+            if groups := self._groups.get(around):
+                return groups
+            around = around.parent
+        return ()
+
+    def _refuse_amounts(self, container_id: ContainerID, resources: Resources, limits: Resources) -> None:
+        if getattr(resources, self.resource) is not None or getattr(limits, self.resource) is not None:
+            raise ContainerError(
+                f"container {container_id} cannot have {self.resource} of its own in the cgroup that it shares",
+                "set linux_info.share_cgroups to false",
+            )
+
+
+def _refuse_unusable(hierarchy: cgroup.Hierarchy, root: str, controller: str, name: str) -> None:
+    """Raises UnsupportedError where no cgroup can be made, or none with the controller."""
+    if not os.access(hierarchy.path, os.W_OK):
+        raise UnsupportedError(
+            f"{name} cannot make cgroups in {hierarchy.path}, which is read-only",
+            f"mount it read-write, or leave {name} out of --isolation",
+        )
+    if hierarchy.version == 1:
+        return
+    names = root.strip("/").split("/")
+    for depth in range(len(names) + 1):
+        group = hierarchy.group(*names[:depth])
+        # The root of the whole tree, which alone has no cgroup.type, may hold processes.
+        if not cgroup.exists(group, "cgroup.type") or controller in cgroup.enabled(group):
+            continue
+        if pids := cgroup.processes(group):
+            raise UnsupportedError(
+                f"{name}: {group} holds processes itself ({pids[0]}), so that the cgroups below it get no {controller}"
+                " controller",
+                f"move them to a cgroup below it first, or leave {name} out of --isolation",
+            )

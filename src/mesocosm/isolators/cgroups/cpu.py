@@ -1,0 +1,101 @@
+"""`cgroups/cpu`: the share of the CPU that a container gets, the time it may use at most, and the time it used."""
+
+from __future__ import annotations
+
+import math
+import os
+
+from mesocosm.container import ContainerID, Resources, ResourceStatistics
+from mesocosm.isolators.cgroups.base import CgroupIsolator
+from mesocosm.linux import cgroup
+
+SHARES_PER_CPU = 1024
+SHARES_MINIMUM = 2
+# As the kernel has it, 1024 shares and a weight of 100 are the same (sched_weight_from_cgroup in kernel/sched/sched.h).
+WEIGHT_PER_CPU = 100
+WEIGHT_MINIMUM, WEIGHT_MAXIMUM = 1, 10000
+PERIOD = 100_000
+"""Microseconds; also what the kernel gives a new cgroup."""
+QUOTA_MINIMUM = 1_000
+
+
+def shares(cpus: float) -> int:
+    """The cpu.shares of cgroup v1 for `cpus`."""
+    return max(SHARES_MINIMUM, int(cpus * SHARES_PER_CPU))
+
+
+def weight(cpus: float) -> int:
+    """The cpu.weight of cgroup v2 for `cpus`."""
+    return min(WEIGHT_MAXIMUM, max(WEIGHT_MINIMUM, int(cpus * WEIGHT_PER_CPU)))
+
+
+def quota(cpus: float) -> int | None:
+    """Microseconds of CPU time in each period, None without a limit."""
+    return None if math.isinf(cpus) else max(QUOTA_MINIMUM, int(cpus * PERIOD))
+
+
+class CpuIsolator(CgroupIsolator):
+    """Weighs containers by `resources.cpus` when they compete, and throttles them at `limits.cpus`.
+
+    Without a limit that is the request too, if the flag cgroups_enable_cfs is set (kernel: sched-design-CFS.rst,
+    sched-bwc.rst, cgroup-v2.rst).
+    """
+
+    controllers = ("cpu", "cpuacct")
+    resource = "cpus"
+
+    def apply(
+        self, container_id: ContainerID, groups: tuple[str, ...], resources: Resources, limits: Resources
+    ) -> None:
+        """Writes the share, and the quota if there is to be one."""
+        if resources.cpus is not None:
+            self._set_share(groups[0], resources.cpus)
+        limit = resources.cpus if limits.cpus is None and self.flags.cgroups_enable_cfs else limits.cpus
+        if limit is not None:
+            self._set_quota(groups[0], quota(limit))
+
+    def _set_share(self, group: str, cpus: float) -> None:
+        if self.unified:
+            cgroup.write(group, "cpu.weight", weight(cpus))
+        else:
+            cgroup.write(group, "cpu.shares", shares(cpus))
+
+    def _set_quota(self, group: str, microseconds: int | None) -> None:
+        if self.unified:
+            cgroup.write(group, "cpu.max", f"{'max' if microseconds is None else microseconds} {PERIOD}")
+        else:
+            cgroup.write(group, "cpu.cfs_quota_us", -1 if microseconds is None else microseconds)
+
+    def measure(self, container_id: ContainerID, groups: tuple[str, ...]) -> ResourceStatistics:
+        """Reads the times, and how often the container was throttled."""
+        return _measure_unified(groups[0]) if self.unified else _measure(groups[0], groups[-1])
+
+
+def _measure(group: str, accounts: str) -> ResourceStatistics:
+    times = cgroup.read_keyed(accounts, "cpuacct.stat")
+    statistics = cgroup.read_keyed(group, "cpu.stat")
+    limit = cgroup.read_int(group, "cpu.cfs_quota_us")
+    ticks = os.sysconf("SC_CLK_TCK")
+    return ResourceStatistics(
+        cpus_user_time_secs=times["user"] / ticks,
+        cpus_system_time_secs=times["system"] / ticks,
+        cpus_soft_limit=(cgroup.read_int(group, "cpu.shares") or 0) / SHARES_PER_CPU,
+        cpus_limit=None if limit is None or limit < 0 else limit / PERIOD,
+        cpus_nr_periods=statistics["nr_periods"],
+        cpus_nr_throttled=statistics["nr_throttled"],
+        cpus_throttled_time_secs=statistics["throttled_time"] / 1e9,
+    )
+
+
+def _measure_unified(group: str) -> ResourceStatistics:
+    statistics = cgroup.read_keyed(group, "cpu.stat")
+    limit, period = cgroup.read(group, "cpu.max").split()
+    return ResourceStatistics(
+        cpus_user_time_secs=statistics["user_usec"] / 1e6,
+        cpus_system_time_secs=statistics["system_usec"] / 1e6,
+        cpus_soft_limit=(cgroup.read_int(group, "cpu.weight") or 0) / WEIGHT_PER_CPU,
+        cpus_limit=None if limit == "max" else int(limit) / int(period),
+        cpus_nr_periods=statistics["nr_periods"],
+        cpus_nr_throttled=statistics["nr_throttled"],
+        cpus_throttled_time_secs=statistics["throttled_usec"] / 1e6,
+    )

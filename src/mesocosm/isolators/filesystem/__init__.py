@@ -1,0 +1,1 @@
+"""Isolators of the file system that a container sees."""

@@ -1,0 +1,1 @@
+"""Isolators for any POSIX system: they report usage and isolate nothing."""

@@ -1,0 +1,116 @@
+"""Which isolators `--isolation` means: names, aliases, what they need, and the order they work in."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+
+from mesocosm import isolators
+from mesocosm.errors import FlagError, UnsupportedError
+from mesocosm.flags import Flags
+from mesocosm.isolators.base import Isolator
+
+ENTRY_POINTS = "mesocosm.isolators"
+_ALIASES = {"process": ("posix/cpu", "posix/mem"), "cgroups": ("cgroups/cpu", "cgroups/mem")}
+_EVERY_CGROUP = "cgroups/all"
+_DEFAULT_FILESYSTEM = "filesystem/posix"
+_NO_ISOLATORS = frozenset({"base", "selection"})
+
+
+@dataclass(frozen=True, slots=True)
+class NamedIsolator:
+    """An isolator and the name it was asked for by."""
+
+    name: str
+    isolator: Isolator
+
+
+@cache
+def built_in() -> tuple[str, ...]:
+    """The names of the isolators that come with Mesocosm, sorted."""
+    prefix = f"{isolators.__name__}."
+    return tuple(
+        sorted(
+            module.name.removeprefix(prefix).replace(".", "/")
+            for module in pkgutil.walk_packages(isolators.__path__, prefix)
+            if not module.ispkg and module.name.rpartition(".")[2] not in _NO_ISOLATORS
+        )
+    )
+
+
+def names(flags: Flags, launcher: str) -> list[str]:
+    """The isolators of `--isolation`, in the order they work in. Raises FlagError for a list that makes no sense."""
+    given = [name.strip() for name in flags.isolation.split(",") if name.strip()]
+    for name in given:
+        if given.count(name) > 1:
+            raise FlagError(f"--isolation names {name!r} twice", "remove one of them")
+    wanted = list(dict.fromkeys(meant for name in given for meant in _expand(name, flags)))
+    filesystems = [name for name in wanted if name.startswith("filesystem/") and name != "filesystem/shared"]
+    if len(filesystems) > 1:
+        raise FlagError(f"--isolation names both {filesystems[0]!r} and {filesystems[1]!r}", "keep one of them")
+    if not filesystems:
+        wanted.append(_DEFAULT_FILESYSTEM)
+    classes = {name: find(name) for name in wanted}
+    for name, kind in classes.items():
+        _check_needs(name, kind, classes, launcher)
+    # Sorting is stable: those of other packages keep the order they were given in.
+    order = {name: (0, kind.phase, name) for name, kind in classes.items() if kind.__module__.startswith("mesocosm.")}
+    return sorted(wanted, key=lambda name: order.get(name, (1, 0, "")))
+
+
+def select(flags: Flags, launcher: str) -> list[NamedIsolator]:
+    """The isolators of `--isolation`, ready to work. Raises FlagError that names the one this host cannot do."""
+    selected = []
+    for name in names(flags, launcher):
+        try:
+            selected.append(NamedIsolator(name, find(name).create(flags)))
+        except UnsupportedError as error:
+            raise FlagError(f"--isolation: {name!r} does not work here: {error.message}", error.hint) from error
+    return selected
+
+
+def find(name: str) -> type[Isolator]:
+    """The class of the isolator `name`, of Mesocosm or of another package. Raises FlagError if there is none."""
+    if name in built_in():
+        module = importlib.import_module(f"{isolators.__name__}.{name.replace('/', '.')}")
+        for _, kind in inspect.getmembers(module, inspect.isclass):
+            if issubclass(kind, Isolator) and kind.__module__ == module.__name__:
+                return kind
+    return _find_elsewhere(name)
+
+
+def _find_elsewhere(name: str) -> type[Isolator]:
+    # Imported here: it takes longer than a launch, and few have isolators of other packages.
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group=ENTRY_POINTS, name=name):
+        try:
+            kind = entry.load()
+        except Exception as error:
+            raise FlagError(f"--isolation: {name!r}, {entry.value}, cannot be loaded: {error}") from error
+        if isinstance(kind, type) and issubclass(kind, Isolator):
+            return kind
+        raise FlagError(f"--isolation: the entry point {name!r}, {entry.value}, is no isolator")
+    raise FlagError(f"--isolation: there is no isolator {name!r}", "`mesocosm doctor` lists them")
+
+
+def _expand(name: str, flags: Flags) -> Iterable[str]:
+    if name == _EVERY_CGROUP:
+        every = importlib.import_module(f"{isolators.__name__}.cgroups.all")
+        return tuple(every.expand(flags))
+    return _ALIASES.get(name, (name,))
+
+
+def _check_needs(name: str, kind: type[Isolator], selected: Iterable[str], launcher: str) -> None:
+    for needed in kind.requires:
+        if needed not in selected:
+            raise FlagError(f"--isolation: {name!r} needs {needed!r}", f"add {needed!r} to the list")
+    if kind.requires_launcher not in (None, launcher):
+        raise FlagError(
+            f"--isolation: {name!r} needs the {kind.requires_launcher} launcher, not {launcher!r}",
+            f"use --launcher={kind.requires_launcher}, as root on Linux, or remove the name",
+        )

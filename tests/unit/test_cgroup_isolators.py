@@ -1,0 +1,135 @@
+"""Amounts and their translation, who shares whose cgroup, and refusals; nothing here touches a cgroup."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mesocosm.container import CommandInfo, ContainerClass, ContainerConfig, ContainerID, LinuxInfo, Resources
+from mesocosm.errors import ContainerError, UnknownContainerError, UnsupportedError
+from mesocosm.flags import Flags
+from mesocosm.isolators.cgroups.all import expand
+from mesocosm.isolators.cgroups.base import CgroupIsolator, owns_cgroup
+from mesocosm.isolators.cgroups.cpu import CpuIsolator, quota, shares, weight
+from mesocosm.isolators.cgroups.mem import MemIsolator, _oom_score, _text
+from mesocosm.isolators.cgroups.pids import PidsIsolator
+from mesocosm.linux.cgroup import Hierarchy
+
+ISOLATORS = (CpuIsolator, MemIsolator, PidsIsolator)
+PARENT = ContainerID("parent")
+CHILD = ContainerID("child", PARENT)
+amounts = st.floats(0, 1e6, exclude_min=True)
+
+
+def config(**fields: object) -> ContainerConfig:
+    return ContainerConfig(CommandInfo("true"), **fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("cpus", "expected"), [(0.0001, 2), (0.5, 512), (1, 1024), (4, 4096)])
+def test_shares(cpus: float, expected: int) -> None:
+    assert shares(cpus) == expected
+
+
+@pytest.mark.parametrize(("cpus", "expected"), [(0.0001, 1), (0.5, 50), (1, 100), (4, 400), (1000, 10000)])
+def test_weight(cpus: float, expected: int) -> None:
+    assert weight(cpus) == expected
+
+
+@pytest.mark.parametrize(("cpus", "expected"), [(0.0001, 1000), (0.5, 50_000), (2, 200_000), (math.inf, None)])
+def test_quota(cpus: float, expected: int | None) -> None:
+    assert quota(cpus) == expected
+
+
+@given(amounts, amounts)
+def test_more_cpus_never_weigh_less(first: float, second: float) -> None:
+    less, more = sorted((first, second))
+    assert shares(less) <= shares(more)
+    assert weight(less) <= weight(more)
+    assert (quota(less) or 0) <= (quota(more) or 0)
+
+
+@given(amounts)
+def test_weights_are_what_the_kernel_takes(cpus: float) -> None:
+    assert shares(cpus) >= 2
+    assert 1 <= weight(cpus) <= 10000
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"), [(0, "0B"), (1023, "1023B"), (96 << 20, "96MB"), (1536 << 10, "1536KB"), (3 << 40, "3TB")]
+)
+def test_bytes_as_mesos_writes_them(amount: int, text: str) -> None:
+    assert _text(amount) == text
+
+
+def test_a_greater_request_lowers_the_oom_score() -> None:
+    assert 1000 >= _oom_score(1 << 20) > _oom_score(1 << 29) >= 0
+
+
+NESTED = LinuxInfo(share_cgroups=False)
+
+
+@pytest.mark.parametrize(
+    ("container_id", "settings", "owns"),
+    [
+        (PARENT, config(), True),
+        (PARENT, config(container_class=ContainerClass.DEBUG), True),
+        (CHILD, config(), False),
+        (CHILD, config(linux_info=NESTED), True),
+        (CHILD, config(linux_info=NESTED, container_class=ContainerClass.DEBUG), False),
+    ],
+)
+def test_who_has_a_cgroup(container_id: ContainerID, settings: ContainerConfig, owns: bool) -> None:
+    assert owns_cgroup(container_id, settings) is owns
+
+
+@pytest.mark.parametrize("isolator", ISOLATORS)
+def test_refused_without_root(isolator: type[CgroupIsolator], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(UnsupportedError, match="needs root"):
+        isolator.create(Flags())
+
+
+@pytest.mark.parametrize("isolator", ISOLATORS)
+def test_refused_without_the_controller(
+    isolator: type[CgroupIsolator], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(UnsupportedError, match=f"no {isolator.controllers[0]} controller") as caught:
+        isolator.create(Flags(cgroups_hierarchy=tmp_path))
+    assert "mount -t cgroup" in str(caught.value.hint)
+
+
+def test_all_of_nothing_is_nothing(tmp_path: Path) -> None:
+    assert expand(Flags(cgroups_hierarchy=tmp_path)) == ()
+
+
+@pytest.fixture
+def pids() -> PidsIsolator:
+    return PidsIsolator(Flags(), (Hierarchy(frozenset({"pids"}), "/nowhere", 1),))
+
+
+async def test_a_container_that_shares_has_no_amounts_of_its_own(pids: PidsIsolator) -> None:
+    for amounts in ({"resources": Resources(pids=9)}, {"limits": Resources(pids=9)}):
+        with pytest.raises(ContainerError, match="share_cgroups"):
+            await pids.prepare(CHILD, config(**amounts))
+    await pids.prepare(CHILD, config(resources=Resources(cpus=1)))  # That is not what this isolator is about.
+    with pytest.raises(ContainerError, match="already"):
+        await pids.prepare(CHILD, config())
+    with pytest.raises(ContainerError, match="share_cgroups"):
+        await pids.update(CHILD, Resources(), Resources(pids=9))
+    assert (await pids.usage(CHILD)).threads is None
+
+
+async def test_unknown_containers(pids: PidsIsolator) -> None:
+    with pytest.raises(UnknownContainerError):
+        await pids.usage(PARENT)
+    with pytest.raises(UnknownContainerError):
+        await pids.update(PARENT, Resources(), Resources())
+    assert pids.watch(PARENT) is None
+    assert await pids.limitation(PARENT) is None
+    await pids.cleanup(PARENT)

@@ -1,0 +1,123 @@
+"""Which isolators `--isolation` means."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mesocosm.errors import FlagError
+from mesocosm.flags import Flags
+from mesocosm.isolators import selection
+
+LINUX = "linux"
+ThirdParty = Callable[[str, str], None]
+
+
+def names(isolation: str, launcher: str = LINUX) -> list[str]:
+    return selection.names(Flags(isolation=isolation), launcher)
+
+
+@pytest.fixture
+def third_party(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ThirdParty:
+    """Installs a package with an isolator."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def install(name: str, body: str) -> None:
+        module = f"third_party_{len(list(tmp_path.iterdir()))}"
+        (tmp_path / f"{module}.py").write_text(body)
+        information = tmp_path / f"{module}-1.dist-info"
+        information.mkdir()
+        (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1\n")
+        (information / "entry_points.txt").write_text(f"[mesocosm.isolators]\n{name} = {module}:Mine\n")
+        monkeypatch.delitem(sys.modules, module, raising=False)
+
+    return install
+
+
+ISOLATOR = "from mesocosm.isolators.base import Isolator\nclass Mine(Isolator):\n    {body}\n"
+
+
+@pytest.mark.parametrize(
+    ("isolation", "expected"),
+    [
+        ("", ["filesystem/posix"]),
+        (" , ", ["filesystem/posix"]),
+        ("posix/cpu", ["filesystem/posix", "posix/cpu"]),
+        ("process", ["filesystem/posix", "posix/cpu", "posix/mem"]),
+        ("process,posix/cpu", ["filesystem/posix", "posix/cpu", "posix/mem"]),
+        ("cgroups", ["filesystem/posix", "cgroups/cpu", "cgroups/mem"]),
+        ("filesystem/linux", ["filesystem/linux"]),
+        (
+            "namespaces/ipc, cgroups/pids ,namespaces/pid,filesystem/linux",
+            ["filesystem/linux", "cgroups/pids", "namespaces/ipc", "namespaces/pid"],
+        ),
+    ],
+)
+def test_names_in_the_order_they_work_in(isolation: str, expected: list[str]) -> None:
+    assert names(isolation) == expected
+
+
+@pytest.mark.parametrize(
+    ("isolation", "text"),
+    [
+        ("no/such", "no isolator 'no/such'"),
+        ("base", "no isolator 'base'"),
+        ("cgroups/base", "no isolator 'cgroups/base'"),
+        ("selection", "no isolator 'selection'"),
+        ("posix", "no isolator 'posix'"),
+        ("../posix/cpu", "no isolator"),
+        ("posix.cpu", "no isolator 'posix.cpu'"),
+        ("posix/cpu,posix/cpu", "'posix/cpu' twice"),
+        ("cgroups,cgroups", "'cgroups' twice"),
+        ("filesystem/linux,filesystem/posix", "both 'filesystem/linux' and 'filesystem/posix'"),
+        ("namespaces/pid", "'namespaces/pid' needs 'filesystem/linux'"),
+        ("namespaces/ipc,filesystem/posix", "'namespaces/ipc' needs 'filesystem/linux'"),
+    ],
+)
+def test_lists_that_make_no_sense(isolation: str, text: str) -> None:
+    with pytest.raises(FlagError, match=text) as caught:
+        names(isolation)
+    assert caught.value.hint, "it says what to do"
+
+
+@pytest.mark.parametrize("isolation", ["filesystem/linux", "filesystem/linux,namespaces/pid"])
+def test_the_launcher_that_an_isolator_needs(isolation: str) -> None:
+    with pytest.raises(FlagError, match="needs the linux launcher"):
+        names(isolation, "posix")
+
+
+def test_every_isolator_has_the_name_of_its_file() -> None:
+    package = Path(selection.__file__).parent
+    files = {str(path.relative_to(package).with_suffix("")) for path in package.glob("*/*.py")}
+    expected = {name for name in files if not name.endswith(("__init__", "/base"))}
+    assert set(selection.built_in()) == expected
+
+
+def test_an_isolator_of_another_package(third_party: ThirdParty) -> None:
+    third_party("mine/one", ISOLATOR.format(body="requires = ('posix/cpu',)"))
+    assert names("mine/one,posix/cpu") == ["filesystem/posix", "posix/cpu", "mine/one"]
+    with pytest.raises(FlagError, match="'mine/one' needs 'posix/cpu'"):
+        names("mine/one")
+
+
+def test_isolators_of_other_packages_keep_their_order(third_party: ThirdParty) -> None:
+    for name in ("b/one", "a/two"):
+        third_party(name, ISOLATOR.format(body="pass"))
+    assert names("b/one,filesystem/linux,a/two") == ["filesystem/linux", "b/one", "a/two"]
+
+
+@pytest.mark.parametrize("body", ["Mine = 3\n", "class Mine: pass\n"])
+def test_an_entry_point_that_is_no_isolator(third_party: ThirdParty, body: str) -> None:
+    third_party("bad/one", body)
+    with pytest.raises(FlagError, match=r"'bad/one'.*is no isolator"):
+        names("bad/one")
+
+
+@pytest.mark.parametrize("body", ["import no_such_module\n", "raise RuntimeError('broken')\n", "Other = 1\n"])
+def test_an_entry_point_that_cannot_be_loaded(third_party: ThirdParty, body: str) -> None:
+    third_party("broken/one", body)
+    with pytest.raises(FlagError, match="'broken/one'"):
+        names("broken/one")
