@@ -1,0 +1,1 @@
+"""Containerizers: they launch containers, watch them and take them apart again."""

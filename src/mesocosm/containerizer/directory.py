@@ -1,0 +1,49 @@
+"""The runtime directory of a containerizer, which one instance at a time may use."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from mesocosm.errors import FlagError
+
+
+class DirectoryLock:
+    """A lock (flock(2)) on a directory, which also ends with the process that holds it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._descriptor: int | None = None
+
+    def acquire(self) -> None:
+        """Makes the directory and locks it. Raises FlagError if another process has it, or it cannot be used."""
+        try:
+            make_directories(self._directory)
+            descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise FlagError(
+                f"--runtime_dir: {error.filename}: {error.strerror}", "give a directory that can be written to"
+            ) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise FlagError(
+                f"--runtime_dir: {self._directory} is in use by another process", "give each one its own"
+            ) from None
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Unlocks the directory."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def make_directories(directory: Path) -> None:
+    """Makes the directory with its parents, whatever the umask is: others may pass through. Raises OSError."""
+    if not directory.exists():
+        make_directories(directory.parent)
+        directory.mkdir(exist_ok=True)
+        directory.chmod(0o755)

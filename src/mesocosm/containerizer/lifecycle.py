@@ -1,0 +1,141 @@
+"""The states of a container, and what a containerizer remembers of one that has not ended."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mesocosm.container import ContainerConfig, ContainerID, Termination
+from mesocosm.containerizer.checkpoint import Launched
+from mesocosm.errors import ContainerError
+from mesocosm.launcher.base import Child, InitProcess
+from mesocosm.launcher.channel import Channel
+from mesocosm.launcher.info import LaunchInfo
+from mesocosm.launcher.messages import Report
+
+logger = logging.getLogger(__name__)
+
+
+class State(enum.Enum):
+    """Where a container is on its way; there are no others."""
+
+    PROVISIONING = "PROVISIONING"
+    PREPARING = "PREPARING"
+    ISOLATING = "ISOLATING"
+    FETCHING = "FETCHING"
+    RUNNING = "RUNNING"
+    DESTROYING = "DESTROYING"
+
+
+_NEXT = {
+    State.PROVISIONING: State.PREPARING,
+    State.PREPARING: State.ISOLATING,
+    State.ISOLATING: State.FETCHING,
+    State.FETCHING: State.RUNNING,
+    State.RUNNING: State.DESTROYING,
+}
+
+
+@dataclass(slots=True, eq=False)
+class Container:
+    """A container from its launch until everything it held is given back.
+
+    `started` is resolved when its command runs or the launch has failed, `ended` with its termination. An `orphan`
+    leaves no record. `is_past` if there is nothing but the record of its end.
+    """
+
+    container_id: ContainerID
+    config: ContainerConfig
+    started: asyncio.Future[None]
+    ended: asyncio.Future[Termination]
+    state: State = State.PROVISIONING
+    task: asyncio.Task[None] | None = None
+    init: InitProcess | None = None
+    channel: Channel | None = None
+    has_pid_namespace: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
+    working_directory: str | None = None
+    made_sandbox: bool = False
+    report: Report | None = None
+    termination: Termination | None = None
+    failure: Exception | None = None
+    children: set[ContainerID] = field(default_factory=set)
+    begun: bool = False
+    destroyed: bool = False
+    abandoned: bool = False
+    orphan: bool = False
+    is_past: bool = False
+
+    @classmethod
+    def create(cls, container_id: ContainerID, config: ContainerConfig) -> Container:
+        """A container at the beginning of its way, in the running event loop."""
+        loop = asyncio.get_running_loop()
+        return cls(container_id, config, loop.create_future(), loop.create_future())
+
+    def enter(self, state: State) -> None:
+        """Goes on to `state`: the next on the way, or DESTROYING from any."""
+        assert state in (_NEXT.get(self.state), State.DESTROYING), f"{self.container_id}: {self.state} to {state}"
+        logger.debug("container %s: %s", self.container_id, state.value)
+        self.state = state
+
+    def adopt(self, child: Child) -> None:
+        """Has its init."""
+        self.init, self.channel = child.init, child.channel
+
+    def launched(self, info: LaunchInfo, boot_id: str, *, records_status: bool) -> Launched:
+        """What a later containerizer must know of the init, kept for nested containers, too."""
+        assert self.init is not None
+        self.environment, self.working_directory = info.environment, info.working_directory
+        return Launched(
+            pid=self.init.pid,
+            started=self.init.started,
+            boot_id=boot_id,
+            has_pid_namespace=self.has_pid_namespace,
+            records_status=records_status,
+            environment=self.environment,
+            working_directory=self.working_directory,
+        )
+
+    def finish(self, termination: Termination) -> None:
+        """Tells everybody who waits that all is over."""
+        if not self.started.done():
+            self._fail_start(self.failure or ContainerError(f"{self.container_id} was destroyed while it was launched"))
+        self.ended.set_result(termination)
+
+    def fail(self, error: Exception) -> None:
+        """Tells everybody who waits that something of the container is left."""
+        if not self.started.done():
+            self._fail_start(error)
+        self.ended.set_exception(error)
+        self.ended.exception()  # Read, so that asyncio does not report an error that nobody waited for.
+
+    def _fail_start(self, error: Exception) -> None:
+        self.started.set_exception(error)
+        self.started.exception()
+
+    def renew(self) -> None:
+        """Makes ready for another try to end the container."""
+        if self.ended.done():
+            self.ended = asyncio.get_running_loop().create_future()
+
+    async def abandon(self) -> None:
+        """Stops watching, and leaves the container as it is."""
+        self.abandoned = True
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.wait([self.task])
+        if not self.ended.done():
+            self.fail(ContainerError(f"{self.container_id} goes on, and its containerizer is closed"))
+        self.release()
+
+    def release(self) -> None:
+        """Closes the descriptors."""
+        if self.channel is not None:
+            self.channel.close()
+            self.channel = None
+        if self.init is not None:
+            self.init.close()
+            self.init = None

@@ -1,0 +1,518 @@
+"""The Mesos containerizer: containers out of isolators and a launcher, one task for the life of each."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import Awaitable, Collection, Iterable, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from mesocosm.container import (
+    RUNTIME_SEPARATOR,
+    ContainerConfig,
+    ContainerID,
+    ContainerStatus,
+    ContainerType,
+    Limitation,
+    Resources,
+    ResourceStatistics,
+    Termination,
+)
+from mesocosm.containerizer.base import ContainerIO, LaunchResult
+from mesocosm.containerizer.checkpoint import Checkpoints, boot_id
+from mesocosm.containerizer.command import describe, find_credentials
+from mesocosm.containerizer.directory import DirectoryLock
+from mesocosm.containerizer.lifecycle import Container, State
+from mesocosm.containerizer.needs import check_needs
+from mesocosm.containerizer.recovery import find_container, stray_container
+from mesocosm.containerizer.sandbox import open_sandbox, remove_sandbox
+from mesocosm.errors import ContainerError, UnknownContainerError, UnsupportedError, leaves
+from mesocosm.flags import Flags
+from mesocosm.isolators.base import ContainerState, Isolator
+from mesocosm.isolators.selection import NamedIsolator, select
+from mesocosm.launcher.base import Launcher
+from mesocosm.launcher.client import LauncherProcess
+from mesocosm.launcher.failure import error_of
+from mesocosm.launcher.info import Credentials, LaunchInfo, merge
+from mesocosm.launcher.messages import STOP_COMMAND, Kind
+from mesocosm.launcher.selection import create_launcher
+from mesocosm.linux.namespaces import Namespace
+
+logger = logging.getLogger(__name__)
+
+_LAUNCH_FAILED = "REASON_CONTAINER_LAUNCH_FAILED"
+_KILLED = Termination(status=int(signal.SIGKILL))
+
+Part = TypeVar("Part", ResourceStatistics, ContainerStatus)
+
+
+class MesosContainerizer:
+    """Launches containers out of the isolators of `--isolation`.
+
+    As a context manager it destroys its containers at the end. `start` and `close` instead leave those that run, for
+    the next containerizer with the same directories to `recover`; so does a kill. One instance at a time may use a
+    runtime directory.
+    """
+
+    def __init__(self, flags: Flags, *, janitor: Sequence[str] | None = None, final_usage: bool = False) -> None:
+        """`janitor` is a command line to execute should this process end without `close`.
+
+        With `final_usage` each termination tells what the container used, which takes a moment to read.
+        """
+        self._flags = flags
+        self._final_usage = final_usage
+        self._process = LauncherProcess(janitor)
+        self._checkpoints = Checkpoints(flags.runtime_dir)
+        self._lock = DirectoryLock(flags.runtime_dir)
+        self._boot_id = boot_id()
+        self._named: list[NamedIsolator] = []
+        self._chosen: Launcher | None = None
+        self._containers: dict[ContainerID, Container] = {}
+        self._terminations: dict[ContainerID, Termination] = {}
+
+    @property
+    def isolation(self) -> list[str]:
+        """The names of the isolators, in the order they work in."""
+        return [named.name for named in self._named]
+
+    # Beginning and end.
+
+    async def __aenter__(self) -> Self:
+        self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            await _all(self.destroy(container_id) for container_id in list(self._containers) if not container_id.parent)
+        finally:
+            await self.close()
+
+    def warm_up(self) -> None:
+        """Starts the launcher process, which then gets ready while the caller does something else. Raises OSError."""
+        self._process.start()
+
+    def forget_launcher(self) -> None:
+        """In a fork's child, lets go of the launcher process, which is its parent's."""
+        self._process.forget()
+
+    def start(self) -> None:
+        """Makes ready for launches. Raises FlagError or OSError, and has taken nothing then."""
+        launcher = create_launcher(self._flags, self._process)
+        named = select(self._flags, launcher.name)
+        self._lock.acquire()
+        try:
+            launcher.start()
+        except BaseException:
+            self._lock.release()
+            raise
+        self._chosen, self._named = launcher, named
+
+    async def close(self) -> None:
+        """Lets go of everything. Containers that run go on; one whose launch is not complete is destroyed."""
+        try:
+            await _all(
+                self.destroy(container.container_id)
+                for container in list(self._containers.values())
+                if container.state is not State.RUNNING
+            )
+            await _all(container.abandon() for container in self._containers.values())
+        finally:
+            self._containers.clear()
+            await _all(isolator.close() for isolator in self._isolators())
+            if self._chosen is not None:
+                await self._chosen.close()
+                self._chosen = None
+            self._process.close()  # Also one that was only warmed up.
+            self._lock.release()
+
+    async def recover(self, known: Collection[ContainerID] | None = None) -> None:
+        """Takes up the containers of an earlier containerizer; destroys those that are not `known` (None: all are).
+
+        Raises RecoveryError for state on disk that is damaged or of a newer version; nothing is changed then.
+        """
+        found = [
+            await find_container(self._checkpoints, container_id, self._boot_id)
+            for container_id in self._checkpoints.containers()
+        ]
+        lost: list[Container] = []
+        running: list[ContainerState] = []
+        for container in found:
+            container.orphan = known is not None and container.container_id not in known
+            if container.state is State.RUNNING and not container.orphan:
+                pid = None if container.init is None else container.init.pid
+                running.append(ContainerState(container.container_id, container.config, pid))
+            elif container.is_past and not container.orphan:
+                self._terminations[container.container_id] = container.termination or Termination(None)
+                continue
+            else:
+                lost.append(container)
+            self._add(container)
+        for stray in await self._launcher.recover({container.container_id for container in found}):
+            lost.append(stray_container(stray))
+            self._add(lost[-1])
+        for isolator in self._isolators():
+            await isolator.recover(running, [container.container_id for container in lost])
+        for state in running:
+            container = self._containers[state.container_id]
+            container.task = asyncio.create_task(self._live(container, None))
+        await _all(self.destroy(container.container_id) for container in lost)
+
+    # What can be done with a container.
+
+    async def launch(
+        self, container_id: ContainerID, config: ContainerConfig, io: ContainerIO | None = None
+    ) -> LaunchResult:
+        """Makes a container and starts its command; returns when that runs.
+
+        Raises CommandError for a command that cannot be executed, and ContainerError, OSError or ExceptionGroup for
+        anything else that failed; there is no such container then.
+        """
+        if config.type is not ContainerType.MESOS:
+            return LaunchResult.NOT_SUPPORTED
+        if container_id in self._containers or container_id in self._terminations:
+            return LaunchResult.ALREADY_LAUNCHED
+        self._launcher.start()
+        container = Container.create(container_id, self._completed(container_id, config))
+        self._check_parent(container)
+        check_needs(container_id, config, self.isolation)
+        self._add(container)
+        container.task = asyncio.create_task(self._live(container, io or ContainerIO()))
+        try:
+            await asyncio.shield(container.started)
+        except asyncio.CancelledError:
+            await self.destroy(container_id)
+            raise
+        return LaunchResult.SUCCESS
+
+    async def attach(self, container_id: ContainerID) -> int:
+        """The master of the container's terminal, which then is the caller's to close. Raises ContainerError."""
+        container = self._running(container_id)
+        if container.channel is None or (terminal := container.channel.take_terminal()) is None:
+            raise ContainerError(f"{container_id} has no terminal to attach to")
+        return terminal
+
+    async def update(self, container_id: ContainerID, resources: Resources, limits: Resources) -> None:
+        """Changes what a running container may use. Raises ContainerError or OSError."""
+        container = self._running(container_id)
+        for isolator in self._isolators():
+            await isolator.update(container_id, resources, limits)
+        container.config = replace(container.config, resources=resources, limits=limits)
+        self._checkpoints.create(container_id, container.config)
+
+    async def usage(self, container_id: ContainerID) -> ResourceStatistics:
+        """What a running container uses. Raises ContainerError or OSError."""
+        self._running(container_id)
+        parts = [await isolator.usage(container_id) for isolator in self._isolators()]
+        return replace(_united(ResourceStatistics, parts), timestamp=time.time())
+
+    async def status(self, container_id: ContainerID) -> ContainerStatus:
+        """What a running container is. Raises ContainerError or OSError."""
+        container = self._running(container_id)
+        parts = [await isolator.status(container_id) for isolator in self._isolators()]
+        known = ContainerStatus(container_id, None if container.init is None else container.init.pid)
+        return _united(ContainerStatus, [*parts, known])
+
+    async def wait(self, container_id: ContainerID) -> Termination:
+        """How the container ended, when it has and everything it held is given back. Raises ContainerError."""
+        if (container := self._containers.get(container_id)) is not None:
+            return await asyncio.shield(container.ended)
+        if (termination := self._terminations.get(container_id)) is not None:
+            return termination
+        raise UnknownContainerError(f"there is no container {container_id}")
+
+    async def destroy(self, container_id: ContainerID) -> Termination | None:
+        """Ends a container in any state, nested ones first; None for one that is not known.
+
+        Raises ContainerError if something of it could not be given back; it can be called again then.
+        """
+        container = self._containers.get(container_id)
+        if container is None:
+            return self._terminations.get(container_id)
+        if container.task is None or container.task.done():
+            container.renew()
+            container.task = asyncio.create_task(self._end(container, container.termination or _KILLED))
+        elif container.begun and not container.destroyed and container.state is not State.DESTROYING:
+            container.task.cancel()  # Not while it takes the container apart, and not before it could notice.
+        container.destroyed = True
+        return await asyncio.shield(container.ended)
+
+    async def kill(self, container_id: ContainerID, number: int) -> bool:
+        """Sends a signal to the container's command; False if that has ended. Raises ContainerError or OSError."""
+        container = self._running(container_id)
+        if container.init is None:
+            return False
+        return container.init.send_signal(STOP_COMMAND if number == signal.SIGSTOP else number)
+
+    async def containers(self) -> set[ContainerID]:
+        """The containers that have not ended."""
+        return set(self._containers)
+
+    async def remove(self, container_id: ContainerID) -> None:
+        """Forgets a container that has ended, those nested in it, and the sandboxes. Raises ContainerError, OSError."""
+        if container_id in self._containers:
+            raise ContainerError(f"{container_id} has not ended", "destroy it first")
+        if container_id not in self._terminations:
+            raise UnknownContainerError(f"there is no container {container_id}")
+        self._checkpoints.remove(container_id)
+        await asyncio.to_thread(remove_sandbox, container_id, self._sandbox(container_id))
+        for other in [other for other in self._terminations if other.is_within(container_id)]:
+            del self._terminations[other]
+
+    async def prune_images(self, excluded: Collection[str] = ()) -> None:
+        """Refuses: there is no image store yet."""
+        raise UnsupportedError("container images are not supported by this version")
+
+    # The life of one container.
+
+    async def _live(self, container: Container, io: ContainerIO | None) -> None:
+        """From the launch, or with no `io` from its recovery, until all is given back."""
+        container.begun = True
+        try:
+            if container.destroyed:
+                raise asyncio.CancelledError
+            if io is not None:
+                await self._start(container, io)
+                container.started.set_result(None)
+            termination = await self._supervise(container)
+        except asyncio.CancelledError:
+            if container.abandoned:
+                return
+            termination = _KILLED
+        except Exception as error:  # noqa: BLE001 - goes to whoever launched it; the container must end in any case.
+            container.failure = error
+            termination = Termination(None, _LAUNCH_FAILED, str(error))
+        await self._end(container, termination)
+
+    async def _start(self, container: Container, io: ContainerIO) -> None:
+        """PROVISIONING to RUNNING. What a later process needs to know is on disk before it is done."""
+        container_id, config = container.container_id, container.config
+        credentials = await _find_credentials(config)
+        assert config.directory is not None
+        self._checkpoints.create(container_id, config)
+        with open_sandbox(container_id, config.directory, credentials) as sandbox:
+            container.made_sandbox = sandbox.made
+
+            container.enter(State.PREPARING)
+            parts = [await isolator.prepare(container_id, config) for isolator in self._isolators(concurrent=False)]
+            info = merge([self._describe(container, credentials), *filter(None, parts)])
+
+            container.enter(State.ISOLATING)
+            container.has_pid_namespace = Namespace.PID in info.clone_namespaces
+            parent = None if container_id.parent is None else self._running(container_id.parent).init
+            with sandbox.streams(io) as streams:
+                status_file = self._checkpoints.status_file(container_id)
+                child = await self._launcher.fork(container_id, info, streams, parent, status_file)
+                container.adopt(child)
+        for isolator in self._isolators(concurrent=True):
+            await isolator.prepare(container_id, config)
+        for isolator in self._isolators():
+            await isolator.isolate(container_id, child.init.pid)
+
+        container.enter(State.FETCHING)
+        launched = container.launched(info, self._boot_id, records_status=self._launcher.records_status)
+        self._checkpoints.write_launched(container_id, launched)
+        joins = [*child.joins, *(group for isolator in self._isolators() for group in isolator.joins(container_id))]
+        child.channel.release(joins, recoverable=not launched.records_status)
+        report = await child.channel.report()
+        if report is None or report.kind is not Kind.RUNNING:
+            raise error_of(container_id, report)
+        container.enter(State.RUNNING)
+
+    async def _supervise(self, container: Container) -> Termination:
+        """Waits until the command ends or runs into a limit, and records that."""
+        container_id = container.container_id
+        watches = [watch for isolator in self._isolators() if (watch := isolator.watch(container_id)) is not None]
+        status = await self._exit_status(container, watches)
+        limitation = next((watch.result() for watch in watches if watch.done()), None)
+        limitation = limitation or await self._limitation(container_id)
+        container.termination = _terminated(status, limitation)
+        self._record(container_id, container.termination)
+        return container.termination
+
+    async def _exit_status(self, container: Container, watches: Sequence[asyncio.Future[Limitation]]) -> int | None:
+        """The status of the command; SIGKILL's if it ran into a limit, or its init was killed before it could tell."""
+        if container.channel is not None:
+            report = await container.channel.report(watches)
+            if report is not None and report.kind is Kind.RUNNING:
+                # Not read by a containerizer that was killed just after the launch. A second one would be a forgery.
+                report = await container.channel.report(watches)
+            if report is None or report.kind is not Kind.EXITED:
+                return _KILLED.status
+            container.report = report
+            return report.value
+        assert container.init is not None
+        await container.init.exited()
+        recorded = self._checkpoints.termination(container.container_id)
+        return _KILLED.status if recorded is None else recorded.status
+
+    async def _limitation(self, container_id: ContainerID) -> Limitation | None:
+        for isolator in self._isolators():
+            if (limitation := await isolator.limitation(container_id)) is not None:
+                return limitation
+        return None
+
+    async def _end(self, container: Container, termination: Termination) -> None:
+        """DESTROYING: takes the container apart, tells everybody who waits, and forgets it if that succeeded."""
+        container.enter(State.DESTROYING)
+        try:
+            termination = replace(termination, usage=await self._take_apart(container))
+            await self._keep_record(container, termination)
+        except Exception as error:  # noqa: BLE001 - goes to whoever waits; `destroy` can try again.
+            reasons = [error] if container.failure is None else [container.failure, error]
+            text = "; ".join(str(leaf) for reason in reasons for leaf in leaves(reason))
+            container.fail(ContainerError(f"{container.container_id} could not be taken apart: {text}"))
+            return
+        self._forget(container)
+        container.finish(termination)
+
+    async def _keep_record(self, container: Container, termination: Termination) -> None:
+        """Keeps how a container ended that has run; removes what is left of any other. Raises OSError."""
+        never_ran = container.failure is not None and not container.started.done()
+        if never_ran or container.orphan:
+            self._checkpoints.remove(container.container_id)
+            if container.made_sandbox and container.config.directory is not None:
+                await asyncio.to_thread(remove_sandbox, container.container_id, container.config.directory)
+            return
+        if termination != container.termination:
+            self._record(container.container_id, termination)
+        self._checkpoints.forget_launched(container.container_id)
+        self._terminations[container.container_id] = termination
+
+    async def _take_apart(self, container: Container) -> ResourceStatistics | None:
+        """Gives back all that was taken, in reverse order; every step is tried. Raises OSError or ExceptionGroup."""
+        container_id = container.container_id
+        await _all(self.destroy(child) for child in list(container.children))
+        usage = await self._last_usage(container) if self._final_usage else None
+        await self._launcher.destroy(container_id, container.init, has_pid_namespace=container.has_pid_namespace)
+        errors: list[Exception] = []
+        for isolator in reversed(self._isolators()):
+            try:
+                await isolator.cleanup(container_id)
+            except Exception as error:  # noqa: BLE001 - raised below, with those of the others.
+                errors.append(error)
+        if errors:
+            raise ExceptionGroup(f"cleanup of {container_id}", errors)
+        container.release()
+        return usage
+
+    async def _last_usage(self, container: Container) -> ResourceStatistics | None:
+        """What the container used up to its end; what nobody measured is filled in from wait4(2)."""
+        parts = []
+        if container.report is not None:
+            parts.append(
+                ResourceStatistics(
+                    cpus_user_time_secs=container.report.user_time / 1e6,
+                    cpus_system_time_secs=container.report.system_time / 1e6,
+                    mem_maximum_bytes=container.report.memory,
+                )
+            )
+        for isolator in self._isolators():
+            with contextlib.suppress(OSError, ContainerError):  # Nothing to read where the launch did not come so far.
+                parts.append(await isolator.usage(container.container_id))
+        return replace(_united(ResourceStatistics, parts), timestamp=time.time())
+
+    # Small things.
+
+    @property
+    def _launcher(self) -> Launcher:
+        if self._chosen is None:
+            raise ContainerError("the containerizer is not started", "use `async with`, or call start()")
+        return self._chosen
+
+    def _isolators(self, *, concurrent: bool | None = None) -> list[Isolator]:
+        """All isolators, or those that may, or may not, prepare while the init sets the container up."""
+        every = (named.isolator for named in self._named)
+        return [isolator for isolator in every if concurrent in (None, isolator.concurrent)]
+
+    def _running(self, container_id: ContainerID) -> Container:
+        container = self._containers.get(container_id)
+        if container is None:
+            raise UnknownContainerError(f"there is no container {container_id} that has not ended")
+        if container.state is not State.RUNNING:
+            raise ContainerError(f"{container_id} is not running, but {container.state.value}")
+        return container
+
+    def _sandbox(self, container_id: ContainerID) -> Path:
+        return self._flags.work_dir / RUNTIME_SEPARATOR / container_id.join(RUNTIME_SEPARATOR)
+
+    def _completed(self, container_id: ContainerID, config: ContainerConfig) -> ContainerConfig:
+        """`config` with a sandbox, and absolute paths: the launcher has another working directory."""
+        directory = config.directory or self._sandbox(container_id)
+        rootfs = None if config.rootfs is None else config.rootfs.absolute()
+        return replace(config, directory=directory.absolute(), rootfs=rootfs)
+
+    def _check_parent(self, container: Container) -> None:
+        parent = container.container_id.parent
+        if parent is not None:
+            self._running(parent)
+        elif container.config.debug:
+            raise ContainerError(f"{container.container_id} is a debug container, but is nested in no container")
+
+    def _describe(self, container: Container, credentials: Credentials | None) -> LaunchInfo:
+        """The command's part; that of a debug container is in the environment and the directory of its parent."""
+        info = describe(container.config, credentials, self._flags)
+        parent = self._containers.get(container.container_id.parent) if container.container_id.parent else None
+        if parent is None or not container.config.debug:
+            return info
+        return replace(
+            info,
+            environment={**info.environment, **parent.environment, **container.config.environment},
+            working_directory=container.config.working_directory or parent.working_directory,
+        )
+
+    def _add(self, container: Container) -> None:
+        self._containers[container.container_id] = container
+        if (parent := container.container_id.parent) is not None and parent in self._containers:
+            self._containers[parent].children.add(container.container_id)
+
+    def _forget(self, container: Container) -> None:
+        del self._containers[container.container_id]
+        if (parent := container.container_id.parent) is not None and parent in self._containers:
+            self._containers[parent].children.discard(container.container_id)
+
+    def _record(self, container_id: ContainerID, termination: Termination) -> None:
+        """Writes the termination. That it cannot be written must not keep the container from being taken apart."""
+        try:
+            self._checkpoints.write_termination(container_id, termination)
+        except OSError as error:
+            logger.error("the end of %s is not recorded: %s", container_id, error)
+
+
+def _terminated(status: int | None, limitation: Limitation | None) -> Termination:
+    if limitation is None:
+        return Termination(status)
+    return Termination(status, limitation.reason, limitation.message, limitation.resource)
+
+
+def _united(kind: type[Part], parts: Iterable[Part]) -> Part:
+    """One value with what each of `parts` knows; later ones are believed more."""
+    known: dict[str, Any] = {}
+    for part in parts:
+        known.update({entry.name: value for entry in fields(part) if (value := getattr(part, entry.name)) is not None})
+    return kind(**known)
+
+
+async def _find_credentials(config: ContainerConfig) -> Credentials | None:
+    # A look-up of a name may ask the network.
+    if config.user is None:
+        return find_credentials(config)
+    return await asyncio.to_thread(find_credentials, config)
+
+
+async def _all(steps: Iterable[Awaitable[object]]) -> None:
+    """Awaits all `steps` together, every one to its end. Raises ExceptionGroup of what failed."""
+    steps = list(steps)
+    if not steps:
+        return
+    results = await asyncio.gather(*steps, return_exceptions=True)
+    errors = [result for result in results if isinstance(result, Exception)]
+    if errors:
+        raise ExceptionGroup("containers", errors)

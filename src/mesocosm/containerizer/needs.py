@@ -1,0 +1,42 @@
+"""Whether what a container asks for is given by any isolator that is enabled."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+
+from mesocosm.container import ContainerConfig, ContainerID
+from mesocosm.errors import ContainerError
+
+logger = logging.getLogger(__name__)
+
+_LIMITS = {"cpus": "cgroups/cpu", "mem": "cgroups/mem", "pids": "cgroups/pids"}
+
+
+def check_needs(container_id: ContainerID, config: ContainerConfig, isolation: Collection[str]) -> None:
+    """Refuses what would be unsafe or wrong to leave out, and warns of what Mesos ignores.
+
+    Requests are promises, which Mesos makes without an isolator, too. Limits are not. Raises ContainerError.
+    """
+    for name, isolator in _LIMITS.items():
+        asked = getattr(config.limits, name)
+        if name == "pids" and asked is None:
+            asked = config.resources.pids
+        if asked is not None and isolator not in isolation:
+            raise ContainerError(f"{container_id} has a limit of {name}", f"enable the isolator {isolator}")
+    if config.rootfs is None and config.rootfs_read_only:
+        raise ContainerError(f"{container_id} asks for a read-only root filesystem, but has none of its own")
+    for field, isolator in _ignored(config).items():
+        if isolator not in isolation:
+            logger.warning("%s: linux_info.%s is ignored, as %s is not enabled", container_id, field, isolator)
+
+
+def _ignored(config: ContainerConfig) -> dict[str, str]:
+    """The fields of `linux_info` that are set, and the isolator of each."""
+    info = config.linux_info
+    asked = {
+        "share_pid_namespace": (info.share_pid_namespace, "namespaces/pid"),
+        "ipc_mode": (info.ipc_mode is not None, "namespaces/ipc"),
+        "shm_size": (info.shm_size is not None, "namespaces/ipc"),
+    }
+    return {field: isolator for field, (is_asked, isolator) in asked.items() if is_asked}
