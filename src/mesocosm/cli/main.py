@@ -1,0 +1,65 @@
+"""The commands of `mesocosm`, and what its exit statuses are."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+from mesocosm.cli.messages import FAILED, complain, guard
+from mesocosm.version import __version__
+
+_COMMANDS = {"run": "Run a command in a container.", "doctor": "Show which isolators work here."}
+_EPILOG = """\b
+Examples:
+  mesocosm run -- echo hello
+  mesocosm run --mem 64MB --timeout 5 -- python3 -c 'print(2**100)'
+  mesocosm doctor
+"""
+
+
+class _Commands(click.Group):
+    """Imports a command when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"mesocosm.cli.{cmd_name}"), cmd_name)
+        return command
+
+
+@click.command(cls=_Commands, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="mesocosm %(version)s")
+def commands() -> None:
+    """Containers out of composable isolators."""
+
+
+def run(arguments: list[str]) -> int:
+    """Runs a command line; returns its exit status. Whatever is wrong is one line on the standard error."""
+    return guard(lambda: _invoke(arguments))
+
+
+def _invoke(arguments: list[str]) -> int:
+    try:
+        result = commands.main(arguments, prog_name="mesocosm", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else "")
+        return 0
+    except click.ClickException as error:
+        complain(f"{_first_lower(error.format_message())}; see `{_help_of(error)}`")
+        return FAILED
+    except click.exceptions.Abort:
+        return 130
+    return result if isinstance(result, int) else 0
+
+
+def _first_lower(text: str) -> str:
+    return text[:1].lower() + text[1:].rstrip(".")
+
+
+def _help_of(error: click.ClickException) -> str:
+    context = getattr(error, "ctx", None)
+    return f"{context.command_path if context is not None else 'mesocosm'} --help"

@@ -1,0 +1,95 @@
+"""Which isolators to use where nobody says: the strongest isolation that this host allows."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mesocosm.container import Resources
+from mesocosm.errors import FlagError, UnsupportedError
+from mesocosm.flags import Flags
+from mesocosm.isolators.selection import built_in, find, names
+from mesocosm.launcher.selection import launcher_name
+
+_POSIX = ("posix/cpu", "posix/mem")
+_LINUX = ("filesystem/linux", "namespaces/pid", "namespaces/ipc")
+_EVERY_CGROUP = "cgroups/all"
+_LIMITED_BY = {"cpus": "cgroups/cpu", "mem": "cgroups/mem", "pids": "cgroups/pids"}
+
+PIDS = 4096
+"""How many tasks a container may have if nobody says: enough for any honest program, too few for a fork bomb."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The isolators for `--isolation`, the launcher that they need, and why others are `missing`."""
+
+    isolation: tuple[str, ...]
+    launcher: str
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def isolates(self) -> bool:
+        """Whether there is any isolation."""
+        return any(not name.startswith(("posix/", "filesystem/posix")) for name in self.isolation)
+
+    def check(self, asked: Resources) -> None:
+        """Raises FlagError if one of the amounts that were asked for would not be a limit."""
+        for resource, isolator in _LIMITED_BY.items():
+            if getattr(asked, resource) is not None and isolator not in self.isolation:
+                why = self.missing.get(isolator, "add it to --isolation")
+                raise FlagError(f"--{resource} needs the isolator {isolator}, which is not in use here", why)
+
+    def default_pids(self) -> int | None:
+        """The limit of tasks where none is asked for."""
+        return PIDS if _LIMITED_BY["pids"] in self.isolation else None
+
+
+def choose(isolation: str | None = None) -> Choice:
+    """What `isolation` says, or else the strongest that works. Raises FlagError for a list that makes no sense."""
+    flags = Flags()
+    launcher = launcher_name(flags)
+    if isolation is not None:
+        return Choice(tuple(names(Flags(isolation=isolation), launcher)), launcher)
+    if launcher == "posix":
+        reason = "it takes root on Linux"
+        return Choice(_POSIX, launcher, dict.fromkeys(strongest(), reason))
+    return _choose_working(flags)
+
+
+def strongest() -> tuple[str, ...]:
+    """The isolators that a container gets where all of them work."""
+    cgroups = (name for name in built_in() if name.startswith("cgroups/") and name != _EVERY_CGROUP)
+    return (*_LINUX, *cgroups)
+
+
+def _choose_working(flags: Flags) -> Choice:
+    from mesocosm.launcher.client import LauncherProcess
+    from mesocosm.launcher.selection import create_launcher
+
+    try:
+        create_launcher(flags, LauncherProcess())
+    except FlagError as error:
+        return Choice(_POSIX, "posix", dict.fromkeys(strongest(), str(error)))
+    missing: dict[str, str] = {}
+    for name in strongest():
+        if (why := refusal(name, flags, missing)) is not None:
+            missing[name] = why
+    return Choice(tuple(name for name in strongest() if name not in missing), "linux", missing)
+
+
+def refusal(name: str, flags: Flags, missing: Mapping[str, str] = {}) -> str | None:
+    """Why the isolator `name` does not work here, None if it does; `missing` are those that do not."""
+    kind = find(name)
+    for needed in kind.requires:
+        if needed in missing:
+            return f"it needs {needed}"
+    if kind.requires_launcher not in (None, launcher_name(flags)):
+        return "it takes root on Linux" if os.geteuid() != 0 or sys.platform != "linux" else "it needs --launcher=linux"
+    try:
+        kind.create(flags)
+    except (UnsupportedError, FlagError) as error:
+        return str(error)
+    return None

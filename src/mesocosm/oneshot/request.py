@@ -1,0 +1,122 @@
+"""From what people write to the config of a container."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+
+from mesocosm.container import (
+    CommandInfo,
+    ContainerConfig,
+    IpcMode,
+    LinuxInfo,
+    Resources,
+    Tmpfs,
+    TTYInfo,
+    Volume,
+    VolumeMode,
+)
+from mesocosm.errors import FlagError
+from mesocosm.oneshot.choice import Choice
+from mesocosm.units import parse_size
+
+_IPC = "namespaces/ipc"
+_LEAST_MEMORY = 1 << 20
+
+
+def parse_volume(text: str) -> Volume:
+    """`SRC:DST[:ro|rw]`. Raises FlagError if it is not that, or there is no such source."""
+    source, destination, mode = _fields(text, ":", 3)
+    if not source or not destination:
+        raise FlagError(f"--volume: {text!r} does not name a source and a place", "write SRC:DST[:ro|rw]")
+    if mode not in ("", "ro", "rw"):
+        raise FlagError(f"--volume: {mode!r} in {text!r} is no mode", "write ro or rw")
+    _check_destination("--volume", destination)
+    host_path = Path(source).absolute()
+    if not host_path.exists():
+        raise FlagError(f"--volume: there is no {host_path} to mount", "make it first")
+    return Volume(destination, str(host_path), VolumeMode.RO if mode == "ro" else VolumeMode.RW)
+
+
+def parse_tmpfs(text: str) -> Tmpfs:
+    """`DST[:size]`. Raises FlagError."""
+    destination, size = _fields(text, ":", 2)
+    _check_destination("--tmpfs", destination)
+    return Tmpfs(destination, parse_size(size) if size else None)
+
+
+def _fields(text: str, separator: str, count: int) -> tuple[str, ...]:
+    """The parts of `text`, the missing ones empty and the surplus ones with the last."""
+    parts = text.split(separator, count - 1)
+    return (*parts, *("" for _ in range(count - len(parts))))
+
+
+def _check_destination(option: str, destination: str) -> None:
+    if not PurePosixPath(destination).is_absolute():
+        raise FlagError(f"{option}: the place {destination!r} is no absolute path", "begin it with a slash")
+
+
+def parse_environment(assignments: Iterable[str]) -> dict[str, str]:
+    """`NAME=VALUE`, or `NAME` for the value that the caller has. Raises FlagError."""
+    environment = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not name:
+            raise FlagError(f"--env: {assignment!r} has no name", "write NAME=VALUE")
+        if equals:
+            environment[name] = value
+        elif name in os.environ:
+            environment[name] = os.environ[name]
+    return environment
+
+
+def make_config(
+    command: CommandInfo,
+    choice: Choice,
+    limits: Resources,
+    *,
+    environment: Mapping[str, str],
+    volumes: Iterable[Volume] = (),
+    tmpfs: Iterable[Tmpfs] = (),
+    rootfs: Path | None = None,
+    read_only: bool = False,
+    user: str | None = None,
+    working_directory: str | None = None,
+    tty: TTYInfo | None = None,
+) -> ContainerConfig:
+    """The config of a container with the isolators of `choice`. Raises FlagError for what they do not give."""
+    choice.check(limits)
+    if read_only and rootfs is None:
+        raise FlagError("--read-only needs --rootfs", "without one, the container's root is the host's")
+    if rootfs is not None and not rootfs.is_dir():
+        raise FlagError(f"--rootfs: {rootfs} is not a directory")
+    if working_directory is not None and not PurePosixPath(working_directory).is_absolute():
+        raise FlagError(f"--workdir: {working_directory!r} is no absolute path", "begin it with a slash")
+    pids = limits.pids if limits.pids is not None else choice.default_pids()
+    # Without a root file system, only a private mode gives the container a /dev/shm of its own.
+    private = rootfs is None and _IPC in choice.isolation
+    return ContainerConfig(
+        command=command,
+        rootfs=rootfs,
+        rootfs_read_only=read_only,
+        user=user,
+        environment=environment,
+        working_directory=working_directory,
+        volumes=tuple(volumes),
+        tmpfs=tuple(tmpfs),
+        linux_info=LinuxInfo(ipc_mode=IpcMode.PRIVATE if private else None),
+        resources=Resources(cpus=limits.cpus, mem=limits.mem, pids=pids),
+        tty_info=tty,
+    )
+
+
+def check_limits(cpus: float | None, mem: int | None, pids: int | None) -> Resources:
+    """The amounts asked for. Raises FlagError for one that nothing could run with."""
+    if cpus is not None and not 0 < cpus < float("inf"):
+        raise FlagError(f"--cpus: {cpus:g} is no number of CPUs", "give one above 0")
+    if mem is not None and mem < _LEAST_MEMORY:
+        raise FlagError(f"--mem: {mem} bytes are too few for any program", "give at least 1MB")
+    if pids is not None and pids < 1:
+        raise FlagError(f"--pids: {pids} is no number of tasks", "give one above 0")
+    return Resources(cpus, mem, pids)

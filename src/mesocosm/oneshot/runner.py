@@ -1,0 +1,264 @@
+"""`mesocosm.run`: a command in a container, by a containerizer that stays warm in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import itertools
+import os
+import threading
+import time
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mesocosm.container import CommandInfo, ContainerConfig, ContainerID, Termination
+from mesocosm.containerizer.base import ContainerIO
+from mesocosm.containerizer.mesos import MesosContainerizer
+from mesocosm.errors import ContainerError, MesocosmError
+from mesocosm.oneshot import janitor
+from mesocosm.oneshot.choice import Choice, choose
+from mesocosm.oneshot.output import Collector, Feeder
+from mesocosm.oneshot.place import Place
+from mesocosm.oneshot.request import check_limits, make_config, parse_tmpfs, parse_volume
+from mesocosm.oneshot.result import Result
+from mesocosm.units import format_duration, parse_duration, parse_size
+
+MAX_OUTPUT = 16 << 20
+"""How much of each of a command's two outputs is kept, in bytes, unless more is asked for."""
+
+_TIMED_OUT = 124
+
+
+def run(
+    command: str | Sequence[str],
+    *,
+    mem: str | int | None = None,
+    cpus: float | None = None,
+    pids: int | None = None,
+    timeout: str | float | None = None,
+    input: str | bytes | None = None,  # noqa: A002 - as in subprocess.
+    env: Mapping[str, str] | None = None,
+    user: str | None = None,
+    workdir: str | None = None,
+    rootfs: str | os.PathLike[str] | None = None,
+    read_only: bool = False,
+    volumes: Iterable[str] = (),
+    tmpfs: Iterable[str] = (),
+    isolation: str | None = None,
+    max_output: int = MAX_OUTPUT,
+) -> Result:
+    """Runs `command` in a container of its own, waits for it, and returns how it went.
+
+    A sequence is executed as it is, a text by the shell. The other arguments are the options of `mesocosm run`. May
+    be called by many threads at once, also where an event loop runs, which it blocks meanwhile. Raises
+    mesocosm.errors.CommandError for a command that cannot be executed, and MesocosmError for anything else.
+    """
+    limits = check_limits(cpus, None if mem is None else parse_size(mem), pids)
+    warm = _warm(isolation)
+    config = make_config(
+        CommandInfo(command) if isinstance(command, str) else CommandInfo.of(_checked(command)),
+        warm.choice,
+        limits,
+        environment=dict(env or {}),
+        volumes=map(parse_volume, volumes),
+        tmpfs=map(parse_tmpfs, tmpfs),
+        rootfs=None if rootfs is None else Path(rootfs),
+        read_only=read_only,
+        user=user,
+        working_directory=workdir,
+    )
+    data = input.encode() if isinstance(input, str) else input
+    return warm.run(_Job(config, data, None if timeout is None else parse_duration(timeout), max_output))
+
+
+def _checked(command: Sequence[str]) -> tuple[str, ...]:
+    if not command:
+        raise ContainerError("the container has no command")
+    return tuple(command)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    config: ContainerConfig
+    input: bytes | None
+    timeout: float | None
+    max_output: int
+
+
+class _WarmContainerizer:
+    """A containerizer in a thread with an event loop, in a place of its own."""
+
+    _numbers = itertools.count(1)
+
+    def __init__(self, isolation: str | None) -> None:
+        """Raises MesocosmError or OSError, and has left nothing then."""
+        self.choice: Choice = choose(isolation)
+        if not self.choice.isolates:
+            warnings.warn("nothing is isolated, neither files nor processes: that takes root on Linux", stacklevel=4)
+        self._place = Place.choose()
+        self._flags = self._place.flags(",".join(self.choice.isolation), self.choice.launcher)
+        self._containerizer = MesosContainerizer(
+            self._flags, janitor=janitor.command_line(self._place.base, self._place.name), final_usage=True
+        )
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="mesocosm", daemon=True)
+        self._jobs: set[asyncio.Task[Result]] = set()
+        self._exits = False
+        self._sweeper = janitor.start_if_needed(self._place.base)
+        self._thread.start()
+        try:
+            asyncio.run_coroutine_threadsafe(self._start(), self._loop).result()
+        except BaseException:
+            self.close()
+            raise
+
+    async def _start(self) -> None:
+        # In this order: the launcher knows whom to call should this process end, then there is what to remove.
+        self._containerizer.warm_up()
+        self._place.create(self._flags.isolation, self._flags.launcher)
+        self._containerizer.start()
+
+    def run(self, job: _Job) -> Result:
+        """Runs one container. Raises MesocosmError."""
+        future = asyncio.run_coroutine_threadsafe(self._run(job), self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # A ^C in the caller's thread: the container ends in the background.
+            raise
+
+    async def _run(self, job: _Job) -> Result:
+        task = asyncio.current_task()
+        assert task is not None
+        self._jobs.add(task)
+        task.add_done_callback(self._jobs.discard)
+        container_id = ContainerID(f"run-{next(self._numbers)}")
+        with contextlib.ExitStack() as streams:
+            stdout, stderr = Collector(job.max_output), Collector(job.max_output)
+            feeder = None if job.input is None else Feeder(job.input)
+            used: list[Collector | Feeder] = [stdout, stderr] if feeder is None else [stdout, stderr, feeder]
+            for stream in used:
+                streams.callback(stream.close)
+            io = ContainerIO(None if feeder is None else feeder.theirs, stdout.theirs, stderr.theirs)
+            begin = time.monotonic()
+            try:
+                termination, timed_out = await self._run_container(container_id, job, io, used)
+            except (OSError, ExceptionGroup) as error:
+                raise ContainerError(str(error)) from error
+            return _result(
+                termination, None if not timed_out else job.timeout, time.monotonic() - begin, stdout, stderr
+            )
+
+    async def _run_container(
+        self, container_id: ContainerID, job: _Job, io: ContainerIO, streams: Iterable[Collector | Feeder]
+    ) -> tuple[Termination, bool]:
+        """How the container ended, and whether its time was over. Nothing is left of it, whatever happens."""
+        timed_out = False
+        try:
+            await self._containerizer.launch(container_id, job.config, io)
+            for stream in streams:
+                stream.close_theirs()
+            async with asyncio.timeout(job.timeout):
+                await self._containerizer.wait(container_id)
+        except TimeoutError:
+            timed_out = True
+        finally:
+            termination = await self._containerizer.destroy(container_id)
+            if self._exits:  # Its caller has no use for a result, nor for an error.
+                await asyncio.get_running_loop().create_future()
+            if termination is not None:
+                await self._containerizer.remove(container_id)
+        return termination or Termination(None), timed_out
+
+    def close(self, *, exits: bool = False) -> None:
+        """Ends it, with every container and directory of it. `exits` if the whole process does."""
+        self._exits = exits
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        if not exits:
+            self._loop.close()
+        if self._sweeper is not None:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self._sweeper, 0)
+
+    async def _close(self) -> None:
+        for container_id in await self._containerizer.containers():
+            await self._containerizer.destroy(container_id)
+        if self._jobs and not self._exits:
+            await asyncio.wait(self._jobs)
+        self._place.remove()
+        await self._containerizer.close()
+
+    def forget(self) -> None:
+        """Lets go of what a fork copied: the parent still uses it, and its end must show."""
+        self._place.forget()
+        self._containerizer.forget_launcher()
+
+
+def _result(
+    termination: Termination, timeout: float | None, wall_time: float, stdout: Collector, stderr: Collector
+) -> Result:
+    usage = termination.usage
+    status = termination.exit_status
+    limit, message = termination.limited_resource, termination.message
+    if timeout is not None:
+        status, limit, message = _TIMED_OUT, "timeout", f"the command ran for {format_duration(timeout)}"
+    output, errors = stdout.finish(), stderr.finish()
+    return Result(
+        exit_status=128 if status is None else status,
+        status=termination.status,
+        stdout=output,
+        stderr=errors,
+        truncated=stdout.truncated or stderr.truncated,
+        limit=limit,
+        message=None if message is None else message.partition("\n")[0],
+        wall_time=wall_time,
+        user_time=(usage.cpus_user_time_secs if usage is not None else None) or 0.0,
+        system_time=(usage.cpus_system_time_secs if usage is not None else None) or 0.0,
+        peak_memory=None if usage is None else usage.mem_maximum_bytes,
+    )
+
+
+_all: dict[str | None, _WarmContainerizer] = {}
+_lock = threading.Lock()
+
+
+def _warm(isolation: str | None) -> _WarmContainerizer:
+    with _lock:
+        if isolation not in _all:
+            try:
+                _all[isolation] = _WarmContainerizer(isolation)
+            except OSError as error:
+                raise MesocosmError(str(error)) from error
+        return _all[isolation]
+
+
+def close() -> None:
+    """Ends what `run` keeps warm. The next `run` starts anew."""
+    with _lock:
+        while _all:
+            _all.popitem()[1].close()
+
+
+@atexit.register
+def _exit() -> None:
+    with _lock:
+        for warm in _all.values():
+            # What cannot be done this late, as there can be no new threads, the janitor does.
+            with contextlib.suppress(MesocosmError, OSError, RuntimeError):
+                warm.close(exits=True)
+
+
+def _forget_all() -> None:
+    """In a fork's child, which has no such thread."""
+    global _lock  # Somebody may have held it at the fork.
+    _lock = threading.Lock()
+    while _all:
+        _all.popitem()[1].forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)

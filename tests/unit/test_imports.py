@@ -1,0 +1,102 @@
+"""Who imports whom: neighbours do not know each other, and everything imports where there is no Linux."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import mesocosm
+
+PACKAGE = Path(mesocosm.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+VALUES = ("mesocosm.container", "mesocosm.errors", "mesocosm.flags", "mesocosm.units")
+
+# A Mac, as far as an import can tell. What is imported first has parts for the platform that it finds.
+DARWIN = """
+import asyncio, importlib, fcntl, msgspec, os, platform, psutil, resource, select, signal, socket, sys, tempfile
+for command_line in ("click", "rich.console", "rich.table", "pty", "tty"):
+    importlib.import_module(command_line)
+sys.platform = "darwin"
+gone = {
+    os: ["memfd_create", "pidfd_open", "setns", "unshare", "eventfd", "eventfd_read", "eventfd_write", "setresuid",
+         "setresgid", "getresuid", "O_PATH", "O_TMPFILE", "sched_getaffinity", "splice", "listxattr", "getrandom",
+         "posix_fadvise", "MFD_CLOEXEC", "MFD_ALLOW_SEALING", "EFD_CLOEXEC", "EFD_NONBLOCK", "P_PIDFD"],
+    signal: ["pidfd_send_signal", "SIGPWR", "SIGSTKFLT", "SIGRTMIN", "SIGRTMAX", "sigtimedwait", "sigwaitinfo"],
+    select: ["epoll", "EPOLLIN", "EPOLLPRI", "EPOLLERR", "EPOLLHUP"],
+    fcntl: ["F_ADD_SEALS", "F_GET_SEALS", "F_SEAL_SEAL", "F_SEAL_WRITE", "F_SEAL_GROW", "F_SEAL_SHRINK"],
+    socket: ["MSG_CMSG_CLOEXEC", "SOCK_CLOEXEC", "SOCK_NONBLOCK", "SO_PEERCRED"],
+    resource: ["prlimit"],
+}
+for module, names in gone.items():
+    for name in names:
+        if hasattr(module, name):
+            delattr(module, name)
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+"""
+
+
+def name_of(module: Path) -> str:
+    return ".".join(module.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported(module: Path) -> Iterator[str]:
+    """The modules of Mesocosm that a module imports, anywhere in it."""
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith("mesocosm"))
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            if node.module and node.module.startswith("mesocosm"):
+                yield from (_module(node.module, alias.name) for alias in node.names)
+
+
+def _module(package: str, name: str) -> str:
+    path = PACKAGE.parent.joinpath(*package.split("."), name)
+    return f"{package}.{name}" if path.is_dir() or path.with_suffix(".py").exists() else package
+
+
+@pytest.mark.parametrize("module", [path for path in MODULES if "isolators" in path.parts], ids=name_of)
+def test_isolators_know_only_what_is_below_them(module: Path) -> None:
+    own = name_of(module)
+    if own == "mesocosm.isolators.selection":
+        pytest.skip("it chooses among them")
+    base = f"{own.rpartition('.')[0]}.base"
+    allowed = (*VALUES, "mesocosm.linux", "mesocosm.launcher.info", "mesocosm.launcher.operations")
+    for name in imported(module):
+        assert name.startswith(allowed) or name in ("mesocosm.isolators.base", base, base.rpartition(".")[0]), (
+            f"{own} imports {name}"
+        )
+
+
+@pytest.mark.parametrize("module", [path for path in MODULES if "linux" in path.parts[:-1]], ids=name_of)
+def test_the_kernels_facilities_know_nothing_above_them(module: Path) -> None:
+    if "mesocosm.linux" not in name_of(module):
+        pytest.skip("an isolator")
+    allowed = ("mesocosm.linux", "mesocosm.errors")
+    assert [name for name in imported(module) if not name.startswith(allowed)] == []
+
+
+@pytest.mark.parametrize("module", MODULES, ids=name_of)
+def test_ctypes_and_kernel_constants_are_in_one_place(module: Path) -> None:
+    text = module.read_text()
+    if "mesocosm.linux" not in name_of(module):
+        assert "import ctypes" not in text
+
+
+def test_every_module_imports_without_linux() -> None:
+    names = [name_of(module) for module in MODULES if module.stem != "__main__"]
+    done = subprocess.run([sys.executable, "-c", DARWIN, *names], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_containerizer_is_loaded_when_it_is_used() -> None:
+    program = "import sys, mesocosm; assert 'asyncio' not in sys.modules; mesocosm.MesosContainerizer"
+    subprocess.run([sys.executable, "-c", program], check=True)
+    with pytest.raises(AttributeError, match="nothing_of_that_name"):
+        _ = mesocosm.nothing_of_that_name
