@@ -1,0 +1,132 @@
+"""`cgroups/cpu` against processes that burn the CPU: quota, share, and the times that it reports."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from mesocosm.container import ContainerID, LinuxInfo, Resources
+from mesocosm.flags import Flags
+from mesocosm.isolators.cgroups.cpu import CpuIsolator
+from tests.isolating import isolate
+from tests.kernel.cgroup_support import CONTAINER, blocked, config, created
+
+pytestmark = pytest.mark.kernel
+COUNT = "i=0; while [ $i -lt {} ]; do i=$((i+1)); done"
+WORK = 0.1
+"""Seconds of CPU time."""
+NESTED = ContainerID("n", CONTAINER)
+
+
+@pytest.fixture(scope="module")
+def burn() -> str:
+    """A script that takes the CPU for `WORK` seconds on this machine, be it an emulated one."""
+    count = 20000
+    pid = os.posix_spawn("/bin/sh", ["sh", "-c", COUNT.format(count)], os.environ)
+    used = os.wait4(pid, 0)[2].ru_utime
+    return COUNT.format(int(count * WORK / used))
+
+
+@pytest.fixture
+async def isolator(flags: Flags) -> AsyncIterator[CpuIsolator]:
+    isolator = created(CpuIsolator, replace(flags, cgroups_enable_cfs=True))
+    yield isolator
+    await isolator.cleanup(CONTAINER)
+
+
+async def throttled(isolator: CpuIsolator, burn: str, resources: Resources, limits: Resources) -> tuple[int, float]:
+    """How often a process was throttled that does some work, and how many CPUs it used on the way."""
+    await isolator.prepare(CONTAINER, config(resources=resources, limits=limits))
+    with blocked(burn) as process:
+        await isolate(isolator, CONTAINER, process.pid)
+        started = time.monotonic()
+        process.release()
+        assert process.wait() == 0
+        elapsed = time.monotonic() - started
+    usage = await isolator.usage(CONTAINER)
+    assert usage.cpus_user_time_secs is not None
+    assert usage.cpus_system_time_secs is not None
+    assert usage.cpus_nr_throttled is not None
+    assert usage.cpus_throttled_time_secs is not None
+    assert (usage.cpus_nr_throttled > 0) == (usage.cpus_throttled_time_secs > 0)
+    return usage.cpus_nr_throttled, (usage.cpus_user_time_secs + usage.cpus_system_time_secs) / elapsed
+
+
+@pytest.mark.parametrize(
+    ("resources", "limits"),
+    [
+        (Resources(cpus=0.2), Resources()),
+        (Resources(cpus=1), Resources(cpus=0.2)),
+        (Resources(), Resources(cpus=0.2)),
+    ],
+)
+async def test_quota(isolator: CpuIsolator, burn: str, resources: Resources, limits: Resources) -> None:
+    times, cpus = await throttled(isolator, burn, resources, limits)
+    assert times > 0
+    assert cpus < 0.5
+
+
+@pytest.mark.parametrize("limits", [Resources(cpus=math.inf), Resources(cpus=500)])
+async def test_no_quota(isolator: CpuIsolator, burn: str, limits: Resources) -> None:
+    times, _ = await throttled(isolator, burn, Resources(cpus=0.2), limits)
+    assert times == 0
+
+
+async def test_no_quota_without_the_flag(isolator: CpuIsolator, burn: str, flags: Flags) -> None:
+    times, _ = await throttled(CpuIsolator.create(flags), burn, Resources(cpus=0.2), Resources())
+    assert times == 0
+
+
+async def test_quota_is_lifted_while_it_runs(isolator: CpuIsolator, burn: str) -> None:
+    await isolator.prepare(CONTAINER, config(limits=Resources(cpus=0.01)))
+    assert (await isolator.usage(CONTAINER)).cpus_limit == 0.01
+    with blocked(burn) as process:
+        await isolate(isolator, CONTAINER, process.pid)
+        process.release()
+        await isolator.update(CONTAINER, Resources(cpus=2), Resources(cpus=math.inf))
+        assert process.wait() == 0
+    usage = await isolator.usage(CONTAINER)
+    assert usage.cpus_limit is None
+    assert usage.cpus_soft_limit == 2
+
+
+@pytest.mark.parametrize(("cpus", "least", "most"), [(1, 0.6, 1.6), (4, 2.2, 8)])
+async def test_share(isolator: CpuIsolator, burn: str, flags: Flags, cpus: float, least: float, most: float) -> None:
+    """Two processes on one CPU: while the first does its work, the second gets so much less done."""
+    isolator = CpuIsolator.create(flags)
+    other = ContainerID("other")
+    await isolator.prepare(CONTAINER, config(resources=Resources(cpus=cpus)))
+    await isolator.prepare(other, config(resources=Resources(cpus=1)))
+    cpu = min(os.sched_getaffinity(0))
+    with blocked(f"{burn}; {burn}; {burn}; {burn}") as first, blocked("while :; do :; done") as second:
+        for container, process in ((CONTAINER, first), (other, second)):
+            await isolate(isolator, container, process.pid)
+            os.sched_setaffinity(process.pid, {cpu})
+        second.release()
+        first.release()
+        assert first.wait() == 0
+        own, others = await isolator.usage(CONTAINER), await isolator.usage(other)
+    await isolator.cleanup(other)
+    times = [(usage.cpus_user_time_secs or 0) + (usage.cpus_system_time_secs or 0) for usage in (own, others)]
+    assert least < times[0] / times[1] < most
+
+
+async def test_a_quota_around_a_nested_container(isolator: CpuIsolator, burn: str) -> None:
+    """The quota of a container holds for those nested in it too, whether they share its cgroup or have one in it."""
+    await isolator.prepare(CONTAINER, config(resources=Resources(cpus=0.2)))
+    for share in (True, False):
+        await isolator.prepare(NESTED, config(linux_info=LinuxInfo(share_cgroups=share)))
+        before = (await isolator.usage(CONTAINER)).cpus_nr_throttled or 0
+        with blocked(burn) as process:
+            await isolate(isolator, NESTED, process.pid)
+            process.release()
+            assert process.wait() == 0
+        assert ((await isolator.usage(CONTAINER)).cpus_nr_throttled or 0) > before
+        own_time = (await isolator.usage(NESTED)).cpus_user_time_secs
+        assert own_time is None if share else own_time
+        await isolator.cleanup(NESTED)

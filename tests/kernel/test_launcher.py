@@ -1,0 +1,127 @@
+"""Both launchers: what they need, what they inherit, and the posix one as a user who is not root."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mesocosm.container import TTYInfo
+from mesocosm.launcher import client, spawn
+from tests.launching import LINUX, Launch
+
+pytestmark = pytest.mark.kernel
+SOURCES = Path(client.__file__).parents[2]
+
+PROGRAM = """
+import asyncio, json, os, sys
+from pathlib import Path
+from mesocosm import MesosContainerizer
+from mesocosm.container import CommandInfo, ContainerConfig, ContainerID
+from mesocosm.flags import Flags
+
+async def main(base):
+    flags = Flags(work_dir=base / "work", runtime_dir=base / "run", isolation="posix/cpu,posix/mem")
+    first = MesosContainerizer(flags)
+    first.start()
+    results = {"uid": os.geteuid(), "isolation": first.isolation}
+    x, y = ContainerID("x"), ContainerID("y")
+    await first.launch(x, ContainerConfig(CommandInfo("setsid sleep 60 & id -u; exit 3")))
+    results["x"] = (await first.wait(x)).exit_status
+    results["output"] = (base / "work/containers/x/stdout").read_text()
+    await first.launch(y, ContainerConfig(CommandInfo("mkfifo go; read -r n < go; exit $n")))
+    await first.close()
+    second = MesosContainerizer(flags)
+    second.start()
+    await second.recover()
+    fifo = base / "work/containers/y/go"
+    while not fifo.exists():
+        await asyncio.sleep(0.01)
+    await asyncio.to_thread(fifo.write_text, "7\\n")
+    results["y"] = (await second.wait(y)).exit_status
+    for refused in ({"user": "root"}, {"rootfs": Path("/usr")}):
+        try:
+            await second.launch(ContainerID("z"), ContainerConfig(CommandInfo("true"), **refused))
+        except Exception as error:
+            results[next(iter(refused))] = str(error)
+    await second.remove(x)
+    await second.remove(y)
+    await second.close()
+    print(json.dumps(results))
+
+asyncio.run(main(Path(sys.argv[1])))
+"""
+
+
+async def test_a_user_who_is_not_root(run_directory: Path) -> None:
+    """The capability lets the user read the interpreter, should that lie in a directory of root's; no more."""
+    if shutil.which("setpriv") is None:
+        pytest.skip("setpriv is not installed (Debian: util-linux)")
+    base = run_directory / "nobody"
+    base.mkdir()
+    os.chown(base, 65534, 65534)
+    become = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=+dac_read_search"]
+    command = [*become, "--ambient-caps=+dac_read_search", sys.executable, "-c", PROGRAM, str(base)]
+    done = subprocess.run(  # noqa: ASYNC221 - nothing else happens here.
+        command, check=False, capture_output=True, text=True, timeout=60, cwd="/"
+    )
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)
+    assert results["uid"] == 65534
+    assert results["isolation"] == ["filesystem/posix", "posix/cpu", "posix/mem"]
+    assert (results["x"], results["y"], results["output"]) == (3, 7, "65534\n")
+    assert "only root" in results["user"]
+    assert "filesystem/linux" in results["rootfs"]
+
+
+@pytest.mark.parametrize("launcher", ["linux", "posix"])
+@pytest.mark.parametrize("isolation", ["", "filesystem/posix", "posix/cpu", "posix/cpu,posix/mem", "process"])
+async def test_any_isolators_work_with_both(launch: Launch, launcher: str, isolation: str) -> None:
+    launch.containerizer(isolation, launcher=launcher)
+    container = await launch("(setsid sleep 60 &) ; exit 3")
+    assert await container.wait() == 3
+
+
+@pytest.mark.parametrize("isolation", ["filesystem/linux", LINUX, f"{LINUX},cgroups/pids", "cgroups/all", "cgroups"])
+async def test_isolators_of_the_linux_launcher(launch: Launch, isolation: str) -> None:
+    container = await launch("(setsid sleep 60 &) ; exit 3", isolation=isolation)
+    assert await container.wait() == 3
+
+
+async def test_nothing_is_imported_after_the_fork(
+    launch: Launch, rootfs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Just before the exec an init has the modules that the launcher had when it began to serve."""
+    tell = (
+        "before = set(sys.modules); real = os.posix_spawn\n"
+        "def spawn(*arguments, **options):\n"
+        "    os.write(2, ('modules: %s\\n' % sorted(set(sys.modules) - before)).encode())\n"
+        "    return real(*arguments, **options)\n"
+        "os.posix_spawn = spawn\n"
+    )
+    bootstrap = (
+        f"import os, sys; sys.path.insert(0, sys.argv[1]); from mesocosm.launcher import server\n{tell}server.main()"
+    )
+    monkeypatch.setattr(spawn, "_BOOTSTRAP", bootstrap)
+    for options in ({}, {"rootfs": rootfs, "user": "app"}, {"rootfs": rootfs, "tty_info": TTYInfo()}):
+        for _ in range(2):  # The second may use an init that was cloned in advance.
+            container = await launch(["/bin/true"], **options)
+            assert await container.wait() == 0
+            assert container.stream("stderr") == "modules: []\n"
+
+
+async def test_the_launcher_keeps_nothing_of_its_caller(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "of the caller")
+    launch.containerizer()
+    container = await launch.sleeping()
+    launcher = launch.containerizer()._process.pid
+    for pid in (launcher, await container.pid()):
+        assert "SECRET" not in Path(f"/proc/{pid}/environ").read_text()
+    numbers = {int(name) for name in os.listdir(f"/proc/{await container.pid()}/fd")}  # noqa: PTH208 - of /proc.
+    assert numbers - {0, 1, 2} == {3, 4}, "the first three it closes when the command has them"
+    assert os.getsid(launcher or 0) == launcher
