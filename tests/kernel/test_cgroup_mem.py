@@ -106,6 +106,7 @@ async def test_page_cache_at_the_limit_is_no_excess(isolator: MemIsolator, tmp_p
     if isolator.unified:
         pytest.skip("in the virtual machine, which has cgroup v2, files are in memory and cannot be dropped")
     await isolator.prepare(CONTAINER, config(resources=LIMIT))
+    isolator.watch(CONTAINER)
     assert (await isolator.usage(CONTAINER)).mem_low_pressure_counter == 0
     file = tmp_path / "file"
     with file.open("wb", buffering=0) as written:
@@ -214,6 +215,7 @@ async def test_usage(isolator: MemIsolator) -> None:
     await isolator.prepare(CONTAINER, config(resources=ENOUGH, limits=Resources(mem=512 * MB)))
     with blocked(HOLD) as process:
         await isolate(isolator, CONTAINER, process.pid)
+        isolator.watch(CONTAINER)
         assert process.release().read() == "held"
         usage = await isolator.usage(CONTAINER)
         process.write("end")

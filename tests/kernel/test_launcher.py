@@ -125,3 +125,10 @@ async def test_the_launcher_keeps_nothing_of_its_caller(launch: Launch, monkeypa
     numbers = {int(name) for name in os.listdir(f"/proc/{await container.pid()}/fd")}  # noqa: PTH208 - of /proc.
     assert numbers - {0, 1, 2} == {3, 4}, "the first three it closes when the command has them"
     assert os.getsid(launcher or 0) == launcher
+
+
+async def test_a_command_may_use_every_cpu_of_its_caller(launch: Launch) -> None:
+    """Also one whose init was woken on another: the second and the third have inits that were cloned in advance."""
+    allowed = Path("/proc/self/status").read_text().split("Cpus_allowed:", 1)[1].split()[0]
+    for _ in range(3):
+        assert await launch.output("sed -n 's/^Cpus_allowed:[^0-9a-f]*//p' /proc/self/status") == allowed

@@ -307,20 +307,20 @@ class MesosContainerizer:
             container.enter(State.ISOLATING)
             container.has_pid_namespace = Namespace.PID in info.clone_namespaces
             parent = None if container_id.parent is None else self._running(container_id.parent).init
-            with sandbox.streams(io) as streams:
-                status_file = self._checkpoints.status_file(container_id)
-                child = await self._launcher.fork(container_id, info, streams, parent, status_file)
-                container.adopt(child)
-        for isolator in self._isolators(concurrent=True):
-            await isolator.prepare(container_id, config)
-        for isolator in self._isolators():
-            await isolator.isolate(container_id, child.init.pid)
+            status_file = self._checkpoints.status_file(container_id)
+            child = await self._launcher.fork(container_id, info, parent, status_file)
+            container.adopt(child)
+            for isolator in self._isolators(concurrent=True):
+                await isolator.prepare(container_id, config)
+            for isolator in self._isolators():
+                await isolator.isolate(container_id, child.init.pid)
 
-        container.enter(State.FETCHING)
-        launched = container.launched(info, self._boot_id, records_status=self._launcher.records_status)
-        self._checkpoints.write_launched(container_id, launched)
-        joins = [*child.joins, *(group for isolator in self._isolators() for group in isolator.joins(container_id))]
-        child.channel.release(joins, recoverable=not launched.records_status)
+            container.enter(State.FETCHING)
+            launched = container.launched(info, self._boot_id, records_status=self._launcher.records_status)
+            self._checkpoints.write_launched(container_id, launched)
+            joins = [*child.joins, *(group for isolator in self._isolators() for group in isolator.joins(container_id))]
+            with sandbox.streams(io) as streams:
+                child.channel.release(streams, joins, recoverable=not launched.records_status)
         report = await child.channel.report()
         if report is None or report.kind is not Kind.RUNNING:
             raise error_of(container_id, report)

@@ -120,7 +120,6 @@ class Launcher(Protocol):
         self,
         container_id: ContainerID,
         info: LaunchInfo,
-        streams: tuple[int, int, int],
         parent: InitProcess | None,
         status_file: Path,
     ) -> Child:

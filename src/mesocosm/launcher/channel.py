@@ -54,18 +54,18 @@ class Channel:
             await asyncio.sleep(_PAUSE)
         return None
 
-    def start(self, start: Start, streams: Sequence[int]) -> None:
-        """Tells the init what container it is for, with the command's 0, 1 and 2. Raises OSError."""
+    def start(self, start: Start) -> None:
+        """Tells the init what container it is for. Raises OSError."""
         self._socket.setblocking(True)  # An environment of megabytes does not fit into the socket at once.
-        send_object(self._socket, start, streams)
+        send_object(self._socket, start)
         self._socket.setblocking(False)
 
-    def release(self, joins: Sequence[str], *, recoverable: bool) -> None:
-        """Lets the init go on, into the cgroups of v1 that it `joins`.
+    def release(self, streams: Sequence[int], joins: Sequence[str], *, recoverable: bool) -> None:
+        """Lets the init go on, into the cgroups of v1 that it `joins`, with `streams` for the command's 0, 1 and 2.
 
         It gets a copy of this end of the channel if it is `recoverable` by `take_over`. Raises OSError.
         """
-        passed = [self._socket.fileno()] if recoverable else []
+        passed = [*streams, self._socket.fileno()] if recoverable else [*streams]
         with contextlib.ExitStack() as opened:
             for group in joins:
                 passed.append(os.open(f"{group}/tasks", os.O_WRONLY | os.O_CLOEXEC))

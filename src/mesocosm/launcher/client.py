@@ -22,7 +22,7 @@ from mesocosm.launcher.messages import Start, send_object
 from mesocosm.launcher.operations import Operation
 from mesocosm.launcher.server import REPLY, CloneRequest, Farewell, JanitorRequest
 from mesocosm.launcher.spawn import spawn
-from mesocosm.linux import descriptors
+from mesocosm.linux import descriptors, process
 from mesocosm.linux.namespaces import Namespace
 
 _IDLE = 0.005
@@ -74,13 +74,12 @@ class LauncherProcess:
     async def fork(
         self,
         info: LaunchInfo,
-        streams: tuple[int, int, int],
         *,
         parent: int | None = None,
         cgroup: int | None = None,
         status_file: Path | None = None,
     ) -> Child:
-        """An init that sets up `info`, with `streams` for the command's 0, 1 and 2, and waits to be released.
+        """An init that sets up `info`, and waits to be released.
 
         `parent` is the pidfd of the init whose namespaces it enters, `cgroup` a directory of cgroup v2 to start in.
         Raises OSError for what failed in the launcher, ContainerError if that died.
@@ -89,7 +88,9 @@ class LauncherProcess:
         if child is None:
             child = await self._clone(info, parent, cgroup, ())
         try:
-            child.channel.start(Start(info, None if status_file is None else str(status_file)), streams)
+            if sys.platform == "linux":
+                process.run_beside(child.init.pid)
+            child.channel.start(Start(info, None if status_file is None else str(status_file)))
         except OSError:
             child.channel.close()
             child.init.close()

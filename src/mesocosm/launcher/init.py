@@ -16,13 +16,14 @@ import signal
 import socket
 import sys
 import termios
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from types import TracebackType
 from typing import Any, NoReturn
 
 from mesocosm.launcher.info import Command, Credentials, LaunchInfo
+from mesocosm.launcher.kernel_filesystems import KernelFilesystems
 from mesocosm.launcher.messages import CHANNEL, PEER, RELEASE, STOP_COMMAND, Kind, Report, Start, receive_object
-from mesocosm.launcher.operations import Bind, Mask, Mount, Operation, Protect, Root
+from mesocosm.launcher.operations import Bind, Mount, Operation, Root
 from mesocosm.launcher.status import write_status
 from mesocosm.linux import descriptors, mount, process
 from mesocosm.linux.mount import Attribute
@@ -61,11 +62,11 @@ class _Step:
             raise _Failure(Report(Kind.FAILED, error.errno or 0, step=str(self._what), path=path)) from error
 
 
-def run(channel: int, operations: Sequence[Operation]) -> NoReturn:
+def run(channel: int, operations: Sequence[Operation], processors: Collection[int]) -> NoReturn:
     """Is the init of a container, from its first instruction to its exit.
 
     `channel` is its end of the container's channel. Of `operations`, which the container is likely to need, it makes
-    in advance what it can.
+    in advance what it can. It may run on `processors`, or wherever it does if there are none.
     """
     try:
         signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
@@ -75,9 +76,12 @@ def run(channel: int, operations: Sequence[Operation]) -> NoReturn:
         _keep_only(channel)
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, CHANNEL) as line:
             prepared = _prepare(operations)
-            received = receive_object(line, _STREAMS)
+            if operations:
+                _warm_up()  # It was cloned in advance, and has the time.
+            received = receive_object(line, 0)
+            if processors:
+                os.sched_setaffinity(0, processors)  # Which process.run_beside may have narrowed.
             if received is not None and isinstance(received[0], Start):
-                _take_streams(received[1])
                 _live(received[0], line, prepared)
     except BaseException as error:  # noqa: BLE001 - nothing may unwind into the launcher whose copy this is.
         with contextlib.suppress(OSError):
@@ -91,20 +95,23 @@ def rehearse() -> None:
 
     An init inherits that. It would have to do it itself otherwise, in pages of its own.
     """
-    start = Start(LaunchInfo(operations=(Mount("tmpfs", "/"), Bind("/", "/"), Mask(()), Protect(()))))
-    root = Root(os.open("/", os.O_DIRECTORY | os.O_CLOEXEC))
     for _ in range(_REHEARSALS):
-        pickle.loads(pickle.dumps(start))
-        Report.unpack(Report(Kind.RUNNING, step="rehearsal").pack())
-        with contextlib.suppress(_Failure), _Step("rehearsal"):  # Not as another user than root.
-            Protect(("/no such file",)).apply(root)
-            os.close(make_directory(root.descriptor, "/"))
-            tree = mount.create("tmpfs", ())
-            mount.change(tree, Attribute.READ_ONLY)
-            os.close(tree)
-            os.close(mount.clone_tree("/dev/null", recursive=False))
+        _warm_up()
         with contextlib.suppress(_Failure), _acting_as(_ROOT if os.geteuid() == 0 else None):
             _spawn(Command("/", ("/",)), {}, [])  # A directory cannot be executed.
+
+
+def _warm_up() -> None:
+    """Writes to much of the memory that a launch writes to, and so has it in pages of its own from now on."""
+    pickle.loads(pickle.dumps(Start(LaunchInfo(operations=(Mount("tmpfs", "/"), Bind("/", "/"), KernelFilesystems())))))
+    Report.unpack(Report(Kind.RUNNING, step="rehearsal").pack())
+    root = Root(os.open("/", os.O_DIRECTORY | os.O_CLOEXEC))
+    with contextlib.suppress(_Failure), _Step("rehearsal"):  # Not as another user than root.
+        os.close(make_directory(root.descriptor, "/"))
+        tree = mount.create("tmpfs", ())
+        mount.change(tree, Attribute.READ_ONLY)
+        os.close(tree)
+        os.close(mount.clone_tree("/dev/null", recursive=False))
     root.close()
 
 
@@ -115,23 +122,17 @@ def _keep_only(channel: int) -> None:
     os.dup2(0, PEER, inheritable=False)
 
 
-def _prepare(operations: Sequence[Operation]) -> dict[Operation, int]:
+def _prepare(operations: Sequence[Operation]) -> dict[Operation, tuple[int, ...]]:
     prepared = {}
     os.umask(0)
     for operation in operations:
         with contextlib.suppress(OSError):  # The launch will try it again, and report what fails.
-            if (tree := operation.prepare()) is not None:
-                prepared[operation] = tree
+            if trees := operation.prepare():
+                prepared[operation] = trees
     return prepared
 
 
-def _take_streams(streams: Sequence[int]) -> None:
-    for number, descriptor in enumerate(streams):
-        os.dup2(descriptor, number)
-        os.close(descriptor)
-
-
-def _live(start: Start, line: socket.socket, prepared: dict[Operation, int]) -> None:
+def _live(start: Start, line: socket.socket, prepared: dict[Operation, tuple[int, ...]]) -> None:
     info = start.info
     try:
         _set_up(info, prepared)
@@ -153,23 +154,25 @@ def _live(start: Start, line: socket.socket, prepared: dict[Operation, int]) -> 
 
 
 def _await_release(line: socket.socket) -> None:
-    """Blocks until the container is isolated, and enters the cgroups it is given.
+    """Blocks until the container is isolated, takes the command's streams, and enters the cgroups it is given.
 
     If the containerizer ends before, so does the init, and nothing has happened yet.
     """
     data, received = descriptors.receive(line, 1, _MOST_RELEASED)
     if data != RELEASE:
         os._exit(1)
-    if received:
-        os.dup2(received[0], PEER, inheritable=False)
+    for number, descriptor in enumerate(received[:_STREAMS]):
+        os.dup2(descriptor, number)
+    if len(received) > _STREAMS:
+        os.dup2(received[_STREAMS], PEER, inheritable=False)
     with _Step("enter the cgroups"):
-        for tasks in received[1:]:
+        for tasks in received[_STREAMS + 1 :]:
             os.write(tasks, b"0")  # Itself, which has one thread.
     for descriptor in received:
         os.close(descriptor)
 
 
-def _set_up(info: LaunchInfo, prepared: dict[Operation, int]) -> None:
+def _set_up(info: LaunchInfo, prepared: dict[Operation, tuple[int, ...]]) -> None:
     """Makes the container as `info` describes it, and goes into it."""
     with _Step("new session"):
         os.setsid()
@@ -330,19 +333,18 @@ def _supervise(command: int) -> Report:
 
 
 def _reap(command: int) -> Report | None:
-    """Waits for all children that have ended; returns the report on the command if it is one of them."""
-    report = None
+    """Waits for the children that have ended, at most until the command is among them, and returns the report on it."""
     with contextlib.suppress(ChildProcessError):
         while True:
             pid, status, usage = os.wait4(-1, os.WNOHANG)
             if pid == 0:
                 break
             if pid == command:
-                report = Report(
+                return Report(
                     Kind.EXITED,
                     status,
                     user_time=int(usage.ru_utime * 1e6),
                     system_time=int(usage.ru_stime * 1e6),
                     memory=usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
                 )
-    return report
+    return None

@@ -61,7 +61,6 @@ class LinuxLauncher:
         self,
         container_id: ContainerID,
         info: LaunchInfo,
-        streams: tuple[int, int, int],
         parent: InitProcess | None,
         status_file: Path,
     ) -> Child:
@@ -72,19 +71,19 @@ class LinuxLauncher:
         group = self._group(container_id)
         try:
             if self._hierarchy.version == 2:
-                return await self._fork_into(f"{group}/{CGROUP_LEAF}", info, streams, entered)
+                return await self._fork_into(f"{group}/{CGROUP_LEAF}", info, entered)
             cgroup.create(group)
-            child = await self._process.fork(info, streams, parent=entered)
+            child = await self._process.fork(info, parent=entered)
         except BaseException:
             await cgroup.destroy(group, self._patience)
             raise
         return replace(child, joins=(group,))
 
-    async def _fork_into(self, leaf: str, info: LaunchInfo, streams: tuple[int, int, int], parent: int | None) -> Child:
+    async def _fork_into(self, leaf: str, info: LaunchInfo, parent: int | None) -> Child:
         cgroup.create(leaf)
         directory = os.open(leaf, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            return await self._process.fork(info, streams, parent=parent, cgroup=directory)
+            return await self._process.fork(info, parent=parent, cgroup=directory)
         finally:
             os.close(directory)
 

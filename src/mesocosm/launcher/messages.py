@@ -1,8 +1,8 @@
 """What a container's init and the containerizer say to each other over the container's channel.
 
-START    to the init: what container it is the init of, with the descriptors of the command's streams
-RELEASE  to the init: the container is isolated; with a copy of the containerizer's own end of the channel, and the
-         `tasks` of the cgroups of v1 that the init enters by itself
+START    to the init: what container it is the init of
+RELEASE  to the init: the container is isolated; with the descriptors of the command's streams, a copy of the
+         containerizer's own end of the channel, and the `tasks` of the cgroups of v1 that the init enters by itself
 reports  from the init: the command runs, or could not be started; and when it ran, how it ended
 
 The init sets the container up as soon as it is started, and blocks before the command until it is released. After its

@@ -28,11 +28,16 @@ class Root:
 
     descriptor: int
     shared: dict[str, list[int]] = field(default_factory=dict)
-    prepared: dict[Operation, int] = field(default_factory=dict)
+    prepared: dict[Operation, tuple[int, ...]] = field(default_factory=dict)
+
+    def trees_of(self, operation: Operation) -> tuple[int, ...]:
+        """The trees of `operation`, made in advance or now, which are the caller's to close. Raises OSError."""
+        return self.prepared.pop(operation, ()) or operation.prepare()
 
     def close(self) -> None:
         """Closes every descriptor."""
-        for descriptor in (self.descriptor, *itertools.chain(*self.shared.values()), *self.prepared.values()):
+        kept = itertools.chain(*self.shared.values(), *self.prepared.values())
+        for descriptor in (self.descriptor, *kept):
             os.close(descriptor)
 
 
@@ -41,9 +46,9 @@ class Operation:
 
     __slots__ = ()
 
-    def prepare(self) -> int | None:
-        """A detached tree with what can be created before the container's root is known; None if there is nothing."""
-        return None
+    def prepare(self) -> tuple[int, ...]:
+        """Detached trees with what can be created before the container's root is known. Raises OSError."""
+        return ()
 
     def apply(self, root: Root) -> None:
         """Makes the change, below `root`."""
@@ -159,126 +164,21 @@ class Mount(Operation):
     create: bool = False
     target_within: str | None = None
 
-    def prepare(self) -> int | None:
+    def prepare(self) -> tuple[int, ...]:
         """Creates the file system."""
-        return mount.create(self.filesystem, self.options, self.attributes)
+        return (mount.create(self.filesystem, self.options, self.attributes),)
 
     def apply(self, root: Root) -> None:
         """Mounts it, on a target that is looked up now."""
-        _mount(self, root, self.target, self.create, self.target_within)
+        (tree,) = root.trees_of(self)
+        try:
+            with _directory(root, self.target_within) as top:
+                _attach(tree, top, self.target, make_directory if self.create else open_in_root)
+        finally:
+            os.close(tree)
 
     def __str__(self) -> str:
         return f"mount {self.filesystem} on {self.target}"
-
-
-@dataclass(frozen=True, slots=True)
-class MountDevices(Operation):
-    """Mounts a tmpfs at /dev with device nodes for everybody to read and write, links, and directories.
-
-    Nodes are name, major and minor number; links are name and what it points to; directories are name and mode.
-    """
-
-    nodes: tuple[tuple[str, int, int], ...]
-    links: tuple[tuple[str, str], ...]
-    directories: tuple[tuple[str, int], ...]
-    options: tuple[tuple[str, str | None], ...]
-
-    def prepare(self) -> int | None:
-        """Creates the file system with all that is in it."""
-        attributes = Attribute.NO_SUID | Attribute.NO_EXECUTE | Attribute.STRICT_ACCESS_TIME
-        tree = mount.create("tmpfs", self.options, attributes)
-        try:
-            for name, major, minor in self.nodes:
-                os.mknod(name, stat.S_IFCHR | 0o666, os.makedev(major, minor), dir_fd=tree)
-            for name, points_to in self.links:
-                os.symlink(points_to, name, dir_fd=tree)
-            for name, mode in self.directories:
-                os.mkdir(name, mode, dir_fd=tree)
-        except OSError:
-            os.close(tree)
-            raise
-        return tree
-
-    def apply(self, root: Root) -> None:
-        """Mounts it."""
-        _mount(self, root, "/dev", create=True)
-
-    def __str__(self) -> str:
-        return "mount /dev"
-
-
-@dataclass(frozen=True, slots=True)
-class Protect(Operation):
-    """Makes the kernel's files at `paths` read-only; those that this kernel does not have are skipped."""
-
-    paths: tuple[str, ...]
-
-    def apply(self, root: Root) -> None:
-        """Mounts each on itself, read-only."""
-        attributes = Attribute.READ_ONLY | Attribute.NO_SUID | Attribute.NO_DEVICES | Attribute.NO_EXECUTE
-        for target in _existing(root, self.paths):
-            tree = mount.clone_tree("", target)
-            try:
-                mount.change(tree, attributes)
-                mount.attach(tree, target)
-            finally:
-                os.close(tree)
-
-    def __str__(self) -> str:
-        return f"make read-only {' '.join(self.paths)}"
-
-
-@dataclass(frozen=True, slots=True)
-class Mask(Operation):
-    """Hides the kernel's files at `paths` behind /dev/null, and directories behind an empty one."""
-
-    paths: tuple[str, ...]
-
-    def prepare(self) -> int | None:
-        """Creates the empty directory."""
-        return mount.create("tmpfs", (("mode", "555"),), Attribute.READ_ONLY)
-
-    def apply(self, root: Root) -> None:
-        """Covers each path that exists."""
-        empty = _prepared(self, root)
-        attached = False
-        try:
-            for target in _existing(root, self.paths):
-                if not stat.S_ISDIR(os.fstat(target).st_mode):
-                    _cover(target, mount.clone_tree("/dev/null", recursive=False))
-                elif attached:
-                    _cover(target, mount.clone_tree("", empty, recursive=False))
-                else:
-                    mount.attach(empty, target)  # Only what is mounted somewhere can be copied.
-                    attached = True
-        finally:
-            os.close(empty)
-
-    def __str__(self) -> str:
-        return f"mask {' '.join(self.paths)}"
-
-
-def _cover(target: int, tree: int) -> None:
-    try:
-        mount.attach(tree, target)
-    finally:
-        os.close(tree)
-
-
-def _prepared(operation: Operation, root: Root) -> int:
-    """The tree of `operation`, made in advance or now."""
-    tree = root.prepared.pop(operation) if operation in root.prepared else operation.prepare()
-    assert tree is not None
-    return tree
-
-
-def _mount(operation: Operation, root: Root, target: str, create: bool, within: str | None = None) -> None:
-    tree = _prepared(operation, root)
-    try:
-        with _directory(root, within) as top:
-            _attach(tree, top, target, make_directory if create else open_in_root)
-    finally:
-        os.close(tree)
 
 
 def _attach(tree: int, top: int, target: str, find: Callable[[int, str], int]) -> None:
@@ -300,15 +200,3 @@ def _directory(root: Root, within: str | None) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def _existing(root: Root, paths: tuple[str, ...]) -> Iterator[int]:
-    for path in paths:
-        try:
-            target = open_in_root(root.descriptor, path)
-        except FileNotFoundError:
-            continue
-        try:
-            yield target
-        finally:
-            os.close(target)

@@ -39,14 +39,13 @@ class PosixLauncher:
         self,
         container_id: ContainerID,
         info: LaunchInfo,
-        streams: tuple[int, int, int],
         parent: InitProcess | None,
         status_file: Path,
     ) -> Child:
         """Forks an init that records the exit status itself, as it shares the file system anyway."""
         if info.operations or info.volumes or info.clone_namespaces or info.enter_namespaces or info.rootfs is not None:
             raise ContainerError(f"{container_id} needs namespaces or mounts", "use --launcher=linux")
-        return await self._process.fork(info, streams, status_file=status_file)
+        return await self._process.fork(info, status_file=status_file)
 
     async def destroy(self, container_id: ContainerID, init: InitProcess | None, *, has_pid_namespace: bool) -> None:
         """Kills the processes of the session and all descendants, stopped first so that none escapes by forking."""

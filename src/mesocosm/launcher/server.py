@@ -167,7 +167,9 @@ def _clone_below(request: CloneRequest, passed: list[int]) -> tuple[int, int]:
 
 def _clone(request: CloneRequest, passed: list[int], *, sibling: bool) -> tuple[int, int]:
     """The pid and pidfd of a new init. Its mount namespace it makes itself, when it knows that it is needed."""
+    processors: set[int] = set()
     if sys.platform == "linux":
+        processors = os.sched_getaffinity(0)
         cgroup = passed[-1] if request.into_cgroup else None
         pid, pidfd = process.clone_with_pidfd(
             request.clone_namespaces & ~Namespace.MOUNT, cgroup=cgroup, sibling=sibling
@@ -175,7 +177,7 @@ def _clone(request: CloneRequest, passed: list[int], *, sibling: bool) -> tuple[
     else:
         pid, pidfd = os.fork(), -1
     if pid == 0:
-        init.run(passed[0], request.operations)
+        init.run(passed[0], request.operations, processors)
     return pid, pidfd
 
 

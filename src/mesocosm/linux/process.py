@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -40,6 +41,8 @@ _close_range = system_call("close_range", 436, ctypes.c_uint, ctypes.c_uint, cty
 _pidfd_getfd = system_call("pidfd_getfd", 438, ctypes.c_int, ctypes.c_int, ctypes.c_uint)
 _keyctl = system_call("keyctl", {"x86_64": 250, "aarch64": 219}, ctypes.c_int, ctypes.c_char_p)
 _prctl = declare("prctl", ctypes.c_int, ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
+
+_sched_getcpu = declare("sched_getcpu", ctypes.c_int)
 
 
 def clone_with_pidfd(namespaces: Namespace, *, cgroup: int | None = None, sibling: bool = False) -> tuple[int, int]:
@@ -86,6 +89,17 @@ def close_descriptors_except(kept: Iterable[int]) -> None:
 def take_descriptor(pidfd: int, number: int) -> int:
     """pidfd_getfd(2): a copy of descriptor `number` of the process. Raises OSError."""
     return _pidfd_getfd(pidfd, number, 0)
+
+
+def run_beside(pid: int) -> None:
+    """Keeps the process `pid` off the CPU that the caller is on, if there are others; it has to allow that one itself.
+
+    It would be woken there by what the caller sends it (a `sync` wake-up), and each would have half of the CPU. In a
+    virtual machine the scheduler takes no other: one that sleeps counts as taken by the host.
+    """
+    with contextlib.suppress(OSError):  # It makes for speed, no more.
+        if others := os.sched_getaffinity(pid) - {_sched_getcpu()}:
+            os.sched_setaffinity(pid, others)
 
 
 def hide_from_ptrace() -> None:

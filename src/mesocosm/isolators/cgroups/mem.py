@@ -26,14 +26,14 @@ from mesocosm.linux.poll import ChangeWatcher
 _STALL = 100_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Watch:
     """What listens to the cgroup of a container, and what comes of it."""
 
     group: str
     limitation: asyncio.Future[Limitation]
     oom: OomListener | UnifiedOomListener
-    pressure: PressureCounters | None
+    pressure: PressureCounters | None = None
 
     def close(self) -> None:
         self.limitation.cancel()
@@ -101,8 +101,13 @@ class MemIsolator(CgroupIsolator):
             cgroup.write(f"/proc/{pid}", "oom_score_adj", _oom_score(request))
 
     def watch(self, container_id: ContainerID) -> asyncio.Future[Limitation] | None:
-        """Resolves when the container ran out of memory because of its own limit."""
-        return self._watches[container_id].limitation if self.group(container_id) else None
+        """Resolves when the container ran out of memory because of its own limit. Pressure is counted from now on."""
+        if (group := self.group(container_id)) is None:
+            return None
+        watch = self._watches[container_id]
+        if not self.unified and watch.pressure is None:
+            watch.pressure = _pressure_counters(group)
+        return watch.limitation
 
     async def limitation(self, container_id: ContainerID) -> Limitation | None:
         """The same, asked for at the end of the container, which may be seen before the event."""
@@ -171,7 +176,6 @@ class MemIsolator(CgroupIsolator):
             UnifiedOomListener(group, callback, self._changes, known)
             if self.unified
             else OomListener(group, callback, known),
-            None if self.unified else _pressure_counters(group),
         )
 
     def _check(self, container_id: ContainerID) -> None:

@@ -18,55 +18,11 @@ from mesocosm.errors import ContainerError, UnsupportedError
 from mesocosm.flags import Flags
 from mesocosm.isolators.base import Isolator, Phase
 from mesocosm.launcher.info import LaunchInfo
-from mesocosm.launcher.operations import (
-    Bind,
-    Mask,
-    Mount,
-    MountDevices,
-    Operation,
-    Protect,
-    ReceiveMounts,
-    RootFilesystem,
-    TakeShared,
-)
+from mesocosm.launcher.kernel_filesystems import KernelFilesystems
+from mesocosm.launcher.operations import Bind, Mount, Operation, ReceiveMounts, RootFilesystem, TakeShared
 from mesocosm.linux import capabilities
 from mesocosm.linux.mount import Attribute, Propagation
 from mesocosm.linux.namespaces import Namespace, supported
-
-_KERNEL = Attribute.NO_SUID | Attribute.NO_DEVICES | Attribute.NO_EXECUTE
-
-# The files of the kernel that are about the host, not the container; the same lists as in Mesos, runc and crun.
-_MASKED = (
-    *("/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/key-users", "/proc/keys", "/proc/latency_stats"),
-    *("/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/firmware"),
-)
-_PROTECTED = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
-
-_DEVICES = (
-    *(("full", 1, 7), ("null", 1, 3), ("random", 1, 8)),
-    *(("tty", 5, 0), ("urandom", 1, 9), ("zero", 1, 5)),
-)
-_LINKS = (
-    *(("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1")),
-    *(("stderr", "/proc/self/fd/2"), ("ptmx", "pts/ptmx"), ("core", "/proc/kcore")),
-)
-
-_ROOT_MOUNTS: tuple[Operation, ...] = (
-    Mount("proc", "/proc", _KERNEL, create=True),
-    Mount("sysfs", "/sys", _KERNEL | Attribute.READ_ONLY, create=True),
-    MountDevices(
-        _DEVICES, _LINKS, (("pts", 0o755), ("shm", 0o1777), ("mqueue", 0o755)), (("mode", "755"), ("size", "65536k"))
-    ),
-    # Without gid 5, the group `tty` everywhere, grantpt(3) would need a privileged helper.
-    Mount(
-        "devpts",
-        "/dev/pts",
-        Attribute.NO_SUID | Attribute.NO_EXECUTE,
-        (("newinstance", None), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")),
-    ),
-    Mask(_MASKED),
-    Protect(_PROTECTED),
-)
 
 
 class LinuxFilesystemIsolator(Isolator):
@@ -118,7 +74,7 @@ class LinuxFilesystemIsolator(Isolator):
             raise ContainerError(f"the root filesystem {rootfs} is not a directory")
         base, inside = _sandbox(container_id, config)
         sandbox = Bind(inside or ".", self._sandbox_directory, create=True, within=base)
-        return RootFilesystem(str(rootfs)), *_ROOT_MOUNTS, sandbox
+        return RootFilesystem(str(rootfs)), KernelFilesystems(), sandbox
 
     def _tmpfs(self, container_id: ContainerID, tmpfs: Tmpfs, config: ContainerConfig) -> Mount:
         if tmpfs.size is not None and tmpfs.size <= 0:  # To the kernel, 0 means without a limit.
