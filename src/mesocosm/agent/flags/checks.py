@@ -1,0 +1,94 @@
+"""What flags mean for each other: those that nothing serves, that cannot work together, or do not what they seem to."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from mesocosm.agent.flags.given import Given
+from mesocosm.agent.flags.kinds import Source
+from mesocosm.agent.flags.table.own import LOGROTATE
+from mesocosm.agent.flags.values import AgentFlags
+from mesocosm.errors import FlagError
+from mesocosm.flags import Flags
+
+_OLD_ISOLATORS = {
+    "cgroups": ("cgroups/cpu", "cgroups/mem"),
+    "posix/disk": ("disk/du",),
+    "process": ("posix/cpu", "posix/mem"),
+}
+_EVERY_CGROUP = "cgroups/all"
+
+
+def check_served(entry: Given) -> None:
+    """Raises FlagError for a flag that nothing serves, as it would be ignored otherwise."""
+    if entry.flag.instead is not None:
+        raise FlagError(f"{entry.origin} is not served here", entry.flag.instead)
+    if entry.flag.served_by is None:
+        raise FlagError(f"{entry.origin}: nothing serves this flag yet", "remove it")
+
+
+def check_together(agent: AgentFlags, containerizer: Flags, found: Mapping[str, Given]) -> None:
+    """Raises FlagError for values that cannot work together."""
+    _check_directories(agent, containerizer)
+    for name in ("authenticate_http_readonly", "authenticate_http_readwrite"):
+        if getattr(agent, name) and agent.http_credentials is None:
+            raise FlagError(f"--{name} needs --http_credentials", "name the file of the credentials")
+    if agent.acls is not None and agent.authorizer != "local":
+        raise FlagError(f"--acls is for the authorizer local, not {agent.authorizer}", "remove one of the two flags")
+    for name, entry in found.items():
+        if name.startswith(f"{LOGROTATE}_") and agent.container_logger != LOGROTATE:
+            raise FlagError(f"{entry.origin} needs --container_logger={LOGROTATE}", "add that, or remove the flag")
+
+
+def _check_directories(agent: AgentFlags, containerizer: Flags) -> None:
+    work_dir, runtime_dir, cache = containerizer.work_dir, containerizer.runtime_dir, agent.fetcher_cache_dir
+    if work_dir == runtime_dir:
+        raise FlagError(f"--work_dir and --runtime_dir are both {str(work_dir)!r}", "they need one each")
+    for name, path in {"work_dir": work_dir, "runtime_dir": runtime_dir, "log_dir": agent.log_dir}.items():
+        if path is not None and path.is_relative_to(cache):
+            raise FlagError(
+                f"--fetcher_cache_dir, {str(cache)!r}, has --{name} in it",
+                "choose another directory: that of the cache is cleared when the agent starts",
+            )
+
+
+def isolators(isolation: str) -> list[str]:
+    """The names in `--isolation`, with new ones for those that are deprecated."""
+    names = _names(isolation)
+    result: list[str] = []
+    for name in names:
+        current = _OLD_ISOLATORS.get(name)
+        result += [name] if current is None else [new for new in current if new not in (*names, *result)]
+    return result
+
+
+def _names(isolation: str) -> list[str]:
+    return [name.strip() for name in isolation.split(",") if name.strip()]
+
+
+def warnings_of(found: Mapping[str, Given], isolation: str) -> Iterator[str]:
+    """What is deprecated, unsafe or without effect in the flags that were set."""
+    for name in dict.fromkeys(_names(isolation)):
+        if name in _OLD_ISOLATORS:
+            yield f"--isolation: {name!r} is deprecated; write {','.join(_OLD_ISOLATORS[name])}"
+    used = isolators(isolation)
+    for entry in found.values():
+        yield from _warnings_of(entry, used)
+
+
+def _warnings_of(entry: Given, used: Sequence[str]) -> Iterator[str]:
+    flag, file = entry.flag, entry.file
+    if entry.is_old_name:
+        yield f"{entry.origin} is deprecated; write --{flag.name}"
+    if flag.kind.source is Source.OLD_PATH and file == entry.text:
+        yield f"{entry.origin}: a path alone is deprecated; write file://{file}"
+    if flag.kind.source is Source.SECRET and file is not None and Path(file).stat().st_mode & stat.S_IRWXO:
+        yield f"{entry.origin}: others than its owner may use the file {file!r}; take their permissions away"
+    if flag.isolators and not _is_any_used(flag.isolators, used) and entry.text != flag.default:
+        yield f"{entry.origin} has no effect; add {' or '.join(flag.isolators)} to --isolation"
+
+
+def _is_any_used(names: Sequence[str], used: Sequence[str]) -> bool:
+    return any(name in used or (name.startswith("cgroups/") and _EVERY_CGROUP in used) for name in names)

@@ -1,0 +1,38 @@
+"""What the table says of a flag."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+
+from mesocosm.agent.flags.kinds import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One flag. `help` is one or two sentences, and silent about `default`."""
+
+    name: str
+    kind: Kind
+    help: str
+    _: KW_ONLY
+    default: str | None = None
+    """As it would be written on the command line."""
+    served_by: str | None = None
+    """What honours it: a part of the agent, or isolators by their names, separated by commas. None: nothing yet."""
+    instead: str | None = None
+    """What to do instead, where nothing will ever serve it."""
+    renamed_from: str | None = None
+    """A deprecated name."""
+    required: bool = False
+
+    @property
+    def old_names(self) -> tuple[str, ...]:
+        """The deprecated spellings. An agent was called slave once, in every name."""
+        renamed = () if self.renamed_from is None else (self.renamed_from,)
+        return (*renamed, self.name.replace("agent", "slave")) if "agent" in self.name else renamed
+
+    @property
+    def isolators(self) -> tuple[str, ...]:
+        """The isolators that serve it, if nothing else does."""
+        names = tuple((self.served_by or "").split(", "))
+        return names if all("/" in name for name in names) else ()

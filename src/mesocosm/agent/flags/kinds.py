@@ -1,0 +1,251 @@
+"""The kinds of flags: what is read, what its text means, and how Mesos writes the value."""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+import itertools
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mesocosm.errors import FlagError
+from mesocosm.units import parse_duration, parse_size
+
+_INTEGER = re.compile(r"\d{1,18}", re.ASCII)
+_DECIMAL = re.compile(r"\d{1,18}(\.\d{0,18})?|\.\d{1,18}", re.ASCII)
+_FILE_URL = "file://"
+_LONGEST = (2**63 - 1) / 1e9
+_LONGEST_SOCKET = 107
+"""Bytes that `sun_path` has, but one (unix(7))."""
+_WRITTEN_DURATIONS = {
+    "weeks": 604_800_000_000_000,
+    "days": 86_400_000_000_000,
+    "hrs": 3_600_000_000_000,
+    "mins": 60_000_000_000,
+    "secs": 1_000_000_000,
+    "ms": 1_000_000,
+    "us": 1_000,
+    "ns": 1,
+}
+_WRITTEN_SIZES = ("B", "KB", "MB", "GB", "TB")
+
+
+class Source(enum.Enum):
+    """Where the text of a flag may come from, besides the command line and the environment."""
+
+    NONE = enum.auto()
+    """From nowhere: it names a file for others to read (`Path` in Mesos)."""
+    URL = enum.auto()
+    """From the file of a `file://` URL."""
+    OLD_PATH = enum.auto()
+    """From the file of a `file://` URL or, as Mesos once had it, of a path."""
+    SECRET = enum.auto()
+    """From the file of a `file://` URL or a path. What is in it is shown to nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a flag's text means. `parse` raises FlagError; `show` writes a value as `/flags` of Mesos does."""
+
+    label: str
+    parse: Callable[[str], Any]
+    show: Callable[[Any], str] = str
+    source: Source = Source.URL
+    absent: Any = None
+    """The value of a flag that was not set and has no default."""
+
+    def file_of(self, text: str) -> str | None:
+        """The file whose text is meant, where `text` names one."""
+        if self.source is Source.NONE:
+            return None
+        if text.startswith(_FILE_URL):
+            return text.removeprefix(_FILE_URL)
+        is_path = text.startswith("/") if self.source is Source.OLD_PATH else self.source is Source.SECRET
+        return text if is_path and not text.lstrip().startswith("{") else None
+
+
+def integer(least: int, most: int) -> Kind:
+    """Whole numbers from `least` to `most`."""
+
+    def parse(text: str) -> int:
+        if not _INTEGER.fullmatch(text) or not least <= int(text) <= most:
+            raise FlagError(f"{text!r} is no whole number from {least} to {most}")
+        return int(text)
+
+    return Kind("number", parse)
+
+
+def fraction() -> Kind:
+    """Numbers from 0 to 1."""
+
+    def parse(text: str) -> float:
+        if not _DECIMAL.fullmatch(text) or float(text) > 1:
+            raise FlagError(f"{text!r} is no number from 0 to 1")
+        return float(text)
+
+    return Kind("number", parse, "{:g}".format)
+
+
+def size(least: int = 0) -> Kind:
+    """Bytes, `least` or more."""
+
+    def parse(text: str) -> int:
+        value = parse_size(text)
+        if value < least:
+            raise FlagError(f"{text!r} is too little", f"the least is {show_size(least)}")
+        return value
+
+    return Kind("size", parse, show_size)
+
+
+def duration(*, zero: bool = True) -> Kind:
+    """Seconds; not none unless `zero`."""
+
+    def parse(text: str) -> float:
+        seconds = parse_duration(text)
+        if seconds > _LONGEST:
+            raise FlagError(f"{text!r} is too long", "Mesos counts nanoseconds, up to 292 years")
+        if not seconds and not zero:
+            raise FlagError(f"{text!r} is too short", "write more than 0")
+        return seconds
+
+    return Kind("duration", parse, show_duration)
+
+
+def choice(*names: str) -> Kind:
+    """One of `names`."""
+
+    def parse(text: str) -> str:
+        if text not in names:
+            raise FlagError(f"{text!r} is not possible", f"write {' or '.join(names)}")
+        return text
+
+    return Kind("|".join(names), parse)
+
+
+def names_of(*known: str) -> Kind:
+    """Names separated by commas, each once; those `known` if any are."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        names = tuple(name.strip() for name in text.split(",") if name.strip())
+        for name in names:
+            if known and name not in known:
+                raise FlagError(f"there is no {name!r} here", f"write {' or '.join(known)}")
+            if names.count(name) > 1:
+                raise FlagError(f"{name!r} is there twice", "remove one of them")
+        return names
+
+    return Kind("names", parse, ",".join, absent=())
+
+
+def show_size(value: int) -> str:
+    """Bytes as `stringify(Bytes)` writes them: in the greatest unit that they are whole in (stout/bytes.hpp)."""
+    for unit in _WRITTEN_SIZES[:-1]:
+        if not value or value % 1024:
+            return f"{value}{unit}"
+        value //= 1024
+    return f"{value}{_WRITTEN_SIZES[-1]}"
+
+
+def show_duration(seconds: float) -> str:
+    """Seconds as `stringify(Duration)` writes them (stout/duration.hpp).
+
+    The unit is the greatest that fits, or the next one if only that makes the number whole: `10days`, `1.5mins`.
+    """
+    nanoseconds = round(seconds * 1e9)
+    units = list(_WRITTEN_DURATIONS.items())
+    for (unit, length), (smaller, smaller_length) in itertools.pairwise(units):
+        if nanoseconds >= length:
+            if nanoseconds % length and not nanoseconds % smaller_length:
+                return f"{nanoseconds // smaller_length}{smaller}"
+            return f"{nanoseconds / length:.15g}{unit}"
+    return f"{nanoseconds}ns"
+
+
+def show_json(value: Any) -> str:
+    """A value as Mesos writes JSON: in one line, sorted by name."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _parse_boolean(text: str) -> bool:
+    if text not in ("true", "1", "false", "0"):
+        raise FlagError(f"{text!r} is neither true nor false", "write true or false")
+    return text in ("true", "1")
+
+
+def _parse_name(text: str) -> str:
+    if not text or not text.isprintable() or " " in text:
+        raise FlagError(f"{text!r} is no name", "write at least one character, and no spaces")
+    return text
+
+
+def _parse_path(text: str) -> Path:
+    if not text or "\0" in text:
+        raise FlagError(f"{text!r} is no path")
+    return Path(text).absolute()
+
+
+def _parse_socket(text: str) -> Path:
+    path = _parse_path(text)
+    if len(os.fsencode(path)) > _LONGEST_SOCKET:
+        raise FlagError(f"{text!r} is too long for a Unix socket", f"{_LONGEST_SOCKET} bytes are possible")
+    return path
+
+
+def _parse_inner_path(text: str) -> str:
+    if not text.startswith("/") or "\0" in text:
+        raise FlagError(f"{text!r} is no absolute path", "begin it with /")
+    return text
+
+
+def _parse_address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise FlagError(f"{text!r} is no IP address") from None
+
+
+def _parse_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise FlagError(f"the value is no JSON: {reason}", "write an object, {…}, or file:///PATH of one") from None
+    if not isinstance(value, dict):
+        raise FlagError("the value is JSON, but no object", "write {…}")
+    return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+def _parse_secret(text: str) -> str:
+    if not text.strip():
+        raise FlagError("there is nothing in it")
+    return text
+
+
+BOOLEAN = Kind("yes or no", _parse_boolean, lambda value: "true" if value else "false")
+TEXT = Kind("text", str)
+NAME = Kind("name", _parse_name)
+NAMES = names_of()
+PATH = Kind("path", _parse_path)
+INNER_PATH = Kind("path", _parse_inner_path)
+"""A path within containers."""
+KEY_FILE = Kind("path", lambda text: _parse_path(text.removeprefix(_FILE_URL)), source=Source.NONE)
+"""A file that is read where it is needed; `file://` may precede it."""
+SOCKET = Kind("path", _parse_socket)
+ADDRESS = Kind("IP address", _parse_address)
+PORT = integer(0, 65535)
+COUNT = integer(0, 2**31 - 1)
+SIZE = size()
+DURATION = duration()
+OBJECT = Kind("JSON", _parse_object, show_json, source=Source.OLD_PATH)
+SECRET = Kind("JSON file", _parse_secret, lambda _: "(hidden)", source=Source.SECRET)
+"""Text that is read from a file, or given, and shown to nobody."""

@@ -1,0 +1,128 @@
+"""Containers: the containerizer, its launcher and cgroups, the security of containers, and what feeds them.
+
+What `mesocosm.flags.Flags` has is described there, with its default.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from mesocosm.agent.flags.flag import Flag
+from mesocosm.agent.flags.kinds import (
+    BOOLEAN,
+    DURATION,
+    INNER_PATH,
+    NAME,
+    OBJECT,
+    PATH,
+    SIZE,
+    TEXT,
+    Kind,
+    choice,
+    names_of,
+)
+from mesocosm.flags import Flags
+
+_DEFAULTS = {entry.name: entry.default for entry in fields(Flags)}
+_PERF = "use `perf stat` with the cgroups of the containers"
+
+
+def _own(name: str, kind: Kind, served_by: str) -> Flag:
+    """A flag that is a field of the containerizer's `Flags`."""
+    default = _DEFAULTS[name]
+    text = None if default is None else kind.show(default)
+    return Flag(name, kind, Flags.help(name), default=text, served_by=served_by)
+
+
+DIRECTORIES = (
+    # As in Mesos, and unlike in the library, it has to be given.
+    Flag("work_dir", PATH, Flags.help("work_dir"), served_by="containerizer", required=True),
+    Flag("runtime_dir", PATH, Flags.help("runtime_dir"), default="/var/run/mesos", served_by="containerizer"),
+)
+
+CONTAINERIZER = (
+    Flag(
+        "containerizers",
+        names_of("mesos"),
+        "Containerizers to try, in this order.",
+        default="mesos",
+        served_by="agent",
+    ),
+    _own("isolation", TEXT, "containerizer"),
+    _own("launcher", choice("linux", "posix"), "launcher"),
+    _own("sandbox_directory", INNER_PATH, "filesystem/linux"),
+    Flag(
+        "default_container_info",
+        OBJECT,
+        "The `ContainerInfo` of containers that have none, as JSON.",
+        served_by="agent",
+    ),
+    _own("disallow_sharing_agent_pid_namespace", BOOLEAN, "namespaces/pid"),
+    _own("disallow_sharing_agent_ipc_namespace", BOOLEAN, "namespaces/ipc"),
+    _own("default_container_shm_size", SIZE, "namespaces/ipc"),
+    Flag(
+        "container_logger",
+        NAME,
+        "What writes the output of containers. Default: files in the sandbox that grow; `logrotate` rotates them.",
+        served_by="container logger",
+    ),
+    Flag("nvidia_gpu_devices", TEXT, "Numbers of the GPUs to offer, for the isolator `gpu/nvidia`."),
+)
+
+CGROUPS = (
+    _own("cgroups_hierarchy", PATH, "launcher"),
+    _own("cgroups_root", NAME, "launcher"),
+    _own("cgroups_destroy_timeout", DURATION, "launcher"),
+    _own("cgroups_enable_cfs", BOOLEAN, "cgroups/cpu"),
+    _own("cgroups_limit_swap", BOOLEAN, "cgroups/mem"),
+    Flag("cgroups_cpu_enable_pids_and_tids_count", BOOLEAN, "Count processes and threads.", default="false"),
+    Flag("cgroups_net_cls_primary_handle", TEXT, "The upper 16 bits of handles of `cgroups/net_cls`, as `0xAAAA`."),
+    Flag(
+        "cgroups_net_cls_secondary_handles",
+        TEXT,
+        "The range of the lower 16 bits of these handles, as `0xAAAA,0xBBBB`.",
+    ),
+    Flag("allowed_devices", OBJECT, "Devices that `cgroups/devices` allows besides those that all may use."),
+    Flag("revocable_cpu_low_priority", BOOLEAN, "Give containers with revocable CPUs a lower share.", default="true"),
+    Flag("agent_subsystems", TEXT, "Controllers in which the agent has a cgroup of its own, separated by commas."),
+    Flag("perf_events", TEXT, "Events that the isolator `cgroups/perf_event` counts.", instead=_PERF),
+    Flag("perf_interval", DURATION, "How often `cgroups/perf_event` counts.", default="1mins", instead=_PERF),
+    Flag("perf_duration", DURATION, "How long `cgroups/perf_event` counts each time.", default="10secs", instead=_PERF),
+)
+
+SECURITY = (
+    Flag(
+        "effective_capabilities",
+        OBJECT,
+        "Capabilities that containers get unless they ask for others, for `linux/capabilities`. Default: all.",
+        renamed_from="allowed_capabilities",
+    ),
+    Flag("bounding_capabilities", OBJECT, "Capabilities that containers may have at most. Default: all."),
+    Flag("seccomp_config_dir", PATH, "Directory of the profiles of `linux/seccomp`."),
+    Flag("seccomp_profile_name", TEXT, "Profile of `--seccomp_config_dir` for containers that name none."),
+)
+
+FETCHER = (
+    Flag(
+        "fetcher_cache_dir",
+        PATH,
+        "Directory of what was fetched and is kept for others; the agent clears it when it starts.",
+        default="/tmp/mesos/fetch",
+        served_by="fetcher",
+    ),
+    Flag("fetcher_cache_size", SIZE, "How much the cache of the fetcher may hold.", default="2GB", served_by="fetcher"),
+    Flag(
+        "fetcher_stall_timeout",
+        DURATION,
+        "How long a download may stand still, below a byte a second, before it fails.",
+        default="1mins",
+        served_by="fetcher",
+    ),
+    Flag("frameworks_home", TEXT, "Directory that relative URIs of executors begin in.", default=""),
+    Flag(
+        "hadoop_home",
+        PATH,
+        "Where Hadoop is installed.",
+        instead="register a fetcher for hdfs:// through the entry point group `mesocosm.fetchers`",
+    ),
+)

@@ -1,0 +1,72 @@
+"""Images, volumes and disks, and the Docker containerizer."""
+
+from __future__ import annotations
+
+from mesocosm.agent.flags.flag import Flag
+from mesocosm.agent.flags.kinds import BOOLEAN, DURATION, NAME, NAMES, OBJECT, PATH, SIZE, TEXT
+
+IMAGES = (
+    Flag("image_providers", NAMES, "Kinds of images that containers may have: `APPC`, `DOCKER`."),
+    Flag(
+        "image_provisioner_backend",
+        NAME,
+        "How the layers of images become a root: `aufs`, `bind`, `copy` or `overlay`.",
+    ),
+    Flag("image_gc_config", OBJECT, "When unused images are removed. Default: when the API is told to."),
+    Flag("appc_simple_discovery_uri_prefix", TEXT, "What URLs of Appc images begin with.", default="http://"),
+    Flag("appc_store_dir", PATH, "Directory of Appc images.", default="/tmp/mesos/store/appc"),
+    Flag(
+        "docker_registry",
+        TEXT,
+        "Registry that Docker images come from, or directory of archives of `docker save`.",
+        default="https://registry-1.docker.io",
+    ),
+    Flag("docker_store_dir", PATH, "Directory of Docker images.", default="/tmp/mesos/store/docker"),
+    Flag("docker_config", OBJECT, "Credentials for registries, as in `~/.docker/config.json`."),
+    Flag("docker_ignore_runtime", BOOLEAN, "Ignore the image's directory, variables and command.", default="false"),
+)
+
+DISK = (
+    Flag("enforce_container_disk_quota", BOOLEAN, "End containers that use more disk than they have.", default="false"),
+    Flag(
+        "container_disk_watch_interval",
+        DURATION,
+        "How often the disk that containers use is measured.",
+        default="15secs",
+    ),
+    Flag("xfs_project_range", TEXT, "Project ids that `disk/xfs` may use.", default="[5000-10000]"),
+    Flag("xfs_kill_containers", BOOLEAN, "End containers that reach their quota of `disk/xfs`.", default="false"),
+    Flag("xfs_quota_headroom", SIZE, "How far the hard limit of `disk/xfs` lies above the quota.", default="10MB"),
+    Flag(
+        "host_path_volume_force_creation",
+        TEXT,
+        "Directories, separated by `:`, in which `volume/host_path` may make directories.",
+    ),
+    Flag("volume_gid_range", TEXT, "Groups to give shared volumes to, as `[10000-20000]`."),
+    Flag(
+        "docker_volume_checkpoint_dir",
+        PATH,
+        "Where `docker/volume` remembers which volumes are in use.",
+        default="/var/run/mesos/isolators/docker/volume",
+    ),
+    Flag(
+        "docker_volume_chown", BOOLEAN, "Give volumes of `docker/volume` to the user of the container.", default="false"
+    ),
+    Flag("csi_plugin_config_dir", PATH, "Directory of the configurations of CSI plugins."),
+    Flag("disk_profile_adaptor", NAME, "What makes parameters for CSI plugins out of profiles of disks."),
+)
+
+DOCKER = (
+    Flag("docker", TEXT, "The program of Docker.", default="docker"),
+    Flag("docker_socket", TEXT, "The socket of Docker's daemon.", default="/var/run/docker.sock"),
+    Flag("docker_kill_orphans", BOOLEAN, "End containers of Docker that nobody knows.", default="true"),
+    Flag("docker_mesos_image", TEXT, "The image that the agent itself runs from."),
+    Flag("docker_remove_delay", DURATION, "How long a container of Docker is kept after its end.", default="6hrs"),
+    Flag(
+        "docker_stop_timeout",
+        DURATION,
+        "How long `docker stop` waits before it kills. Deprecated in Mesos.",
+        default="0ns",
+        instead="use the kill policy of the task",
+    ),
+)

@@ -1,0 +1,57 @@
+"""What the agent itself reads of its flags."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentFlags:
+    """The flags that are the agent's, not the containerizer's, by their names; the table says what each one means.
+
+    Sizes are bytes, durations are seconds, and None is a flag that was not set. Made by `load`, which has the defaults.
+    """
+
+    recover: Literal["reconnect", "cleanup"]
+    recovery_timeout: float
+    strict: bool
+    switch_user: bool
+    containerizers: tuple[str, ...]
+    default_container_info: dict[str, Any] | None
+    hooks: tuple[str, ...]
+
+    ip: str | None
+    port: int
+    advertise_ip: str | None
+    advertise_port: int | None
+    hostname: str | None
+    hostname_lookup: bool
+    operator_socket: Path | None
+
+    authenticate_http_readonly: bool
+    authenticate_http_readwrite: bool
+    http_credentials: Path | None
+    authorizer: str
+    acls: dict[str, Any] | None
+
+    quiet: bool
+    logging_level: Literal["INFO", "WARNING", "ERROR"]
+    log_dir: Path | None
+    external_log_file: Path | None
+
+    gc_delay: float
+    gc_disk_headroom: float
+    gc_non_executor_container_sandboxes: bool
+    disk_watch_interval: float
+
+    fetcher_cache_dir: Path
+    fetcher_cache_size: int
+    fetcher_stall_timeout: float
+
+    container_logger: str | None
+    logrotate_max_stdout_size: int
+    logrotate_max_stderr_size: int
+    logrotate_stdout_count: int
+    logrotate_stderr_count: int
