@@ -1,0 +1,299 @@
+"""Between the messages of the wire and the values of the containerizer.
+
+Messages are taken to be valid (`validation`). What they ask of a container and nothing in this version gives is refused
+in one line that names the field, and the isolator that would give it. Left to the containerizer are fields of
+`linux_info` whose isolator exists, but may be off: Mesos ignores those, with a warning.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+
+from mesocosm.api import v1
+from mesocosm.api.v1.agent import Call, Response
+from mesocosm.container import (
+    URI,
+    CommandInfo,
+    ContainerClass,
+    ContainerConfig,
+    ContainerID,
+    ContainerStatus,
+    ContainerType,
+    IpcMode,
+    LinuxInfo,
+    MountPropagation,
+    Resources,
+    ResourceStatistics,
+    Termination,
+    TTYInfo,
+    Volume,
+    VolumeMode,
+)
+from mesocosm.errors import ContainerError
+
+Launch = Call.LaunchContainer | Call.LaunchNestedContainer | Call.LaunchNestedContainerSession
+
+_ANY_CONTAINER = v1.ContainerInfo(type=v1.ContainerInfo.MESOS)
+_MB = 1 << 20
+_MOST = float(1 << 40)
+"""Cores, or MB: far more than any machine has, and their bytes still are a 64-bit number."""
+_SIDE_MAXIMUM = (1 << 16) - 1
+"""Rows or columns of a terminal: `unsigned short` in `struct winsize` (ioctl_tty(2))."""
+
+
+# What is asked for.
+
+
+def container_id(message: v1.ContainerID) -> ContainerID:
+    """The name of a container. Raises ContainerError for one that Mesos may have, but not we."""
+    return ContainerID(message.value, container_id(message.parent) if message.HasField("parent") else None)
+
+
+def container_config(
+    launch: Launch, default: v1.ContainerInfo | None = None, *, switch_user: bool = True
+) -> ContainerConfig:
+    """What a call asks to launch; `default` is the ContainerInfo of a call that has none. Raises ContainerError.
+
+    A session is a debug container. Without `switch_user`, the user that is asked for does not matter. A container of
+    another type than MESOS is that and nothing else: the containerizer does not support it.
+    """
+    container = launch.container if launch.HasField("container") else default or _ANY_CONTAINER
+    command = command_info(launch.command)
+    if container.type != v1.ContainerInfo.MESOS:
+        return ContainerConfig(command, type=ContainerType.DOCKER)
+    _refuse_unserved(container)
+    is_session = isinstance(launch, Call.LaunchNestedContainerSession)
+    asked, bounds = (launch.resources, launch.limits) if isinstance(launch, Call.LaunchContainer) else ((), {})
+    return ContainerConfig(
+        command,
+        user=(launch.command.user or None) if switch_user else None,
+        environment=environment(launch.command.environment),
+        volumes=tuple(_volume(index, volume) for index, volume in enumerate(container.volumes)),
+        linux_info=linux_info(container.linux_info),
+        resources=resources(asked),
+        limits=limits(bounds),
+        container_class=ContainerClass.DEBUG if is_session else ContainerClass.DEFAULT,
+        tty_info=tty_info(container.tty_info) if container.HasField("tty_info") else None,
+    )
+
+
+def command_info(message: v1.CommandInfo) -> CommandInfo:
+    """What to run, without its environment and its user."""
+    return CommandInfo(
+        value=message.value if message.HasField("value") else None,
+        arguments=tuple(message.arguments),
+        shell=message.shell,
+        uris=tuple(_uri(uri) for uri in message.uris),
+    )
+
+
+def _uri(message: v1.CommandInfo.URI) -> URI:
+    return URI(
+        message.value,
+        executable=message.executable,
+        extract=message.extract,
+        cache=message.cache,
+        output_file=message.output_file if message.HasField("output_file") else None,
+    )
+
+
+def environment(message: v1.Environment) -> dict[str, str]:
+    """The variables; of those with the same name, the last. Raises ContainerError for secrets."""
+    for variable in message.variables:
+        if variable.type == v1.Environment.Variable.SECRET:
+            raise _unserved(f"command.environment: the secret {variable.name!r}", "environment_secret")
+    return {variable.name: variable.value for variable in message.variables}
+
+
+def linux_info(message: v1.LinuxInfo) -> LinuxInfo:
+    """What is asked of the isolators on Linux that there are."""
+    is_set = message.ipc_mode != v1.LinuxInfo.UNKNOWN
+    return LinuxInfo(
+        share_pid_namespace=message.share_pid_namespace,
+        ipc_mode=IpcMode[v1.LinuxInfo.IpcMode.Name(message.ipc_mode)] if is_set else None,
+        shm_size=message.shm_size * _MB if message.HasField("shm_size") else None,
+        share_cgroups=message.share_cgroups,
+    )
+
+
+def tty_info(message: v1.TTYInfo) -> TTYInfo:
+    """A terminal, of the usual size if none is said. Raises ContainerError for one that no kernel makes."""
+    if not message.HasField("window_size"):
+        return TTYInfo()
+    size = message.window_size
+    if max(size.rows, size.columns) > _SIDE_MAXIMUM:
+        raise ContainerError(
+            f"tty_info.window_size: no terminal has {size.rows} rows and {size.columns} columns",
+            f"ask for at most {_SIDE_MAXIMUM}",
+        )
+    return TTYInfo(size.rows, size.columns)
+
+
+def _refuse_unserved(message: v1.ContainerInfo) -> None:
+    info = message.linux_info
+    asked = {
+        "docker": (message.HasField("docker"), None),
+        "mesos.image": (message.mesos.HasField("image"), None),
+        "hostname": (message.HasField("hostname"), "network/cni"),
+        # Without a name, it is the network of the host.
+        "network_infos": (any(network.ListFields() for network in message.network_infos), "network/cni"),
+        "rlimit_info": (bool(message.rlimit_info.rlimits), "posix/rlimits"),
+        "linux_info.capability_info": (info.HasField("capability_info"), "linux/capabilities"),
+        "linux_info.bounding_capabilities": (info.HasField("bounding_capabilities"), "linux/capabilities"),
+        "linux_info.effective_capabilities": (info.HasField("effective_capabilities"), "linux/capabilities"),
+        "linux_info.seccomp": (info.seccomp.HasField("profile_name"), "linux/seccomp"),
+    }
+    for field, (is_asked, isolator) in asked.items():
+        if is_asked:
+            raise _unserved(f"container.{field}", isolator)
+
+
+def _unserved(what: str, isolator: str | None) -> ContainerError:
+    hint = f"it takes the isolator {isolator}, which this version has not" if isolator else None
+    return ContainerError(f"{what} is not supported", hint)
+
+
+# Volumes.
+
+
+def _volume(index: int, message: v1.Volume) -> Volume:
+    where = f"container.volumes[{index}]"
+    mode = VolumeMode[v1.Volume.Mode.Name(message.mode)]
+    if message.HasField("image"):
+        raise _unserved(f"{where}.image", "volume/image")
+    if not message.HasField("source"):
+        return Volume(message.container_path, message.host_path, mode, _propagation(message.host_path))
+    source = message.source
+    kind = v1.Volume.Source.Type.Name(source.type)
+    if kind == "HOST_PATH":
+        if not source.host_path.path.startswith("/"):
+            raise ContainerError(f"{where}: Path {source.host_path.path!r} in HOST_PATH volume is not absolute")
+        asked = source.host_path.mount_propagation.mode
+        return Volume(message.container_path, source.host_path.path, mode, _propagation(source.host_path.path, asked))
+    if kind == "SANDBOX_PATH" and source.sandbox_path.type == v1.Volume.Source.SandboxPath.SELF:
+        if source.sandbox_path.path.startswith("/"):
+            raise ContainerError(f"{where}: Path {source.sandbox_path.path!r} in SANDBOX_PATH volume is absolute")
+        return Volume(message.container_path, source.sandbox_path.path, mode)
+    isolator = _SOURCES.get(kind)
+    raise _unserved(f"{where}.source.{kind.lower()}", isolator)
+
+
+_SOURCES = {
+    "DOCKER_VOLUME": "docker/volume",
+    "SANDBOX_PATH": "volume/sandbox_path",  # That of the parent.
+    "SECRET": "volume/secret",
+    "CSI_VOLUME": "volume/csi",
+}
+
+
+def _propagation(path: str, asked: v1.MountPropagation.Mode = v1.MountPropagation.UNKNOWN) -> MountPropagation | None:
+    """Mesos lets mounts of the host reach the container if nothing else is asked for. In the sandbox there are none."""
+    if not path.startswith("/"):
+        return None
+    if asked == v1.MountPropagation.UNKNOWN:
+        return MountPropagation.HOST_TO_CONTAINER
+    return MountPropagation[v1.MountPropagation.Mode.Name(asked)]
+
+
+# Resources.
+
+
+def resources(messages: Iterable[v1.Resource]) -> Resources:
+    """The requests of cpus and mem, added up over all roles. Raises ContainerError.
+
+    Others (disk, gpus, ports, or what an operator made up) are promises of the agent that no isolator of this version
+    keeps track of; as Mesos without theirs, this does not look at them. Volumes made of a disk are refused.
+    """
+    totals: dict[str, float] = {}
+    for message in messages:
+        if message.HasField("disk"):
+            raise ContainerError("resources: volumes made of the resource 'disk' are not supported")
+        if message.HasField("revocable"):
+            raise ContainerError(f"resources: {message.name!r} is revocable, which is not supported")
+        totals[message.name] = totals.get(message.name, 0.0) + message.scalar.value
+    # A request for nothing is none.
+    return _amounts("resources", {name: total for name, total in totals.items() if name in _AMOUNTS and total != 0})
+
+
+def limits(messages: Mapping[str, v1.Value.Scalar]) -> Resources:
+    """The limits of cpus and mem; infinite: none, though there is a request. Raises ContainerError for any other."""
+    for name in messages:
+        if name not in _AMOUNTS:
+            raise ContainerError(f"limits: {name!r} is not supported", f"limit {' and '.join(_AMOUNTS)}")
+    return _amounts("limits", {name: messages[name].value for name in messages}, infinite=True)
+
+
+_AMOUNTS = ("cpus", "mem")
+
+
+def _amounts(where: str, amounts: Mapping[str, float], *, infinite: bool = False) -> Resources:
+    for name, amount in amounts.items():
+        if not (0 < amount < _MOST or (infinite and amount == math.inf)):
+            raise ContainerError(f"{where}: {amount:g} is no amount of {name!r}")
+    cpus = amounts.get("cpus")
+    mem = amounts.get("mem")
+    return Resources(
+        cpus=None if cpus is None else round(cpus, 3),  # All the digits that Mesos counts.
+        mem=None if mem is None else _bytes(mem),
+    )
+
+
+def _bytes(megabytes: float) -> int:
+    if math.isinf(megabytes):
+        return megabytes  # type: ignore[return-value] # As isolators expect it for no limit.
+    return round(megabytes * _MB)
+
+
+# What became of it.
+
+
+def container_id_message(container_id: ContainerID) -> v1.ContainerID:
+    """A name, with those of the containers it is nested in."""
+    message = v1.ContainerID(value=container_id.value)
+    if container_id.parent is not None:
+        message.parent.CopyFrom(container_id_message(container_id.parent))
+    return message
+
+
+def termination(value: Termination) -> Response.WaitContainer:
+    """How a container ended. One that did so for a reason of the agent's has failed (TASK_FAILED)."""
+    message = Response.WaitContainer(exit_status=value.status)
+    if value.message is not None:
+        message.message = value.message.encode(errors="backslashreplace").decode()
+    if value.reason is None:
+        return message
+    # That of an isolator from elsewhere may have another name.
+    reason = value.reason if value.reason in _REASONS else "REASON_CONTAINER_LIMITATION"
+    message.MergeFrom(Response.WaitContainer(state=v1.TASK_FAILED, reason=reason))
+    if value.limited_resource is not None:
+        message.limitation.resources.append(_limited(value.limited_resource, value.usage))
+    return message
+
+
+_REASONS = frozenset(v1.TaskStatus.DESCRIPTOR.enum_types_by_name["Reason"].values_by_name)
+
+
+def _limited(name: str, usage: ResourceStatistics | None) -> v1.Resource:
+    """The resource that a container ran out of, and how much of it was used: 0 if nobody knows, as in Mesos."""
+    used = usage.mem_maximum_bytes if name == "mem" and usage is not None else None
+    amount = 0.0 if used is None else round(used / _MB, 3)
+    return v1.Resource(name=name, type=v1.Value.SCALAR, scalar=v1.Value.Scalar(value=amount))
+
+
+def container_status(value: ContainerStatus) -> v1.ContainerStatus:
+    """What a running container is."""
+    identity = None if value.container_id is None else container_id_message(value.container_id)
+    return v1.ContainerStatus(container_id=identity, executor_pid=value.executor_pid)
+
+
+def resource_statistics(value: ResourceStatistics) -> v1.ResourceStatistics:
+    """What a container uses, without what Mesos has no field for; at the time 0 if that is not known."""
+    known = {name: amount for name in _STATISTICS if (amount := getattr(value, name)) is not None}
+    return v1.ResourceStatistics(**{"timestamp": 0.0, **known})
+
+
+_STATISTICS = tuple(
+    field.name for field in fields(ResourceStatistics) if field.name in v1.ResourceStatistics.DESCRIPTOR.fields_by_name
+)

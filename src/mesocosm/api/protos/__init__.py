@@ -1,0 +1,1 @@
+"""The messages: written in `*.proto`, and turned into code by `python -m tests.setup.protos`."""

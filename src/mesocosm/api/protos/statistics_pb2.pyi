@@ -1,0 +1,479 @@
+from mesocosm.api.protos import container_pb2 as _container_pb2
+from mesocosm.api.protos import resource_pb2 as _resource_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ResourceStatistics(_message.Message):
+    __slots__ = ("timestamp", "processes", "threads", "cpus_user_time_secs", "cpus_system_time_secs", "cpus_limit", "cpus_soft_limit", "cpus_nr_periods", "cpus_nr_throttled", "cpus_throttled_time_secs", "mem_total_bytes", "mem_total_memsw_bytes", "mem_kmem_usage_bytes", "mem_kmem_tcp_usage_bytes", "mem_limit_bytes", "mem_soft_limit_bytes", "mem_file_bytes", "mem_anon_bytes", "mem_cache_bytes", "mem_rss_bytes", "mem_mapped_file_bytes", "mem_swap_bytes", "mem_unevictable_bytes", "mem_low_pressure_counter", "mem_medium_pressure_counter", "mem_critical_pressure_counter", "disk_limit_bytes", "disk_used_bytes", "disk_statistics", "blkio_statistics", "perf", "net_rx_packets", "net_rx_bytes", "net_rx_errors", "net_rx_dropped", "net_tx_packets", "net_tx_bytes", "net_tx_errors", "net_tx_dropped", "net_tx_rate_limit", "net_tx_burst_rate_limit", "net_tx_burst_size", "net_rx_rate_limit", "net_rx_burst_rate_limit", "net_rx_burst_size", "net_rate_statistics", "net_ephemeral_ports", "net_tcp_rtt_microsecs_p50", "net_tcp_rtt_microsecs_p90", "net_tcp_rtt_microsecs_p95", "net_tcp_rtt_microsecs_p99", "net_tcp_active_connections", "net_tcp_time_wait_connections", "net_traffic_control_statistics", "net_snmp_statistics")
+    class RatePercentiles(_message.Message):
+        __slots__ = ("min", "max", "p50", "p90", "p95", "p99", "p999", "p9999", "samples")
+        MIN_FIELD_NUMBER: _ClassVar[int]
+        MAX_FIELD_NUMBER: _ClassVar[int]
+        P50_FIELD_NUMBER: _ClassVar[int]
+        P90_FIELD_NUMBER: _ClassVar[int]
+        P95_FIELD_NUMBER: _ClassVar[int]
+        P99_FIELD_NUMBER: _ClassVar[int]
+        P999_FIELD_NUMBER: _ClassVar[int]
+        P9999_FIELD_NUMBER: _ClassVar[int]
+        SAMPLES_FIELD_NUMBER: _ClassVar[int]
+        min: int
+        max: int
+        p50: int
+        p90: int
+        p95: int
+        p99: int
+        p999: int
+        p9999: int
+        samples: int
+        def __init__(self, min: _Optional[int] = ..., max: _Optional[int] = ..., p50: _Optional[int] = ..., p90: _Optional[int] = ..., p95: _Optional[int] = ..., p99: _Optional[int] = ..., p999: _Optional[int] = ..., p9999: _Optional[int] = ..., samples: _Optional[int] = ...) -> None: ...
+    class RateStatistics(_message.Message):
+        __slots__ = ("rx_rate", "rx_packet_rate", "rx_drop_rate", "rx_error_rate", "tx_rate", "tx_packet_rate", "tx_drop_rate", "tx_error_rate", "sampling_window_secs", "sampling_interval_secs")
+        RX_RATE_FIELD_NUMBER: _ClassVar[int]
+        RX_PACKET_RATE_FIELD_NUMBER: _ClassVar[int]
+        RX_DROP_RATE_FIELD_NUMBER: _ClassVar[int]
+        RX_ERROR_RATE_FIELD_NUMBER: _ClassVar[int]
+        TX_RATE_FIELD_NUMBER: _ClassVar[int]
+        TX_PACKET_RATE_FIELD_NUMBER: _ClassVar[int]
+        TX_DROP_RATE_FIELD_NUMBER: _ClassVar[int]
+        TX_ERROR_RATE_FIELD_NUMBER: _ClassVar[int]
+        SAMPLING_WINDOW_SECS_FIELD_NUMBER: _ClassVar[int]
+        SAMPLING_INTERVAL_SECS_FIELD_NUMBER: _ClassVar[int]
+        rx_rate: ResourceStatistics.RatePercentiles
+        rx_packet_rate: ResourceStatistics.RatePercentiles
+        rx_drop_rate: ResourceStatistics.RatePercentiles
+        rx_error_rate: ResourceStatistics.RatePercentiles
+        tx_rate: ResourceStatistics.RatePercentiles
+        tx_packet_rate: ResourceStatistics.RatePercentiles
+        tx_drop_rate: ResourceStatistics.RatePercentiles
+        tx_error_rate: ResourceStatistics.RatePercentiles
+        sampling_window_secs: float
+        sampling_interval_secs: float
+        def __init__(self, rx_rate: _Optional[_Union[ResourceStatistics.RatePercentiles, _Mapping]] = ..., rx_packet_rate: _Optional[_Union[ResourceStatistics.RatePercentiles, _Mapping]] = ..., rx_drop_rate: _Optional[_Union[ResourceStatistics.RatePercentiles, _Mapping]] = ..., rx_error_rate: _Optional[_Union[ResourceStatistics.RatePercentiles, _Mapping]] = ..., tx_rate: _Optional[_Union[ResourceStatistics.RatePercentiles, _Mapping]] = ..., tx_packet_rate: _Optional[_Union[ResourceStatistics.RatePercentiles, _Mapping]] = ..., tx_drop_rate: _Optional[_Union[ResourceStatistics.RatePercentiles, _Mapping]] = ..., tx_error_rate: _Optional[_Union[ResourceStatistics.RatePercentiles, _Mapping]] = ..., sampling_window_secs: _Optional[float] = ..., sampling_interval_secs: _Optional[float] = ...) -> None: ...
+    TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    PROCESSES_FIELD_NUMBER: _ClassVar[int]
+    THREADS_FIELD_NUMBER: _ClassVar[int]
+    CPUS_USER_TIME_SECS_FIELD_NUMBER: _ClassVar[int]
+    CPUS_SYSTEM_TIME_SECS_FIELD_NUMBER: _ClassVar[int]
+    CPUS_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    CPUS_SOFT_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    CPUS_NR_PERIODS_FIELD_NUMBER: _ClassVar[int]
+    CPUS_NR_THROTTLED_FIELD_NUMBER: _ClassVar[int]
+    CPUS_THROTTLED_TIME_SECS_FIELD_NUMBER: _ClassVar[int]
+    MEM_TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MEM_TOTAL_MEMSW_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MEM_KMEM_USAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MEM_KMEM_TCP_USAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MEM_LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MEM_SOFT_LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MEM_FILE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MEM_ANON_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MEM_CACHE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MEM_RSS_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MEM_MAPPED_FILE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MEM_SWAP_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MEM_UNEVICTABLE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MEM_LOW_PRESSURE_COUNTER_FIELD_NUMBER: _ClassVar[int]
+    MEM_MEDIUM_PRESSURE_COUNTER_FIELD_NUMBER: _ClassVar[int]
+    MEM_CRITICAL_PRESSURE_COUNTER_FIELD_NUMBER: _ClassVar[int]
+    DISK_LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DISK_USED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DISK_STATISTICS_FIELD_NUMBER: _ClassVar[int]
+    BLKIO_STATISTICS_FIELD_NUMBER: _ClassVar[int]
+    PERF_FIELD_NUMBER: _ClassVar[int]
+    NET_RX_PACKETS_FIELD_NUMBER: _ClassVar[int]
+    NET_RX_BYTES_FIELD_NUMBER: _ClassVar[int]
+    NET_RX_ERRORS_FIELD_NUMBER: _ClassVar[int]
+    NET_RX_DROPPED_FIELD_NUMBER: _ClassVar[int]
+    NET_TX_PACKETS_FIELD_NUMBER: _ClassVar[int]
+    NET_TX_BYTES_FIELD_NUMBER: _ClassVar[int]
+    NET_TX_ERRORS_FIELD_NUMBER: _ClassVar[int]
+    NET_TX_DROPPED_FIELD_NUMBER: _ClassVar[int]
+    NET_TX_RATE_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    NET_TX_BURST_RATE_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    NET_TX_BURST_SIZE_FIELD_NUMBER: _ClassVar[int]
+    NET_RX_RATE_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    NET_RX_BURST_RATE_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    NET_RX_BURST_SIZE_FIELD_NUMBER: _ClassVar[int]
+    NET_RATE_STATISTICS_FIELD_NUMBER: _ClassVar[int]
+    NET_EPHEMERAL_PORTS_FIELD_NUMBER: _ClassVar[int]
+    NET_TCP_RTT_MICROSECS_P50_FIELD_NUMBER: _ClassVar[int]
+    NET_TCP_RTT_MICROSECS_P90_FIELD_NUMBER: _ClassVar[int]
+    NET_TCP_RTT_MICROSECS_P95_FIELD_NUMBER: _ClassVar[int]
+    NET_TCP_RTT_MICROSECS_P99_FIELD_NUMBER: _ClassVar[int]
+    NET_TCP_ACTIVE_CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    NET_TCP_TIME_WAIT_CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    NET_TRAFFIC_CONTROL_STATISTICS_FIELD_NUMBER: _ClassVar[int]
+    NET_SNMP_STATISTICS_FIELD_NUMBER: _ClassVar[int]
+    timestamp: float
+    processes: int
+    threads: int
+    cpus_user_time_secs: float
+    cpus_system_time_secs: float
+    cpus_limit: float
+    cpus_soft_limit: float
+    cpus_nr_periods: int
+    cpus_nr_throttled: int
+    cpus_throttled_time_secs: float
+    mem_total_bytes: int
+    mem_total_memsw_bytes: int
+    mem_kmem_usage_bytes: int
+    mem_kmem_tcp_usage_bytes: int
+    mem_limit_bytes: int
+    mem_soft_limit_bytes: int
+    mem_file_bytes: int
+    mem_anon_bytes: int
+    mem_cache_bytes: int
+    mem_rss_bytes: int
+    mem_mapped_file_bytes: int
+    mem_swap_bytes: int
+    mem_unevictable_bytes: int
+    mem_low_pressure_counter: int
+    mem_medium_pressure_counter: int
+    mem_critical_pressure_counter: int
+    disk_limit_bytes: int
+    disk_used_bytes: int
+    disk_statistics: _containers.RepeatedCompositeFieldContainer[DiskStatistics]
+    blkio_statistics: _container_pb2.CgroupInfo.Blkio.Statistics
+    perf: PerfStatistics
+    net_rx_packets: int
+    net_rx_bytes: int
+    net_rx_errors: int
+    net_rx_dropped: int
+    net_tx_packets: int
+    net_tx_bytes: int
+    net_tx_errors: int
+    net_tx_dropped: int
+    net_tx_rate_limit: int
+    net_tx_burst_rate_limit: int
+    net_tx_burst_size: int
+    net_rx_rate_limit: int
+    net_rx_burst_rate_limit: int
+    net_rx_burst_size: int
+    net_rate_statistics: ResourceStatistics.RateStatistics
+    net_ephemeral_ports: _resource_pb2.Value.Range
+    net_tcp_rtt_microsecs_p50: float
+    net_tcp_rtt_microsecs_p90: float
+    net_tcp_rtt_microsecs_p95: float
+    net_tcp_rtt_microsecs_p99: float
+    net_tcp_active_connections: float
+    net_tcp_time_wait_connections: float
+    net_traffic_control_statistics: _containers.RepeatedCompositeFieldContainer[TrafficControlStatistics]
+    net_snmp_statistics: SNMPStatistics
+    def __init__(self, timestamp: _Optional[float] = ..., processes: _Optional[int] = ..., threads: _Optional[int] = ..., cpus_user_time_secs: _Optional[float] = ..., cpus_system_time_secs: _Optional[float] = ..., cpus_limit: _Optional[float] = ..., cpus_soft_limit: _Optional[float] = ..., cpus_nr_periods: _Optional[int] = ..., cpus_nr_throttled: _Optional[int] = ..., cpus_throttled_time_secs: _Optional[float] = ..., mem_total_bytes: _Optional[int] = ..., mem_total_memsw_bytes: _Optional[int] = ..., mem_kmem_usage_bytes: _Optional[int] = ..., mem_kmem_tcp_usage_bytes: _Optional[int] = ..., mem_limit_bytes: _Optional[int] = ..., mem_soft_limit_bytes: _Optional[int] = ..., mem_file_bytes: _Optional[int] = ..., mem_anon_bytes: _Optional[int] = ..., mem_cache_bytes: _Optional[int] = ..., mem_rss_bytes: _Optional[int] = ..., mem_mapped_file_bytes: _Optional[int] = ..., mem_swap_bytes: _Optional[int] = ..., mem_unevictable_bytes: _Optional[int] = ..., mem_low_pressure_counter: _Optional[int] = ..., mem_medium_pressure_counter: _Optional[int] = ..., mem_critical_pressure_counter: _Optional[int] = ..., disk_limit_bytes: _Optional[int] = ..., disk_used_bytes: _Optional[int] = ..., disk_statistics: _Optional[_Iterable[_Union[DiskStatistics, _Mapping]]] = ..., blkio_statistics: _Optional[_Union[_container_pb2.CgroupInfo.Blkio.Statistics, _Mapping]] = ..., perf: _Optional[_Union[PerfStatistics, _Mapping]] = ..., net_rx_packets: _Optional[int] = ..., net_rx_bytes: _Optional[int] = ..., net_rx_errors: _Optional[int] = ..., net_rx_dropped: _Optional[int] = ..., net_tx_packets: _Optional[int] = ..., net_tx_bytes: _Optional[int] = ..., net_tx_errors: _Optional[int] = ..., net_tx_dropped: _Optional[int] = ..., net_tx_rate_limit: _Optional[int] = ..., net_tx_burst_rate_limit: _Optional[int] = ..., net_tx_burst_size: _Optional[int] = ..., net_rx_rate_limit: _Optional[int] = ..., net_rx_burst_rate_limit: _Optional[int] = ..., net_rx_burst_size: _Optional[int] = ..., net_rate_statistics: _Optional[_Union[ResourceStatistics.RateStatistics, _Mapping]] = ..., net_ephemeral_ports: _Optional[_Union[_resource_pb2.Value.Range, _Mapping]] = ..., net_tcp_rtt_microsecs_p50: _Optional[float] = ..., net_tcp_rtt_microsecs_p90: _Optional[float] = ..., net_tcp_rtt_microsecs_p95: _Optional[float] = ..., net_tcp_rtt_microsecs_p99: _Optional[float] = ..., net_tcp_active_connections: _Optional[float] = ..., net_tcp_time_wait_connections: _Optional[float] = ..., net_traffic_control_statistics: _Optional[_Iterable[_Union[TrafficControlStatistics, _Mapping]]] = ..., net_snmp_statistics: _Optional[_Union[SNMPStatistics, _Mapping]] = ...) -> None: ...
+
+class DiskStatistics(_message.Message):
+    __slots__ = ("source", "persistence", "limit_bytes", "used_bytes")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    PERSISTENCE_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    USED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    source: _resource_pb2.Resource.DiskInfo.Source
+    persistence: _resource_pb2.Resource.DiskInfo.Persistence
+    limit_bytes: int
+    used_bytes: int
+    def __init__(self, source: _Optional[_Union[_resource_pb2.Resource.DiskInfo.Source, _Mapping]] = ..., persistence: _Optional[_Union[_resource_pb2.Resource.DiskInfo.Persistence, _Mapping]] = ..., limit_bytes: _Optional[int] = ..., used_bytes: _Optional[int] = ...) -> None: ...
+
+class PerfStatistics(_message.Message):
+    __slots__ = ("timestamp", "duration", "cycles", "stalled_cycles_frontend", "stalled_cycles_backend", "instructions", "cache_references", "cache_misses", "branches", "branch_misses", "bus_cycles", "ref_cycles", "cpu_clock", "task_clock", "page_faults", "minor_faults", "major_faults", "context_switches", "cpu_migrations", "alignment_faults", "emulation_faults", "l1_dcache_loads", "l1_dcache_load_misses", "l1_dcache_stores", "l1_dcache_store_misses", "l1_dcache_prefetches", "l1_dcache_prefetch_misses", "l1_icache_loads", "l1_icache_load_misses", "l1_icache_prefetches", "l1_icache_prefetch_misses", "llc_loads", "llc_load_misses", "llc_stores", "llc_store_misses", "llc_prefetches", "llc_prefetch_misses", "dtlb_loads", "dtlb_load_misses", "dtlb_stores", "dtlb_store_misses", "dtlb_prefetches", "dtlb_prefetch_misses", "itlb_loads", "itlb_load_misses", "branch_loads", "branch_load_misses", "node_loads", "node_load_misses", "node_stores", "node_store_misses", "node_prefetches", "node_prefetch_misses")
+    TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    DURATION_FIELD_NUMBER: _ClassVar[int]
+    CYCLES_FIELD_NUMBER: _ClassVar[int]
+    STALLED_CYCLES_FRONTEND_FIELD_NUMBER: _ClassVar[int]
+    STALLED_CYCLES_BACKEND_FIELD_NUMBER: _ClassVar[int]
+    INSTRUCTIONS_FIELD_NUMBER: _ClassVar[int]
+    CACHE_REFERENCES_FIELD_NUMBER: _ClassVar[int]
+    CACHE_MISSES_FIELD_NUMBER: _ClassVar[int]
+    BRANCHES_FIELD_NUMBER: _ClassVar[int]
+    BRANCH_MISSES_FIELD_NUMBER: _ClassVar[int]
+    BUS_CYCLES_FIELD_NUMBER: _ClassVar[int]
+    REF_CYCLES_FIELD_NUMBER: _ClassVar[int]
+    CPU_CLOCK_FIELD_NUMBER: _ClassVar[int]
+    TASK_CLOCK_FIELD_NUMBER: _ClassVar[int]
+    PAGE_FAULTS_FIELD_NUMBER: _ClassVar[int]
+    MINOR_FAULTS_FIELD_NUMBER: _ClassVar[int]
+    MAJOR_FAULTS_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_SWITCHES_FIELD_NUMBER: _ClassVar[int]
+    CPU_MIGRATIONS_FIELD_NUMBER: _ClassVar[int]
+    ALIGNMENT_FAULTS_FIELD_NUMBER: _ClassVar[int]
+    EMULATION_FAULTS_FIELD_NUMBER: _ClassVar[int]
+    L1_DCACHE_LOADS_FIELD_NUMBER: _ClassVar[int]
+    L1_DCACHE_LOAD_MISSES_FIELD_NUMBER: _ClassVar[int]
+    L1_DCACHE_STORES_FIELD_NUMBER: _ClassVar[int]
+    L1_DCACHE_STORE_MISSES_FIELD_NUMBER: _ClassVar[int]
+    L1_DCACHE_PREFETCHES_FIELD_NUMBER: _ClassVar[int]
+    L1_DCACHE_PREFETCH_MISSES_FIELD_NUMBER: _ClassVar[int]
+    L1_ICACHE_LOADS_FIELD_NUMBER: _ClassVar[int]
+    L1_ICACHE_LOAD_MISSES_FIELD_NUMBER: _ClassVar[int]
+    L1_ICACHE_PREFETCHES_FIELD_NUMBER: _ClassVar[int]
+    L1_ICACHE_PREFETCH_MISSES_FIELD_NUMBER: _ClassVar[int]
+    LLC_LOADS_FIELD_NUMBER: _ClassVar[int]
+    LLC_LOAD_MISSES_FIELD_NUMBER: _ClassVar[int]
+    LLC_STORES_FIELD_NUMBER: _ClassVar[int]
+    LLC_STORE_MISSES_FIELD_NUMBER: _ClassVar[int]
+    LLC_PREFETCHES_FIELD_NUMBER: _ClassVar[int]
+    LLC_PREFETCH_MISSES_FIELD_NUMBER: _ClassVar[int]
+    DTLB_LOADS_FIELD_NUMBER: _ClassVar[int]
+    DTLB_LOAD_MISSES_FIELD_NUMBER: _ClassVar[int]
+    DTLB_STORES_FIELD_NUMBER: _ClassVar[int]
+    DTLB_STORE_MISSES_FIELD_NUMBER: _ClassVar[int]
+    DTLB_PREFETCHES_FIELD_NUMBER: _ClassVar[int]
+    DTLB_PREFETCH_MISSES_FIELD_NUMBER: _ClassVar[int]
+    ITLB_LOADS_FIELD_NUMBER: _ClassVar[int]
+    ITLB_LOAD_MISSES_FIELD_NUMBER: _ClassVar[int]
+    BRANCH_LOADS_FIELD_NUMBER: _ClassVar[int]
+    BRANCH_LOAD_MISSES_FIELD_NUMBER: _ClassVar[int]
+    NODE_LOADS_FIELD_NUMBER: _ClassVar[int]
+    NODE_LOAD_MISSES_FIELD_NUMBER: _ClassVar[int]
+    NODE_STORES_FIELD_NUMBER: _ClassVar[int]
+    NODE_STORE_MISSES_FIELD_NUMBER: _ClassVar[int]
+    NODE_PREFETCHES_FIELD_NUMBER: _ClassVar[int]
+    NODE_PREFETCH_MISSES_FIELD_NUMBER: _ClassVar[int]
+    timestamp: float
+    duration: float
+    cycles: int
+    stalled_cycles_frontend: int
+    stalled_cycles_backend: int
+    instructions: int
+    cache_references: int
+    cache_misses: int
+    branches: int
+    branch_misses: int
+    bus_cycles: int
+    ref_cycles: int
+    cpu_clock: float
+    task_clock: float
+    page_faults: int
+    minor_faults: int
+    major_faults: int
+    context_switches: int
+    cpu_migrations: int
+    alignment_faults: int
+    emulation_faults: int
+    l1_dcache_loads: int
+    l1_dcache_load_misses: int
+    l1_dcache_stores: int
+    l1_dcache_store_misses: int
+    l1_dcache_prefetches: int
+    l1_dcache_prefetch_misses: int
+    l1_icache_loads: int
+    l1_icache_load_misses: int
+    l1_icache_prefetches: int
+    l1_icache_prefetch_misses: int
+    llc_loads: int
+    llc_load_misses: int
+    llc_stores: int
+    llc_store_misses: int
+    llc_prefetches: int
+    llc_prefetch_misses: int
+    dtlb_loads: int
+    dtlb_load_misses: int
+    dtlb_stores: int
+    dtlb_store_misses: int
+    dtlb_prefetches: int
+    dtlb_prefetch_misses: int
+    itlb_loads: int
+    itlb_load_misses: int
+    branch_loads: int
+    branch_load_misses: int
+    node_loads: int
+    node_load_misses: int
+    node_stores: int
+    node_store_misses: int
+    node_prefetches: int
+    node_prefetch_misses: int
+    def __init__(self, timestamp: _Optional[float] = ..., duration: _Optional[float] = ..., cycles: _Optional[int] = ..., stalled_cycles_frontend: _Optional[int] = ..., stalled_cycles_backend: _Optional[int] = ..., instructions: _Optional[int] = ..., cache_references: _Optional[int] = ..., cache_misses: _Optional[int] = ..., branches: _Optional[int] = ..., branch_misses: _Optional[int] = ..., bus_cycles: _Optional[int] = ..., ref_cycles: _Optional[int] = ..., cpu_clock: _Optional[float] = ..., task_clock: _Optional[float] = ..., page_faults: _Optional[int] = ..., minor_faults: _Optional[int] = ..., major_faults: _Optional[int] = ..., context_switches: _Optional[int] = ..., cpu_migrations: _Optional[int] = ..., alignment_faults: _Optional[int] = ..., emulation_faults: _Optional[int] = ..., l1_dcache_loads: _Optional[int] = ..., l1_dcache_load_misses: _Optional[int] = ..., l1_dcache_stores: _Optional[int] = ..., l1_dcache_store_misses: _Optional[int] = ..., l1_dcache_prefetches: _Optional[int] = ..., l1_dcache_prefetch_misses: _Optional[int] = ..., l1_icache_loads: _Optional[int] = ..., l1_icache_load_misses: _Optional[int] = ..., l1_icache_prefetches: _Optional[int] = ..., l1_icache_prefetch_misses: _Optional[int] = ..., llc_loads: _Optional[int] = ..., llc_load_misses: _Optional[int] = ..., llc_stores: _Optional[int] = ..., llc_store_misses: _Optional[int] = ..., llc_prefetches: _Optional[int] = ..., llc_prefetch_misses: _Optional[int] = ..., dtlb_loads: _Optional[int] = ..., dtlb_load_misses: _Optional[int] = ..., dtlb_stores: _Optional[int] = ..., dtlb_store_misses: _Optional[int] = ..., dtlb_prefetches: _Optional[int] = ..., dtlb_prefetch_misses: _Optional[int] = ..., itlb_loads: _Optional[int] = ..., itlb_load_misses: _Optional[int] = ..., branch_loads: _Optional[int] = ..., branch_load_misses: _Optional[int] = ..., node_loads: _Optional[int] = ..., node_load_misses: _Optional[int] = ..., node_stores: _Optional[int] = ..., node_store_misses: _Optional[int] = ..., node_prefetches: _Optional[int] = ..., node_prefetch_misses: _Optional[int] = ...) -> None: ...
+
+class TrafficControlStatistics(_message.Message):
+    __slots__ = ("id", "backlog", "bytes", "drops", "overlimits", "packets", "qlen", "ratebps", "ratepps", "requeues")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    BACKLOG_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    DROPS_FIELD_NUMBER: _ClassVar[int]
+    OVERLIMITS_FIELD_NUMBER: _ClassVar[int]
+    PACKETS_FIELD_NUMBER: _ClassVar[int]
+    QLEN_FIELD_NUMBER: _ClassVar[int]
+    RATEBPS_FIELD_NUMBER: _ClassVar[int]
+    RATEPPS_FIELD_NUMBER: _ClassVar[int]
+    REQUEUES_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    backlog: int
+    bytes: int
+    drops: int
+    overlimits: int
+    packets: int
+    qlen: int
+    ratebps: int
+    ratepps: int
+    requeues: int
+    def __init__(self, id: _Optional[str] = ..., backlog: _Optional[int] = ..., bytes: _Optional[int] = ..., drops: _Optional[int] = ..., overlimits: _Optional[int] = ..., packets: _Optional[int] = ..., qlen: _Optional[int] = ..., ratebps: _Optional[int] = ..., ratepps: _Optional[int] = ..., requeues: _Optional[int] = ...) -> None: ...
+
+class SNMPStatistics(_message.Message):
+    __slots__ = ("ip_stats", "icmp_stats", "tcp_stats", "udp_stats")
+    IP_STATS_FIELD_NUMBER: _ClassVar[int]
+    ICMP_STATS_FIELD_NUMBER: _ClassVar[int]
+    TCP_STATS_FIELD_NUMBER: _ClassVar[int]
+    UDP_STATS_FIELD_NUMBER: _ClassVar[int]
+    ip_stats: IpStatistics
+    icmp_stats: IcmpStatistics
+    tcp_stats: TcpStatistics
+    udp_stats: UdpStatistics
+    def __init__(self, ip_stats: _Optional[_Union[IpStatistics, _Mapping]] = ..., icmp_stats: _Optional[_Union[IcmpStatistics, _Mapping]] = ..., tcp_stats: _Optional[_Union[TcpStatistics, _Mapping]] = ..., udp_stats: _Optional[_Union[UdpStatistics, _Mapping]] = ...) -> None: ...
+
+class IpStatistics(_message.Message):
+    __slots__ = ("Forwarding", "DefaultTTL", "InReceives", "InHdrErrors", "InAddrErrors", "ForwDatagrams", "InUnknownProtos", "InDiscards", "InDelivers", "OutRequests", "OutDiscards", "OutNoRoutes", "ReasmTimeout", "ReasmReqds", "ReasmOKs", "ReasmFails", "FragOKs", "FragFails", "FragCreates")
+    FORWARDING_FIELD_NUMBER: _ClassVar[int]
+    DEFAULTTTL_FIELD_NUMBER: _ClassVar[int]
+    INRECEIVES_FIELD_NUMBER: _ClassVar[int]
+    INHDRERRORS_FIELD_NUMBER: _ClassVar[int]
+    INADDRERRORS_FIELD_NUMBER: _ClassVar[int]
+    FORWDATAGRAMS_FIELD_NUMBER: _ClassVar[int]
+    INUNKNOWNPROTOS_FIELD_NUMBER: _ClassVar[int]
+    INDISCARDS_FIELD_NUMBER: _ClassVar[int]
+    INDELIVERS_FIELD_NUMBER: _ClassVar[int]
+    OUTREQUESTS_FIELD_NUMBER: _ClassVar[int]
+    OUTDISCARDS_FIELD_NUMBER: _ClassVar[int]
+    OUTNOROUTES_FIELD_NUMBER: _ClassVar[int]
+    REASMTIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    REASMREQDS_FIELD_NUMBER: _ClassVar[int]
+    REASMOKS_FIELD_NUMBER: _ClassVar[int]
+    REASMFAILS_FIELD_NUMBER: _ClassVar[int]
+    FRAGOKS_FIELD_NUMBER: _ClassVar[int]
+    FRAGFAILS_FIELD_NUMBER: _ClassVar[int]
+    FRAGCREATES_FIELD_NUMBER: _ClassVar[int]
+    Forwarding: int
+    DefaultTTL: int
+    InReceives: int
+    InHdrErrors: int
+    InAddrErrors: int
+    ForwDatagrams: int
+    InUnknownProtos: int
+    InDiscards: int
+    InDelivers: int
+    OutRequests: int
+    OutDiscards: int
+    OutNoRoutes: int
+    ReasmTimeout: int
+    ReasmReqds: int
+    ReasmOKs: int
+    ReasmFails: int
+    FragOKs: int
+    FragFails: int
+    FragCreates: int
+    def __init__(self, Forwarding: _Optional[int] = ..., DefaultTTL: _Optional[int] = ..., InReceives: _Optional[int] = ..., InHdrErrors: _Optional[int] = ..., InAddrErrors: _Optional[int] = ..., ForwDatagrams: _Optional[int] = ..., InUnknownProtos: _Optional[int] = ..., InDiscards: _Optional[int] = ..., InDelivers: _Optional[int] = ..., OutRequests: _Optional[int] = ..., OutDiscards: _Optional[int] = ..., OutNoRoutes: _Optional[int] = ..., ReasmTimeout: _Optional[int] = ..., ReasmReqds: _Optional[int] = ..., ReasmOKs: _Optional[int] = ..., ReasmFails: _Optional[int] = ..., FragOKs: _Optional[int] = ..., FragFails: _Optional[int] = ..., FragCreates: _Optional[int] = ...) -> None: ...
+
+class IcmpStatistics(_message.Message):
+    __slots__ = ("InMsgs", "InErrors", "InCsumErrors", "InDestUnreachs", "InTimeExcds", "InParmProbs", "InSrcQuenchs", "InRedirects", "InEchos", "InEchoReps", "InTimestamps", "InTimestampReps", "InAddrMasks", "InAddrMaskReps", "OutMsgs", "OutErrors", "OutDestUnreachs", "OutTimeExcds", "OutParmProbs", "OutSrcQuenchs", "OutRedirects", "OutEchos", "OutEchoReps", "OutTimestamps", "OutTimestampReps", "OutAddrMasks", "OutAddrMaskReps")
+    INMSGS_FIELD_NUMBER: _ClassVar[int]
+    INERRORS_FIELD_NUMBER: _ClassVar[int]
+    INCSUMERRORS_FIELD_NUMBER: _ClassVar[int]
+    INDESTUNREACHS_FIELD_NUMBER: _ClassVar[int]
+    INTIMEEXCDS_FIELD_NUMBER: _ClassVar[int]
+    INPARMPROBS_FIELD_NUMBER: _ClassVar[int]
+    INSRCQUENCHS_FIELD_NUMBER: _ClassVar[int]
+    INREDIRECTS_FIELD_NUMBER: _ClassVar[int]
+    INECHOS_FIELD_NUMBER: _ClassVar[int]
+    INECHOREPS_FIELD_NUMBER: _ClassVar[int]
+    INTIMESTAMPS_FIELD_NUMBER: _ClassVar[int]
+    INTIMESTAMPREPS_FIELD_NUMBER: _ClassVar[int]
+    INADDRMASKS_FIELD_NUMBER: _ClassVar[int]
+    INADDRMASKREPS_FIELD_NUMBER: _ClassVar[int]
+    OUTMSGS_FIELD_NUMBER: _ClassVar[int]
+    OUTERRORS_FIELD_NUMBER: _ClassVar[int]
+    OUTDESTUNREACHS_FIELD_NUMBER: _ClassVar[int]
+    OUTTIMEEXCDS_FIELD_NUMBER: _ClassVar[int]
+    OUTPARMPROBS_FIELD_NUMBER: _ClassVar[int]
+    OUTSRCQUENCHS_FIELD_NUMBER: _ClassVar[int]
+    OUTREDIRECTS_FIELD_NUMBER: _ClassVar[int]
+    OUTECHOS_FIELD_NUMBER: _ClassVar[int]
+    OUTECHOREPS_FIELD_NUMBER: _ClassVar[int]
+    OUTTIMESTAMPS_FIELD_NUMBER: _ClassVar[int]
+    OUTTIMESTAMPREPS_FIELD_NUMBER: _ClassVar[int]
+    OUTADDRMASKS_FIELD_NUMBER: _ClassVar[int]
+    OUTADDRMASKREPS_FIELD_NUMBER: _ClassVar[int]
+    InMsgs: int
+    InErrors: int
+    InCsumErrors: int
+    InDestUnreachs: int
+    InTimeExcds: int
+    InParmProbs: int
+    InSrcQuenchs: int
+    InRedirects: int
+    InEchos: int
+    InEchoReps: int
+    InTimestamps: int
+    InTimestampReps: int
+    InAddrMasks: int
+    InAddrMaskReps: int
+    OutMsgs: int
+    OutErrors: int
+    OutDestUnreachs: int
+    OutTimeExcds: int
+    OutParmProbs: int
+    OutSrcQuenchs: int
+    OutRedirects: int
+    OutEchos: int
+    OutEchoReps: int
+    OutTimestamps: int
+    OutTimestampReps: int
+    OutAddrMasks: int
+    OutAddrMaskReps: int
+    def __init__(self, InMsgs: _Optional[int] = ..., InErrors: _Optional[int] = ..., InCsumErrors: _Optional[int] = ..., InDestUnreachs: _Optional[int] = ..., InTimeExcds: _Optional[int] = ..., InParmProbs: _Optional[int] = ..., InSrcQuenchs: _Optional[int] = ..., InRedirects: _Optional[int] = ..., InEchos: _Optional[int] = ..., InEchoReps: _Optional[int] = ..., InTimestamps: _Optional[int] = ..., InTimestampReps: _Optional[int] = ..., InAddrMasks: _Optional[int] = ..., InAddrMaskReps: _Optional[int] = ..., OutMsgs: _Optional[int] = ..., OutErrors: _Optional[int] = ..., OutDestUnreachs: _Optional[int] = ..., OutTimeExcds: _Optional[int] = ..., OutParmProbs: _Optional[int] = ..., OutSrcQuenchs: _Optional[int] = ..., OutRedirects: _Optional[int] = ..., OutEchos: _Optional[int] = ..., OutEchoReps: _Optional[int] = ..., OutTimestamps: _Optional[int] = ..., OutTimestampReps: _Optional[int] = ..., OutAddrMasks: _Optional[int] = ..., OutAddrMaskReps: _Optional[int] = ...) -> None: ...
+
+class TcpStatistics(_message.Message):
+    __slots__ = ("RtoAlgorithm", "RtoMin", "RtoMax", "MaxConn", "ActiveOpens", "PassiveOpens", "AttemptFails", "EstabResets", "CurrEstab", "InSegs", "OutSegs", "RetransSegs", "InErrs", "OutRsts", "InCsumErrors")
+    RTOALGORITHM_FIELD_NUMBER: _ClassVar[int]
+    RTOMIN_FIELD_NUMBER: _ClassVar[int]
+    RTOMAX_FIELD_NUMBER: _ClassVar[int]
+    MAXCONN_FIELD_NUMBER: _ClassVar[int]
+    ACTIVEOPENS_FIELD_NUMBER: _ClassVar[int]
+    PASSIVEOPENS_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTFAILS_FIELD_NUMBER: _ClassVar[int]
+    ESTABRESETS_FIELD_NUMBER: _ClassVar[int]
+    CURRESTAB_FIELD_NUMBER: _ClassVar[int]
+    INSEGS_FIELD_NUMBER: _ClassVar[int]
+    OUTSEGS_FIELD_NUMBER: _ClassVar[int]
+    RETRANSSEGS_FIELD_NUMBER: _ClassVar[int]
+    INERRS_FIELD_NUMBER: _ClassVar[int]
+    OUTRSTS_FIELD_NUMBER: _ClassVar[int]
+    INCSUMERRORS_FIELD_NUMBER: _ClassVar[int]
+    RtoAlgorithm: int
+    RtoMin: int
+    RtoMax: int
+    MaxConn: int
+    ActiveOpens: int
+    PassiveOpens: int
+    AttemptFails: int
+    EstabResets: int
+    CurrEstab: int
+    InSegs: int
+    OutSegs: int
+    RetransSegs: int
+    InErrs: int
+    OutRsts: int
+    InCsumErrors: int
+    def __init__(self, RtoAlgorithm: _Optional[int] = ..., RtoMin: _Optional[int] = ..., RtoMax: _Optional[int] = ..., MaxConn: _Optional[int] = ..., ActiveOpens: _Optional[int] = ..., PassiveOpens: _Optional[int] = ..., AttemptFails: _Optional[int] = ..., EstabResets: _Optional[int] = ..., CurrEstab: _Optional[int] = ..., InSegs: _Optional[int] = ..., OutSegs: _Optional[int] = ..., RetransSegs: _Optional[int] = ..., InErrs: _Optional[int] = ..., OutRsts: _Optional[int] = ..., InCsumErrors: _Optional[int] = ...) -> None: ...
+
+class UdpStatistics(_message.Message):
+    __slots__ = ("InDatagrams", "NoPorts", "InErrors", "OutDatagrams", "RcvbufErrors", "SndbufErrors", "InCsumErrors", "IgnoredMulti")
+    INDATAGRAMS_FIELD_NUMBER: _ClassVar[int]
+    NOPORTS_FIELD_NUMBER: _ClassVar[int]
+    INERRORS_FIELD_NUMBER: _ClassVar[int]
+    OUTDATAGRAMS_FIELD_NUMBER: _ClassVar[int]
+    RCVBUFERRORS_FIELD_NUMBER: _ClassVar[int]
+    SNDBUFERRORS_FIELD_NUMBER: _ClassVar[int]
+    INCSUMERRORS_FIELD_NUMBER: _ClassVar[int]
+    IGNOREDMULTI_FIELD_NUMBER: _ClassVar[int]
+    InDatagrams: int
+    NoPorts: int
+    InErrors: int
+    OutDatagrams: int
+    RcvbufErrors: int
+    SndbufErrors: int
+    InCsumErrors: int
+    IgnoredMulti: int
+    def __init__(self, InDatagrams: _Optional[int] = ..., NoPorts: _Optional[int] = ..., InErrors: _Optional[int] = ..., OutDatagrams: _Optional[int] = ..., RcvbufErrors: _Optional[int] = ..., SndbufErrors: _Optional[int] = ..., InCsumErrors: _Optional[int] = ..., IgnoredMulti: _Optional[int] = ...) -> None: ...
