@@ -164,12 +164,31 @@ class TTYInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class URI:
+    """A file that is fetched into the sandbox before the command starts (`CommandInfo.URI` of mesos.proto).
+
+    It is called `output_file`, a path in the sandbox, else as the last part of `value`. `extract` unpacks an archive,
+    which its name tells, unless the file is to be `executable`. `cache` keeps a copy for later containers.
+    """
+
+    value: str
+    executable: bool = False
+    extract: bool = True
+    cache: bool = False
+    output_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CommandInfo:
-    """What to run: `value` by /bin/sh -c if `shell`, else the executable `value` with `arguments` as its whole argv."""
+    """What to run: `value` by /bin/sh -c if `shell`, else the executable `value` with `arguments` as its whole argv.
+
+    `uris` are fetched into the sandbox first.
+    """
 
     value: str | None = None
     arguments: tuple[str, ...] = ()
     shell: bool = True
+    uris: tuple[URI, ...] = ()
 
     @classmethod
     def of(cls, argv: tuple[str, ...] | list[str]) -> CommandInfo:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -18,6 +19,15 @@ from tests.kernel.cgroup_support import CONTAINER, blocked, config, created
 
 pytestmark = pytest.mark.kernel
 COUNT = "i=0; while [ $i -lt {} ]; do i=$((i+1)); done"
+METERED = """
+import time
+print("up", flush=True)
+input()
+begin = time.process_time()
+while time.process_time() < begin + 0.0135: pass
+print(time.process_time() - begin, flush=True)
+input()
+"""
 WORK = 0.1
 """Seconds of CPU time."""
 NESTED = ContainerID("n", CONTAINER)
@@ -55,6 +65,21 @@ async def throttled(isolator: CpuIsolator, burn: str, resources: Resources, limi
     assert usage.cpus_throttled_time_secs is not None
     assert (usage.cpus_nr_throttled > 0) == (usage.cpus_throttled_time_secs > 0)
     return usage.cpus_nr_throttled, (usage.cpus_user_time_secs + usage.cpus_system_time_secs) / elapsed
+
+
+async def test_times_are_exact_in_sum(isolator: CpuIsolator) -> None:
+    """Finer than the kernel's ticks, and than those of 10 ms that cpuacct.stat counts in."""
+    await isolator.prepare(CONTAINER, config())
+    with blocked(f"exec {sys.executable} -S -c '{METERED}'") as process:
+        process.release()
+        assert process.read() == "up"
+        await isolate(isolator, CONTAINER, process.pid)
+        process.write("go")
+        used = float(process.read())
+        usage = await isolator.usage(CONTAINER)
+    assert usage.cpus_user_time_secs is not None
+    assert usage.cpus_system_time_secs is not None
+    assert used <= usage.cpus_user_time_secs + usage.cpus_system_time_secs < used + 0.05
 
 
 @pytest.mark.parametrize(

@@ -232,9 +232,20 @@ async def test_a_nul_character_in_a_source(launch: Launch) -> None:
         await launch("true", volumes=(Volume("x", "/usr\0/bin"),))
 
 
-async def test_a_directory_on_a_file(launch: Launch, writable_rootfs: Path, source: Path) -> None:
-    with pytest.raises(ContainerError, match="/etc/hostname"):
-        await launch("true", rootfs=writable_rootfs, volumes=(Volume("/etc/hostname", str(source)),))
+@pytest.mark.parametrize(
+    ("below", "target", "text"), [("", "/etc/hostname", "Not a directory"), ("file", "/etc", "Is a directory")]
+)
+async def test_a_directory_on_a_file_and_a_file_on_a_directory(
+    launch: Launch, writable_rootfs: Path, source: Path, below: str, target: str, text: str
+) -> None:
+    volume = Volume(target, str(source / below))
+    with pytest.raises(ContainerError, match=f": bind {source / below} on {target} failed: {text}$"):
+        await launch("true", rootfs=writable_rootfs, volumes=(volume,))
+
+
+async def test_a_tmpfs_on_a_file(launch: Launch, writable_rootfs: Path) -> None:
+    with pytest.raises(ContainerError, match=r": mount tmpfs on /etc/hostname failed: Not a directory$"):
+        await launch("true", rootfs=writable_rootfs, tmpfs=(Tmpfs("/etc/hostname"),))
 
 
 @pytest.mark.parametrize("propagation", [None, HOST_TO_CONTAINER, BIDIRECTIONAL])

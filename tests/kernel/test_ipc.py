@@ -150,4 +150,22 @@ async def test_a_nested_container_sees_the_queues_of_the_namespace_it_is_in(laun
         pytest.skip("this host has no /dev/mqueue")
     parent = await with_memory(launch, None, UNSET)
     child = await launch(LOOK, parent=parent, linux_info=SHARED)
-    assert (await seen(launch, child))[::2] == (own(await parent.pid()), True)
+    found = await seen(launch, child)
+    namespace = own(await parent.pid())
+    parent.say("end")  # It removes its file, which is in the /dev/shm of the host.
+    await parent.wait()
+    assert found == (namespace, True, True)
+
+
+async def test_a_nested_container_sees_the_queues_of_the_host_with_a_parent_that_does(launch: Launch) -> None:
+    if not Path("/dev/mqueue").is_dir():
+        pytest.skip("this host has no /dev/mqueue")
+    parent = await launch.sleeping(linux_info=SHARED)
+    name = launch.flags.cgroups_root
+    queue = Path("/dev/mqueue", name)
+    queue.touch()
+    try:
+        child = await launch(LOOK, parent=parent, linux_info=SHARED)
+        assert (await seen(launch, child))[::2] == (own(), True)
+    finally:
+        queue.unlink()

@@ -164,8 +164,6 @@ async def test_unknown_containers(launch: Launch) -> None:
             await method(X)
     with pytest.raises(UnknownContainerError, match="x"):
         await containerizer.kill(X, signal.SIGTERM)
-    with pytest.raises(UnsupportedError):
-        await containerizer.prune_images()
 
 
 async def test_already_launched(launch: Launch) -> None:

@@ -17,7 +17,7 @@ from mesocosm.container import CommandInfo, ContainerConfig, ContainerID, LinuxI
 from mesocosm.containerizer import mesos
 from mesocosm.containerizer.base import LaunchResult
 from mesocosm.containerizer.mesos import MesosContainerizer
-from mesocosm.errors import FlagError, RecoveryError
+from mesocosm.errors import ContainerError, FlagError, RecoveryError
 from mesocosm.flags import Flags
 from tests.faults.support import running
 from tests.launching import LINUX, TIMEOUT, Launch
@@ -148,6 +148,29 @@ async def test_ends_are_remembered_until_they_are_removed(launch: Launch, isolat
     await containerizer.remove(container.container_id)
     containerizer = await launch.successor()
     assert await containerizer.destroy(container.container_id) is None
+
+
+async def test_a_recovery_comes_once_and_before_any_launch(launch: Launch) -> None:
+    container = await launch.sleeping()
+    with pytest.raises(ContainerError, match="call recover"):
+        await launch.containerizer().recover(known=[])
+    containerizer = await launch.successor()
+    with pytest.raises(ContainerError, match="call recover"):
+        await containerizer.recover(known=[])
+    assert await containerizer.containers() == {container.container_id}
+    container.say("end")
+    assert await end_of(containerizer, container.container_id) == 0
+    with pytest.raises(ContainerError, match="call recover"):
+        await containerizer.recover()
+
+
+async def test_two_recoveries_at_the_same_time(launch: Launch) -> None:
+    container = await launch.sleeping()
+    containerizer = await launch.successor(recover=False)
+    results = await asyncio.gather(*(containerizer.recover() for _ in range(2)), return_exceptions=True)
+    assert [type(result) for result in results] == [type(None), ContainerError]
+    container.say("end")
+    assert await end_of(containerizer, container.container_id) == 0
 
 
 async def test_two_containerizers_on_one_directory(launch: Launch) -> None:

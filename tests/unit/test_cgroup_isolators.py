@@ -15,7 +15,7 @@ from mesocosm.errors import ContainerError, UnknownContainerError, UnsupportedEr
 from mesocosm.flags import Flags
 from mesocosm.isolators.cgroups.all import expand
 from mesocosm.isolators.cgroups.base import CgroupIsolator, owns_cgroup
-from mesocosm.isolators.cgroups.cpu import CpuIsolator, quota, shares, weight
+from mesocosm.isolators.cgroups.cpu import CpuIsolator, CpuTimes, quota, shares, weight
 from mesocosm.isolators.cgroups.mem import MemIsolator, _oom_score, _text
 from mesocosm.isolators.cgroups.pids import PidsIsolator
 from mesocosm.linux.cgroup import Hierarchy
@@ -57,6 +57,32 @@ def test_more_cpus_never_weigh_less(first: float, second: float) -> None:
 def test_weights_are_what_the_kernel_takes(cpus: float) -> None:
     assert shares(cpus) >= 2
     assert 1 <= weight(cpus) <= 10000
+
+
+@pytest.mark.parametrize(
+    ("total", "user", "system", "expected"),
+    [
+        (0, 0, 0, (0, 0)),
+        (7, 0, 0, (7, 0)),
+        (100, 4, 0, (100, 0)),
+        (100, 0, 4, (0, 100)),
+        (100, 20, 60, (25, 75)),
+        (60, 20, 60, (15, 45)),
+    ],
+)
+def test_cpu_time_is_split_as_it_was_sampled(total: int, user: int, system: int, expected: tuple[int, int]) -> None:
+    assert CpuTimes().split(total, user, system) == CpuTimes(*expected)
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**7), st.integers(0, 3), st.integers(0, 3)), max_size=50))
+def test_split_cpu_times_never_fall_and_none_is_lost(steps: list[tuple[int, int, int]]) -> None:
+    times, total, user, system = CpuTimes(), 0, 0, 0
+    for elapsed, user_ticks, system_ticks in steps:
+        total, user, system = total + elapsed, user + user_ticks * 4 * 10**6, system + system_ticks * 4 * 10**6
+        before, times = times, times.split(total, user, system)
+        assert times.user >= before.user
+        assert times.system >= before.system
+        assert times.user + times.system == total
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,10 @@ from mesocosm.cli import main
 from mesocosm.cli.execution import Options
 from mesocosm.cli.options import parse_quickly
 from mesocosm.cli.run import run
+from mesocosm.errors import UnsupportedError
+from mesocosm.launcher.linux import LinuxLauncher
 from mesocosm.version import __version__
+from tests.third_party import ISOLATOR, ThirdParty
 
 BAD = {
     "no command": ([], "there is no command to run"),
@@ -108,7 +111,43 @@ def test_doctor_says_what_would_help(monkeypatch: pytest.MonkeyPatch) -> None:
     report = json.loads(_invoke("doctor", "--json").output)
     isolators = {entry["name"]: entry for entry in report["isolators"]}
     assert "root" in isolators["namespaces/pid"]["reason"]
-    assert isolators["posix/cpu"]["by_default"]
+    for name in ("cgroups/all", "cgroups/cpu", "namespaces/pid", "filesystem/linux"):
+        assert not isolators[name]["works"], name
+        assert isolators[name]["reason"]
+    defaults = {name for name, entry in isolators.items() if entry["by_default"]}
+    assert defaults == {"posix/cpu", "posix/mem", "filesystem/posix"}
+
+
+def test_doctor_where_root_gets_the_posix_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `mesocosm run` does: where there is no cgroup hierarchy that the Linux launcher could kill by, for example."""
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr(LinuxLauncher, "__init__", _refuse)
+    report = json.loads(_invoke("doctor", "--json").output)
+    isolators = {entry["name"]: entry for entry in report["isolators"]}
+    defaults = {name for name, entry in isolators.items() if entry["by_default"]}
+    assert defaults == {"posix/cpu", "posix/mem", "filesystem/posix"}
+    for name in ("cgroups/all", "cgroups/cpu", "filesystem/linux"):
+        assert not isolators[name]["works"]
+    assert "there is no freezer; mount one" in isolators["filesystem/linux"]["reason"]
+    assert report["host"]["launcher"].startswith("posix")
+
+
+def _refuse(*_arguments: object) -> None:
+    raise UnsupportedError("there is no freezer", "mount one")
+
+
+def test_doctor_shows_the_isolators_of_other_packages(third_party: ThirdParty) -> None:
+    module = '"""The isolator `mine/one`: what it does."""\n' + ISOLATOR
+    third_party("mine/one", module.format(body="create = classmethod(lambda cls, flags: cls())"))
+    third_party("mine/unfinished", ISOLATOR.format(body="pass"))
+    third_party("mine/broken", "import no_such_module\n")
+    report = json.loads(_invoke("doctor", "--json").output)
+    isolators = {entry["name"]: entry for entry in report["isolators"]}
+    expected = {"name": "mine/one", "what": "What it does", "works": True, "by_default": False, "reason": None}
+    assert isolators["mine/one"] == expected
+    assert "no_such_module" in isolators["mine/broken"]["reason"]
+    assert "NotImplementedError" in isolators["mine/unfinished"]["reason"]
+    assert "mine/one" in _invoke("doctor").output
 
 
 def _invoke(*arguments: str) -> Result:

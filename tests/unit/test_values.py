@@ -14,6 +14,7 @@ from mesocosm.container import CommandInfo, ContainerID, Termination
 from mesocosm.errors import ContainerError
 from mesocosm.launcher import operations
 from mesocosm.launcher.info import Command, Credentials, LaunchInfo, merge
+from mesocosm.launcher.kernel_filesystems import KernelFilesystems
 from mesocosm.launcher.messages import REPORT_SIZE, Kind, Report
 from mesocosm.launcher.operations import Operation, TakeShared
 from mesocosm.linux.namespaces import Namespace
@@ -95,6 +96,19 @@ def test_merging_what_disagrees(one: LaunchInfo, two: LaunchInfo) -> None:
     assert merge([one, one]) == one
     with pytest.raises(ContainerError):
         merge([one, two])
+
+
+class Foreign(TakeShared):
+    """An operation of another package, which the launcher process could not unpickle."""
+
+
+def test_merging_refuses_what_the_launcher_does_not_know() -> None:
+    known, foreign = (TakeShared("/a"), KernelFilesystems()), (TakeShared("/a"), Foreign("/a"))
+    merge([LaunchInfo(operations=known, volumes=known)])
+    for info in (LaunchInfo(operations=foreign), LaunchInfo(volumes=foreign)):
+        with pytest.raises(ContainerError, match=r"tests\.unit\.test_values\.Foreign") as caught:
+            merge([info])
+        assert "mesocosm.launcher.operations" in str(caught.value.hint)
 
 
 def test_a_new_pid_namespace_below_the_parents() -> None:

@@ -7,17 +7,19 @@ import os
 import platform
 import sys
 from dataclasses import asdict, dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import click
 
 from mesocosm.errors import FlagError
 from mesocosm.flags import Flags
-from mesocosm.isolators.selection import built_in, find
+from mesocosm.isolators.cgroups.all import expand
+from mesocosm.isolators.selection import ENTRY_POINTS, built_in, find, names
 from mesocosm.launcher.client import LauncherProcess
 from mesocosm.launcher.selection import create_launcher, launcher_name
 from mesocosm.linux import cgroup
-from mesocosm.oneshot.choice import refusal, strongest
+from mesocosm.oneshot.choice import Choice, choose, refusal
 
 _EVERY_CGROUP = "cgroups/all"
 _NARROW = 60
@@ -56,35 +58,44 @@ def doctor(*, as_json: bool) -> int:
 
 
 def examine() -> list[Finding]:
-    """Tries every isolator that comes with Mesocosm."""
-    flags = Flags()
-    reasons = {name: _refusal(name, flags) for name in built_in()}
-    missing = {name: reason for name, reason in reasons.items() if reason is not None}
-    for name in reasons:
-        reasons[name] = reasons[name] or refusal_of_needs(name, missing)
-    default = strongest() if launcher_name(flags) == "linux" else ("posix/cpu", "posix/mem", "filesystem/posix")
-    return [
-        Finding(name, _what(name), reason is None, reason is None and name in default, reason)
-        for name, reason in reasons.items()
-    ]
+    """Tries every isolator of this host: those that come with Mesocosm, and those of other packages."""
+    choice = choose()
+    default = names(Flags(isolation=",".join(choice.isolation)), choice.launcher)
+    others = entry_points(group=ENTRY_POINTS).names
+    return [_examine(name, choice, by_default=name in default) for name in sorted({*built_in(), *others})]
 
 
-def _refusal(name: str, flags: Flags) -> str | None:
-    return None if name == _EVERY_CGROUP else refusal(name, flags)
+def _examine(name: str, choice: Choice, *, by_default: bool) -> Finding:
+    flags = Flags(launcher=choice.launcher)
+    try:
+        what = _what(name)
+        reason = _refusal_of_all(flags, choice) if name == _EVERY_CGROUP else _refusal(name, flags, choice)
+    except FlagError as error:  # It cannot be loaded.
+        what, reason = "", str(error)
+    return Finding(name, what, reason is None, by_default, reason)
 
 
-def refusal_of_needs(name: str, missing: dict[str, str]) -> str | None:
-    """Why an isolator that works by itself does not, for lack of another."""
-    if name == _EVERY_CGROUP:
-        return None
-    return next((f"it needs {needed}" for needed in find(name).requires if needed in missing), None)
+def _refusal(name: str, flags: Flags, choice: Choice) -> str | None:
+    if name in choice.missing:
+        return choice.missing[name]
+    try:
+        return refusal(name, flags, choice.missing)
+    except Exception as error:  # noqa: BLE001 - that of another package shall not keep the others from being shown.
+        return f"it fails here: {error!r}"
+
+
+def _refusal_of_all(flags: Flags, choice: Choice) -> str | None:
+    """Why the isolators that `cgroups/all` stands for do not all work."""
+    meant = expand(flags)
+    if not meant:
+        return "there is no cgroup controller here that an isolator is for"
+    return next((choice.missing[name] for name in meant if name in choice.missing), None)
 
 
 def _what(name: str) -> str:
-    """The first line of what an isolator's module says of itself, without its name."""
-    module = find(name).__module__ if name != _EVERY_CGROUP else "mesocosm.isolators.cgroups.all"
-    __import__(module)
-    line = (sys.modules[module].__doc__ or "").partition("\n")[0]
+    """The first line of what an isolator's module says of itself, without its name. Raises FlagError."""
+    module = sys.modules[expand.__module__ if name == _EVERY_CGROUP else find(name).__module__]
+    line = (module.__doc__ or "").partition("\n")[0]
     text = line.partition(": ")[2] or line
     return text[:1].upper() + text[1:].rstrip(".")
 

@@ -9,7 +9,11 @@ import click
 from mesocosm.cli.messages import FAILED, complain, guard
 from mesocosm.version import __version__
 
-_COMMANDS = {"run": "Run a command in a container.", "doctor": "Show which isolators work here."}
+_COMMANDS = {
+    "agent": "Run the agent of this machine.",
+    "run": "Run a command in a container.",
+    "doctor": "Show which isolators work here.",
+}
 _EPILOG = """\b
 Examples:
   mesocosm run -- echo hello

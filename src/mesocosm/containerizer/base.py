@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from mesocosm.container import (
@@ -35,6 +36,10 @@ class ContainerIO:
     stdin: int | None = None
     stdout: int | None = None
     stderr: int | None = None
+
+
+Fetch = Callable[[ContainerID, ContainerConfig, Path, int], Awaitable[None]]
+"""Brings what a command needs into its sandbox; tells of it in the descriptor. Raises MesocosmError or OSError."""
 
 
 class Containerizer(Protocol):

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import math
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +28,8 @@ import msgspec
 from mesocosm.container import RUNTIME_SEPARATOR, ContainerConfig, ContainerID, Termination
 from mesocosm.containerizer.directory import make_directories
 from mesocosm.errors import ContainerError, RecoveryError
+
+logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 _CONFIG, _PID, _STATUS = "config", "pid", "status"
@@ -95,9 +99,27 @@ class Checkpoints:
         """How the container ended; None if it has not, or nobody saw it."""
         return _read(self.status_file(container_id), Termination)
 
-    def containers(self) -> list[ContainerID]:
-        """All containers that have a directory, parents before their children."""
-        return list(_containers(self.root, None))
+    def containers(self, *, strict: bool = True) -> list[ContainerID]:
+        """All containers that have a directory, parents before their children.
+
+        What cannot be one is damage. If not `strict`, that is logged and left alone.
+        """
+        found: list[ContainerID] = []
+        for entry in _containers(self.root, None):
+            if isinstance(entry, ContainerID):
+                found.append(entry)
+            elif strict:
+                raise entry
+            else:
+                logger.error("%s", entry)
+        return found
+
+    def set_aside(self, container_id: ContainerID) -> Path:
+        """Moves the directory of a container, with those of nested ones, to where nobody reads it; returns where."""
+        aside = self.root.parent / "damaged"
+        make_directories(aside)
+        target = Path(tempfile.mkdtemp(prefix=f"{container_id.value}-", dir=aside))
+        return self.directory(container_id).rename(target / container_id.value)
 
     def remove(self, container_id: ContainerID) -> None:
         """Removes the directory of a container with those of nested ones; absent is no error."""
@@ -117,18 +139,21 @@ def boot_id() -> str:
         return ""
 
 
-def _containers(directory: Path, parent: ContainerID | None) -> Iterator[ContainerID]:
+def _containers(directory: Path, parent: ContainerID | None) -> Iterator[ContainerID | RecoveryError]:
+    """The containers, and errors for what should be one and cannot."""
     try:
         names = sorted(entry.name for entry in directory.iterdir())
     except FileNotFoundError:
         return
     except NotADirectoryError:
-        raise RecoveryError(f"{directory.parent} is not the directory of a container", "remove it") from None
+        yield RecoveryError(f"{directory.parent} is not the directory of a container", "remove it")
+        return
     for name in names:
         try:
             container_id = ContainerID(name, parent)
         except ContainerError:
-            raise RecoveryError(f"{directory / name} is not the directory of a container", "remove it") from None
+            yield RecoveryError(f"{directory / name} is not the directory of a container", "remove it")
+            continue
         yield container_id
         yield from _containers(directory / name / RUNTIME_SEPARATOR, container_id)
 

@@ -1,4 +1,4 @@
-"""The runtime directory of a containerizer, which one instance at a time may use."""
+"""Directories that one process at a time may use."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from mesocosm.errors import FlagError
 class DirectoryLock:
     """A lock (flock(2)) on a directory, which also ends with the process that holds it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, flag: str = "runtime_dir") -> None:
+        """`flag` is the one to blame if it cannot be had."""
         self._directory = directory
+        self._flag = flag
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
@@ -23,14 +25,14 @@ class DirectoryLock:
             descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise FlagError(
-                f"--runtime_dir: {error.filename}: {error.strerror}", "give a directory that can be written to"
+                f"--{self._flag}: {error.filename}: {error.strerror}", "give a directory that can be written to"
             ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
             raise FlagError(
-                f"--runtime_dir: {self._directory} is in use by another process", "give each one its own"
+                f"--{self._flag}: {self._directory} is in use by another process", "give each one its own"
             ) from None
         self._descriptor = descriptor
 

@@ -24,13 +24,13 @@ from mesocosm.container import (
     ResourceStatistics,
     Termination,
 )
-from mesocosm.containerizer.base import ContainerIO, LaunchResult
+from mesocosm.containerizer.base import ContainerIO, Fetch, LaunchResult
 from mesocosm.containerizer.checkpoint import Checkpoints, boot_id
 from mesocosm.containerizer.command import describe, find_credentials
 from mesocosm.containerizer.directory import DirectoryLock
 from mesocosm.containerizer.lifecycle import Container, State
 from mesocosm.containerizer.needs import check_needs
-from mesocosm.containerizer.recovery import find_container, stray_container
+from mesocosm.containerizer.recovery import find_containers
 from mesocosm.containerizer.sandbox import open_sandbox, remove_sandbox
 from mesocosm.errors import ContainerError, UnknownContainerError, UnsupportedError, leaves
 from mesocosm.flags import Flags
@@ -60,21 +60,33 @@ class MesosContainerizer:
     runtime directory.
     """
 
-    def __init__(self, flags: Flags, *, janitor: Sequence[str] | None = None, final_usage: bool = False) -> None:
+    def __init__(
+        self,
+        flags: Flags,
+        *,
+        janitor: Sequence[str] | None = None,
+        final_usage: bool = False,
+        fetch: Fetch | None = None,
+    ) -> None:
         """`janitor` is a command line to execute should this process end without `close`.
 
-        With `final_usage` each termination tells what the container used, which takes a moment to read.
+        With `final_usage` each termination tells what the container used, which takes a moment to read. `fetch` is
+        called before a command starts; without it, none can have URIs.
         """
         self._flags = flags
+        self._fetch = fetch
         self._final_usage = final_usage
         self._process = LauncherProcess(janitor)
         self._checkpoints = Checkpoints(flags.runtime_dir)
         self._lock = DirectoryLock(flags.runtime_dir)
         self._boot_id = boot_id()
+        self._used = False  # Whether anything was launched or recovered.
         self._named: list[NamedIsolator] = []
         self._chosen: Launcher | None = None
         self._containers: dict[ContainerID, Container] = {}
         self._terminations: dict[ContainerID, Termination] = {}
+        self.destroy_errors = 0
+        """How often a container could not be taken apart."""
 
     @property
     def isolation(self) -> list[str]:
@@ -113,7 +125,7 @@ class MesosContainerizer:
         except BaseException:
             self._lock.release()
             raise
-        self._chosen, self._named = launcher, named
+        self._chosen, self._named, self._used = launcher, named, False
 
     async def close(self) -> None:
         """Lets go of everything. Containers that run go on; one whose launch is not complete is destroyed."""
@@ -133,37 +145,37 @@ class MesosContainerizer:
             self._process.close()  # Also one that was only warmed up.
             self._lock.release()
 
-    async def recover(self, known: Collection[ContainerID] | None = None) -> None:
+    async def recover(self, known: Collection[ContainerID] | None = None, *, strict: bool = True) -> None:
         """Takes up the containers of an earlier containerizer; destroys those that are not `known` (None: all are).
 
-        Raises RecoveryError for state on disk that is damaged or of a newer version; nothing is changed then.
+        Raises ContainerError if it is not the first call or comes after a launch, and RecoveryError for state on disk
+        that is damaged or of a newer version; nothing is changed then. If not `strict`, such a container is destroyed,
+        and its state set aside.
         """
-        found = [
-            await find_container(self._checkpoints, container_id, self._boot_id)
-            for container_id in self._checkpoints.containers()
-        ]
-        lost: list[Container] = []
-        running: list[ContainerState] = []
-        for container in found:
-            container.orphan = known is not None and container.container_id not in known
-            if container.state is State.RUNNING and not container.orphan:
-                pid = None if container.init is None else container.init.pid
-                running.append(ContainerState(container.container_id, container.config, pid))
-            elif container.is_past and not container.orphan:
-                self._terminations[container.container_id] = container.termination or Termination(None)
-                continue
-            else:
-                lost.append(container)
+        if self._used:
+            raise ContainerError(
+                "this containerizer has launched or recovered containers already",
+                "call recover() once, before any launch",
+            )
+        self._used = True
+        try:
+            found = await find_containers(self._checkpoints, self._launcher, self._boot_id, known, strict=strict)
+        except BaseException:
+            self._used = False
+            raise
+        for container in found.past:
+            self._terminations[container.container_id] = container.termination or Termination(None)
+        for container in found.present:
             self._add(container)
-        for stray in await self._launcher.recover({container.container_id for container in found}):
-            lost.append(stray_container(stray))
-            self._add(lost[-1])
+        states = [
+            ContainerState(container.container_id, container.config, container.init.pid if container.init else None)
+            for container in found.running
+        ]
         for isolator in self._isolators():
-            await isolator.recover(running, [container.container_id for container in lost])
-        for state in running:
-            container = self._containers[state.container_id]
+            await isolator.recover(states, [container.container_id for container in found.lost])
+        for container in found.running:
             container.task = asyncio.create_task(self._live(container, None))
-        await _all(self.destroy(container.container_id) for container in lost)
+        await _all(self.destroy(container.container_id) for container in found.lost)
 
     # What can be done with a container.
 
@@ -183,6 +195,9 @@ class MesosContainerizer:
         container = Container.create(container_id, self._completed(container_id, config))
         self._check_parent(container)
         check_needs(container_id, config, self.isolation)
+        if config.command.uris and self._fetch is None:
+            raise UnsupportedError(f"{container_id}: this containerizer fetches no URIs", "run it in an agent")
+        self._used = True
         self._add(container)
         container.task = asyncio.create_task(self._live(container, io or ContainerIO()))
         try:
@@ -255,6 +270,27 @@ class MesosContainerizer:
         """The containers that have not ended."""
         return set(self._containers)
 
+    def terminated(self) -> set[ContainerID]:
+        """Those that have, and were not removed."""
+        return set(self._terminations)
+
+    def pending(self) -> dict[ContainerID, str]:
+        """Those that are on their way to run, or to end, and where they are on it."""
+        return {
+            container_id: container.state.value
+            for container_id, container in self._containers.items()
+            if container.state is not State.RUNNING
+        }
+
+    def config(self, container_id: ContainerID) -> ContainerConfig | None:
+        """What was asked of a container; None for one that is not known, or has ended."""
+        container = self._containers.get(container_id)
+        return None if container is None else container.config
+
+    def sandbox(self, container_id: ContainerID) -> Path:
+        """The sandbox of a container that asked for no other."""
+        return self._flags.work_dir / RUNTIME_SEPARATOR / container_id.join(RUNTIME_SEPARATOR)
+
     async def remove(self, container_id: ContainerID) -> None:
         """Forgets a container that has ended, those nested in it, and the sandboxes. Raises ContainerError, OSError."""
         if container_id in self._containers:
@@ -262,13 +298,12 @@ class MesosContainerizer:
         if container_id not in self._terminations:
             raise UnknownContainerError(f"there is no container {container_id}")
         self._checkpoints.remove(container_id)
-        await asyncio.to_thread(remove_sandbox, container_id, self._sandbox(container_id))
+        await asyncio.to_thread(remove_sandbox, container_id, self.sandbox(container_id))
         for other in [other for other in self._terminations if other.is_within(container_id)]:
             del self._terminations[other]
 
     async def prune_images(self, excluded: Collection[str] = ()) -> None:
-        """Refuses: there is no image store yet."""
-        raise UnsupportedError("container images are not supported by this version")
+        """Deletes nothing: without an image store there are no images."""
 
     # The life of one container.
 
@@ -316,10 +351,12 @@ class MesosContainerizer:
                 await isolator.isolate(container_id, child.init.pid)
 
             container.enter(State.FETCHING)
-            launched = container.launched(info, self._boot_id, records_status=self._launcher.records_status)
-            self._checkpoints.write_launched(container_id, launched)
-            joins = [*child.joins, *(group for isolator in self._isolators() for group in isolator.joins(container_id))]
             with sandbox.streams(io) as streams:
+                if self._fetch is not None:
+                    await self._fetch(container_id, config, config.directory, streams[2])
+                launched = container.launched(info, self._boot_id, records_status=self._launcher.records_status)
+                self._checkpoints.write_launched(container_id, launched)
+                joins = [*child.joins, *(group for each in self._isolators() for group in each.joins(container_id))]
                 child.channel.release(streams, joins, recoverable=not launched.records_status)
         report = await child.channel.report()
         if report is None or report.kind is not Kind.RUNNING:
@@ -368,6 +405,7 @@ class MesosContainerizer:
         except Exception as error:  # noqa: BLE001 - goes to whoever waits; `destroy` can try again.
             reasons = [error] if container.failure is None else [container.failure, error]
             text = "; ".join(str(leaf) for reason in reasons for leaf in leaves(reason))
+            self.destroy_errors += 1
             container.fail(ContainerError(f"{container.container_id} could not be taken apart: {text}"))
             return
         self._forget(container)
@@ -440,12 +478,9 @@ class MesosContainerizer:
             raise ContainerError(f"{container_id} is not running, but {container.state.value}")
         return container
 
-    def _sandbox(self, container_id: ContainerID) -> Path:
-        return self._flags.work_dir / RUNTIME_SEPARATOR / container_id.join(RUNTIME_SEPARATOR)
-
     def _completed(self, container_id: ContainerID, config: ContainerConfig) -> ContainerConfig:
         """`config` with a sandbox, and absolute paths: the launcher has another working directory."""
-        directory = config.directory or self._sandbox(container_id)
+        directory = config.directory or self.sandbox(container_id)
         rootfs = None if config.rootfs is None else config.rootfs.absolute()
         return replace(config, directory=directory.absolute(), rootfs=rootfs)
 

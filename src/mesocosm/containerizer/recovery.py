@@ -2,18 +2,86 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+from collections.abc import Collection
+from dataclasses import dataclass, field
 
 from mesocosm.container import CommandInfo, ContainerConfig, ContainerID, Termination
 from mesocosm.containerizer.checkpoint import Checkpoints, Launched
 from mesocosm.containerizer.lifecycle import Container, State
-from mesocosm.launcher.base import InitProcess
+from mesocosm.errors import RecoveryError
+from mesocosm.launcher.base import InitProcess, Launcher
 from mesocosm.launcher.channel import Channel
+
+logger = logging.getLogger(__name__)
 
 _UNKNOWN = ContainerConfig(CommandInfo())
 
 
-async def find_container(checkpoints: Checkpoints, container_id: ContainerID, boot_id: str) -> Container:
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The containers that there are, by what is to be done with them.
+
+    The `running` are taken up, the `lost` are destroyed. Of the `past` there is nothing but how they ended.
+    """
+
+    running: list[Container] = field(default_factory=list)
+    lost: list[Container] = field(default_factory=list)
+    past: list[Container] = field(default_factory=list)
+
+    @property
+    def present(self) -> list[Container]:
+        """Those of which there is more than a record, parents before their children."""
+        return sorted([*self.running, *self.lost], key=lambda container: container.container_id.depth)
+
+    def sort_in(self, container: Container) -> None:
+        """Adds one to the list that it belongs to."""
+        if container.orphan:
+            self.lost.append(container)
+        elif container.state is State.RUNNING:
+            self.running.append(container)
+        elif container.is_past:
+            self.past.append(container)
+        else:
+            self.lost.append(container)
+
+
+async def find_containers(
+    checkpoints: Checkpoints,
+    launcher: Launcher,
+    boot_id: str,
+    known: Collection[ContainerID] | None,
+    *,
+    strict: bool,
+) -> Found:
+    """What an earlier containerizer left; the containers that are not `known` are lost (None: all are known).
+
+    Nothing is changed yet. Raises OSError, and RecoveryError for a file that is damaged or of a newer version; if not
+    `strict`, what is on record of that container is set aside, and the container is lost.
+    """
+    found = Found()
+    try:
+        for container_id in checkpoints.containers(strict=strict):
+            try:
+                container = await _find_container(checkpoints, container_id, boot_id)
+            except RecoveryError as error:
+                if strict:
+                    raise
+                logger.error("%s; what is on record is now in %s", error.message, checkpoints.set_aside(container_id))
+                container = _stray_container(container_id)
+            container.orphan = known is not None and container_id not in known
+            found.sort_in(container)
+        for stray in await launcher.recover({container.container_id for container in (*found.present, *found.past)}):
+            found.sort_in(_stray_container(stray))
+    except BaseException:
+        for container in found.present:
+            container.release()
+        raise
+    return found
+
+
+async def _find_container(checkpoints: Checkpoints, container_id: ContainerID, boot_id: str) -> Container:
     """The container as its directory and its processes tell of it. Raises RecoveryError for a damaged file.
 
     It is RUNNING if its init lives and was released. `is_past` if all of it was given back. Anything else is to be
@@ -50,7 +118,7 @@ async def _connect(container: Container, launched: Launched) -> None:
         container.termination = None
 
 
-def stray_container(container_id: ContainerID) -> Container:
+def _stray_container(container_id: ContainerID) -> Container:
     """A container of which there is nothing but what the launcher found."""
     container = Container.create(container_id, _UNKNOWN)
     container.started.set_result(None)

@@ -53,7 +53,8 @@ class LaunchInfo:
 def merge(parts: Iterable[LaunchInfo]) -> LaunchInfo:
     """All `parts` as one: namespaces and variables united, operations in order.
 
-    Raises ContainerError where two parts want different things of what there is only one of.
+    Raises ContainerError where two parts want different things of what there is only one of, and for operations that
+    the launcher process does not know.
     """
     merged: dict[str, Any] = {}
     for part in parts:
@@ -63,7 +64,19 @@ def merge(parts: Iterable[LaunchInfo]) -> LaunchInfo:
     info = LaunchInfo(**merged)
     if both := info.enter_namespaces & info.clone_namespaces & ~Namespace.PID:
         raise ContainerError(f"the {both.file} namespace is to be both the parent's and a new one")
+    for operation in (*info.operations, *info.volumes):
+        _check_known(operation)
     return info
+
+
+def _check_known(operation: Operation) -> None:
+    """Raises ContainerError for an operation of another package: the launcher process never imports its class."""
+    kind = type(operation)
+    if not kind.__module__.startswith(_LAUNCHER):
+        raise ContainerError(
+            f"the launcher does not know the operation {kind.__module__}.{kind.__qualname__}",
+            "use those of mesocosm.launcher.operations, and the isolator's isolate() for the rest",
+        )
 
 
 def _join(name: str, before: Any, added: Any) -> Any:
@@ -78,4 +91,5 @@ def _join(name: str, before: Any, added: Any) -> Any:
     return before
 
 
+_LAUNCHER = f"{__name__.rpartition('.')[0]}."
 _DEFAULTS = {entry.name: getattr(LaunchInfo(), entry.name) for entry in fields(LaunchInfo)}

@@ -8,6 +8,7 @@ symbolic links are in the way (openat2(2), RESOLVE_IN_ROOT). The umask is 0.
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import stat
@@ -184,9 +185,18 @@ class Mount(Operation):
 def _attach(tree: int, top: int, target: str, find: Callable[[int, str], int]) -> None:
     descriptor = find(top, target)
     try:
+        _check_kinds(tree, descriptor, target)
         mount.attach(tree, descriptor)
     finally:
         os.close(descriptor)
+
+
+def _check_kinds(tree: int, target: int, path: str) -> None:
+    """Raises OSError with `path` for a directory on a file, or a file on a directory: the kernel just says EINVAL."""
+    is_directory, on_directory = (stat.S_ISDIR(os.fstat(descriptor).st_mode) for descriptor in (tree, target))
+    if is_directory != on_directory:
+        code = errno.ENOTDIR if is_directory else errno.EISDIR
+        raise OSError(code, os.strerror(code), path)
 
 
 @contextlib.contextmanager

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
+from dataclasses import dataclass
 
 from mesocosm.container import ContainerID, Resources, ResourceStatistics
+from mesocosm.flags import Flags
 from mesocosm.isolators.cgroups.base import CgroupIsolator
 from mesocosm.linux import cgroup
 
@@ -34,6 +35,24 @@ def quota(cpus: float) -> int | None:
     return None if math.isinf(cpus) else max(QUOTA_MINIMUM, int(cpus * PERIOD))
 
 
+@dataclass(frozen=True, slots=True)
+class CpuTimes:
+    """Nanoseconds of CPU time, in user mode and in the kernel."""
+
+    user: int = 0
+    system: int = 0
+
+    def split(self, total: int, user: int, system: int) -> CpuTimes:
+        """The times later, when they are `total` together: divided as `user` and `system` are, but neither falls.
+
+        The kernel does the same for a process (cputime_adjust in kernel/sched/cputime.c): it measures the whole, and
+        takes samples of the parts.
+        """
+        share = total * user // (user + system) if user + system else total
+        share = min(max(share, self.user), total - self.system)
+        return CpuTimes(share, total - share)
+
+
 class CpuIsolator(CgroupIsolator):
     """Weighs containers by `resources.cpus` when they compete, and throttles them at `limits.cpus`.
 
@@ -43,6 +62,15 @@ class CpuIsolator(CgroupIsolator):
 
     controllers = ("cpu", "cpuacct")
     resource = "cpus"
+
+    def __init__(self, flags: Flags, hierarchies: tuple[cgroup.Hierarchy, ...]) -> None:
+        super().__init__(flags, hierarchies)
+        self._times: dict[ContainerID, CpuTimes] = {}
+
+    async def cleanup(self, container_id: ContainerID) -> None:
+        """Also forgets the times."""
+        await super().cleanup(container_id)
+        self._times.pop(container_id, None)
 
     def apply(
         self, container_id: ContainerID, groups: tuple[str, ...], resources: Resources, limits: Resources
@@ -68,17 +96,30 @@ class CpuIsolator(CgroupIsolator):
 
     def measure(self, container_id: ContainerID, groups: tuple[str, ...]) -> ResourceStatistics:
         """Reads the times, and how often the container was throttled."""
-        return _measure_unified(groups[0]) if self.unified else _measure(groups[0], groups[-1])
+        if self.unified:
+            return _measure_unified(groups[0])
+        times = self._times.get(container_id, CpuTimes()).split(*_read_times(groups[-1]))
+        self._times[container_id] = times
+        return _measure(groups[0], times)
 
 
-def _measure(group: str, accounts: str) -> ResourceStatistics:
-    times = cgroup.read_keyed(accounts, "cpuacct.stat")
+def _read_times(group: str) -> tuple[int, int, int]:
+    """Nanoseconds: all that were used, and samples of those in user mode and in the kernel.
+
+    cpuacct.stat has the latter two as well, but in ticks of 10 ms.
+    """
+    total, user, system = (
+        cgroup.read_int(group, f"cpuacct.{name}") or 0 for name in ("usage", "usage_user", "usage_sys")
+    )
+    return total, user, system
+
+
+def _measure(group: str, times: CpuTimes) -> ResourceStatistics:
     statistics = cgroup.read_keyed(group, "cpu.stat")
     limit = cgroup.read_int(group, "cpu.cfs_quota_us")
-    ticks = os.sysconf("SC_CLK_TCK")
     return ResourceStatistics(
-        cpus_user_time_secs=times["user"] / ticks,
-        cpus_system_time_secs=times["system"] / ticks,
+        cpus_user_time_secs=times.user / 1e9,
+        cpus_system_time_secs=times.system / 1e9,
         cpus_soft_limit=(cgroup.read_int(group, "cpu.shares") or 0) / SHARES_PER_CPU,
         cpus_limit=None if limit is None or limit < 0 else limit / PERIOD,
         cpus_nr_periods=statistics["nr_periods"],

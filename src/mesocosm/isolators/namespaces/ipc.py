@@ -124,10 +124,11 @@ class IpcNamespaceIsolator(Isolator):
                 f"launch {parent} with the ipc_mode PRIVATE",
             )
         operations: tuple[Operation, ...] = ()
-        if config.rootfs is not None:
-            operations = (*_queues(config), Bind(str(memory), _SHM, create=True))
-        elif memory != Path(_SHM):
-            operations = (*_queues(config), Bind(str(memory), _SHM))
+        if config.rootfs is not None or parent is not None:
+            # Also without a root filesystem: what is mounted on the host shows the queues of the host's namespace.
+            operations = _queues(config)
+        if config.rootfs is not None or memory != Path(_SHM):
+            operations = (*operations, Bind(str(memory), _SHM, create=config.rootfs is not None))
         return LaunchInfo(enter_namespaces=Namespace.NONE if parent is None else Namespace.IPC, operations=operations)
 
     def _unset(self, container_id: ContainerID, config: ContainerConfig) -> LaunchInfo:

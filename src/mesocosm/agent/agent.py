@@ -1,0 +1,269 @@
+"""The agent: the containers of one machine, as a service that outlives none of them.
+
+It knows nothing of HTTP. What a client started goes on when the client goes away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mesocosm.agent.boot import Boot
+from mesocosm.agent.files import Files
+from mesocosm.agent.flags import AgentFlags, Loaded
+from mesocosm.agent.gc import GarbageCollector
+from mesocosm.agent.resources import AgentResources, detect
+from mesocosm.api import v1
+from mesocosm.api.json import from_json
+from mesocosm.container import (
+    ContainerConfig,
+    ContainerID,
+    ContainerStatus,
+    ResourceStatistics,
+    Termination,
+)
+from mesocosm.containerizer.base import LaunchResult
+from mesocosm.containerizer.directory import DirectoryLock
+from mesocosm.containerizer.mesos import MesosContainerizer
+from mesocosm.errors import ContainerError, FlagError, MesocosmError
+from mesocosm.fetcher.fetcher import Fetcher
+from mesocosm.hooks import Hooks
+from mesocosm.loggers.base import ContainerLogger, LoggerSettings
+from mesocosm.loggers.selection import create_logger
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What a running container is and uses; None for what could not be told, as it was ending."""
+
+    container_id: ContainerID
+    status: ContainerStatus | None
+    statistics: ResourceStatistics | None
+
+
+class Agent:
+    """The containers of the API, standalone and nested, from the start of the agent to its end."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        flags = loaded.agent
+        self.flags = flags
+        self.texts = loaded.texts
+        self.work_dir = loaded.containerizer.work_dir.absolute()
+        self.started = time.time()
+        self.recovered = False
+        self.files = Files()
+        self.default_container = _default_container(flags)
+        self.hooks = Hooks.load(flags.hooks)
+        self.fetcher = Fetcher(flags.fetcher_cache_dir, flags.fetcher_cache_size, flags.fetcher_stall_timeout)
+        self.containerizer = MesosContainerizer(
+            replace(loaded.containerizer, work_dir=self.work_dir), fetch=self._fetch
+        )
+        self.logger = _logger(flags, loaded.containerizer.runtime_dir)
+        self.gc = GarbageCollector(
+            flags.gc_delay, flags.gc_disk_headroom, flags.disk_watch_interval, self.work_dir, self._collected
+        )
+        self.resources: AgentResources
+        self.launch_errors = 0
+        self._lock = DirectoryLock(self.work_dir / "meta", "work_dir")
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    # Beginning and end.
+
+    def start(self) -> None:
+        """Takes the directories. Raises FlagError or OSError, and has taken nothing then."""
+        self._lock.acquire()
+        try:
+            self.resources = detect(self.work_dir)
+            self.containerizer.start()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    async def recover(self) -> None:
+        """Takes up the containers that an earlier agent left, and what goes with them.
+
+        Raises RecoveryError for a record that is damaged if the flag `strict` is set.
+        """
+        boot = Boot.find(self.work_dir / "meta")
+        if boot.is_new:
+            logger.info("the machine was booted since the last agent: none of its containers runs")
+        await self.fetcher.recover()
+        await self.containerizer.recover(strict=self.flags.strict)
+        running = await self.containerizer.containers()
+        await self.logger.recover(running)
+        terminated = self.containerizer.terminated()
+        for container_id in running | terminated:
+            self._attach(container_id)
+        for container_id in terminated:
+            self._schedule_removal(container_id)
+        for container_id in running:
+            self._follow(container_id)
+        boot.record()
+        self.recovered = True
+        logger.info("recovered %d containers", len(running))
+
+    async def destroy_all(self) -> None:
+        """Ends every container, and waits until all are gone. Raises ExceptionGroup."""
+        top = [container_id for container_id in await self.containerizer.containers() if container_id.parent is None]
+        results = await asyncio.gather(*map(self.containerizer.destroy, top), return_exceptions=True)
+        if errors := [result for result in results if isinstance(result, Exception)]:
+            raise ExceptionGroup("containers", errors)
+
+    async def close(self) -> None:
+        """Lets go of everything. Containers go on."""
+        try:
+            await self.containerizer.close()
+            while self._tasks:
+                await asyncio.wait(self._tasks)
+        finally:
+            self.gc.close()
+            await self.logger.close()
+            await self.fetcher.close()
+            self._lock.release()
+
+    # What can be done with a container.
+
+    async def launch(self, container_id: ContainerID, config: ContainerConfig) -> LaunchResult:
+        """Launches a container, and sees to its log and its sandbox. Raises MesocosmError, OSError, ExceptionGroup."""
+        return await self._finish(self._launch(container_id, config))
+
+    async def _launch(self, container_id: ContainerID, config: ContainerConfig) -> LaunchResult:
+        try:
+            if container_id in await self.containerizer.containers():
+                return LaunchResult.ALREADY_LAUNCHED
+            config = await self.hooks.pre_launch(container_id, config)
+            sandbox = self.containerizer.sandbox(container_id)
+            io = await self.logger.prepare(container_id, config, sandbox)
+            try:
+                result = await self.containerizer.launch(container_id, config, io)
+            finally:
+                for descriptor in (io.stdout, io.stderr):
+                    if descriptor is not None:
+                        os.close(descriptor)
+        except Exception:
+            self.launch_errors += 1
+            raise
+        if result is LaunchResult.SUCCESS:
+            self._attach(container_id)
+            self._follow(container_id)
+        return result
+
+    async def wait(self, container_id: ContainerID) -> Termination:
+        """How the container ended, when it has. Raises ContainerError."""
+        return await self.containerizer.wait(container_id)
+
+    async def kill(self, container_id: ContainerID, number: int) -> bool:
+        """Sends a signal to the container's command; False if that has ended. Raises ContainerError, OSError."""
+        return await self._finish(self.containerizer.kill(container_id, number))
+
+    async def remove(self, container_id: ContainerID) -> None:
+        """Forgets a container that has ended, with its sandbox. Raises ContainerError, OSError."""
+        await self._finish(self._remove(container_id))
+
+    async def _remove(self, container_id: ContainerID) -> None:
+        await self.containerizer.remove(container_id)
+        self.gc.unschedule(self.containerizer.sandbox(container_id))
+        self._detach(container_id)
+
+    def user_of(self, container_id: ContainerID) -> str | None:
+        """As whom the container's command runs, if that was said; None also for one that has ended."""
+        config = self.containerizer.config(container_id)
+        return None if config is None else config.user
+
+    async def observe(self, *, nested: bool = True, standalone: bool = True) -> list[Observed]:
+        """The running containers, in the order of their names: top-level ones if `standalone`, others if `nested`."""
+        chosen = [
+            container_id
+            for container_id in await self.containerizer.containers()
+            if (nested if container_id.parent is not None else standalone)
+        ]
+        return list(await asyncio.gather(*map(self._observe, sorted(chosen, key=str))))
+
+    async def _observe(self, container_id: ContainerID) -> Observed:
+        await asyncio.sleep(0)  # Reading takes a moment: let others have theirs.
+        try:
+            status = await self.containerizer.status(container_id)
+            return Observed(container_id, status, await self.containerizer.usage(container_id))
+        except (MesocosmError, OSError):  # It has just ended, or is not running yet.
+            return Observed(container_id, None, None)
+
+    # What goes with a container.
+
+    async def _fetch(self, container_id: ContainerID, config: ContainerConfig, sandbox: Path, log: int) -> None:
+        """What a command needs, and what hooks make of it."""
+        if config.command.uris:
+            await self.fetcher.fetch(container_id, config.command.uris, sandbox, config.user, log)
+        await self.hooks.post_fetch(container_id, sandbox)
+
+    def _attach(self, container_id: ContainerID) -> None:
+        """Shows the sandbox among the files. That of a nested container is in its parent's."""
+        if container_id.parent is None:
+            sandbox = self.containerizer.sandbox(container_id)
+            self.files.attach(str(sandbox), sandbox)
+            self.files.attach(f"/containers/{container_id}", sandbox)
+
+    def _detach(self, container_id: ContainerID) -> None:
+        if container_id.parent is None:
+            self.files.detach(str(self.containerizer.sandbox(container_id)))
+            self.files.detach(f"/containers/{container_id}")
+
+    def _follow(self, container_id: ContainerID) -> None:
+        """Has the sandbox removed some time after the container's end, if the flag asks for it."""
+        if self.flags.gc_non_executor_container_sandboxes:
+            self._spawn(self._schedule_at_the_end(container_id))
+
+    async def _schedule_at_the_end(self, container_id: ContainerID) -> None:
+        try:
+            await self.containerizer.wait(container_id)
+        except ContainerError:
+            return  # The agent ends, or it could not be taken apart.
+        self._schedule_removal(container_id)
+
+    def _schedule_removal(self, container_id: ContainerID) -> None:
+        sandbox = self.containerizer.sandbox(container_id)
+        if self.flags.gc_non_executor_container_sandboxes and sandbox.exists():
+            self.gc.schedule(sandbox, sandbox.stat().st_mtime)
+
+    async def _collected(self, sandbox: Path) -> None:
+        """Forgets the container whose sandbox was removed for its age."""
+        for container_id in self.containerizer.terminated():
+            if self.containerizer.sandbox(container_id) == sandbox:
+                await self._remove(container_id)
+                return
+
+    async def _finish(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Does `work` to its end, also if the client that asked for it is gone."""
+        return await asyncio.shield(self._spawn(work))
+
+    def _spawn(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _default_container(flags: AgentFlags) -> v1.ContainerInfo | None:
+    """What a container is that says nothing of it. Raises FlagError."""
+    if flags.default_container_info is None:
+        return None
+    try:
+        return from_json(flags.default_container_info, v1.ContainerInfo)
+    except ValueError as error:
+        raise FlagError(f"--default_container_info: {error}") from None
+
+
+def _logger(flags: AgentFlags, runtime_dir: Path) -> ContainerLogger:
+    name = flags.container_logger or "sandbox"
+    names = ("max_stdout_size", "max_stderr_size", "stdout_count", "stderr_count")
+    parameters = {key: str(getattr(flags, f"logrotate_{key}")) for key in names} if name == "logrotate" else {}
+    return create_logger(name, LoggerSettings(runtime_dir, parameters))

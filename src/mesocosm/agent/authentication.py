@@ -1,0 +1,139 @@
+"""Who sends a request: HTTP Basic authentication (RFC 7617) by the credentials of `--http_credentials`."""
+
+from __future__ import annotations
+
+import base64
+import enum
+import hashlib
+import hmac
+import json
+import os
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mesocosm.agent.secret_file import warn_if_exposed
+from mesocosm.errors import FlagError, MesocosmError
+
+_FLAG = "--http_credentials"
+
+
+class Realm(enum.Enum):
+    """What a principal has to authenticate for. Who only reads has credentials for both, as in Mesos."""
+
+    READ_ONLY = "mesos-agent-readonly"
+    READ_WRITE = "mesos-agent-readwrite"
+
+    @property
+    def flag(self) -> str:
+        """The flag that has requests of the realm authenticated."""
+        return f"--authenticate_http_{self.value.rpartition('-')[2]}"
+
+
+class Unauthorized(MesocosmError):
+    """A request without valid credentials. `challenge` is the `WWW-Authenticate` that its answer has to have."""
+
+    def __init__(self, realm: str) -> None:
+        super().__init__(f"credentials for {realm!r} are needed")
+        self.challenge = f'Basic realm="{realm}"'
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A principal, and the secret it proves itself with."""
+
+    principal: str
+    secret: str = field(repr=False)
+
+
+class Authenticator:
+    """Names the principal of a request, by its `Authorization` header."""
+
+    def __init__(self, credentials: Iterable[Credential] = (), realms: Collection[Realm] = ()) -> None:
+        """Requests of `realms` are authenticated, others are not. Raises FlagError if nobody could be."""
+        # Digests have one length, so that a comparison takes one time; and no secret stays in memory.
+        self._digests = {credential.principal: _digest(credential.secret) for credential in credentials}
+        self._nobody = os.urandom(hashlib.sha256().digest_size)
+        self._realms = {realm.value for realm in realms}
+        if realms and not self._digests:
+            flag = next(iter(realms)).flag
+            raise FlagError(f"{flag}: there are no credentials to authenticate with", f"give {_FLAG} a file")
+
+    def authenticate(self, realm: Realm, authorization: str | None) -> str | None:
+        """The principal of the request; None where `realm` does not need one. Raises Unauthorized."""
+        if realm.value not in self._realms:
+            return None
+        principal, secret = _basic(authorization) or ("", "")
+        if not hmac.compare_digest(_digest(secret), self._digests.get(principal, self._nobody)):
+            raise Unauthorized(realm.value)
+        return principal
+
+
+def load_credentials(path: Path) -> tuple[Credential, ...]:
+    """The credentials in a file of JSON, or of lines `principal secret`. Raises FlagError, which tells no secret.
+
+    The JSON is `{"credentials": [{"principal": "…", "secret": "…"}, …]}`.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise FlagError(f"{_FLAG}: {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise FlagError(f"{_FLAG}: {path} is no text") from None
+    warn_if_exposed(path, _FLAG)
+    read = _from_json if text.lstrip().startswith("{") else _from_lines
+    credentials: dict[str, Credential] = {}
+    for place, principal, secret in read(path, text):
+        if not (principal and secret) or ":" in principal:
+            raise FlagError(
+                f"{_FLAG}: {path}: {place} is no credential",
+                "give a principal without a colon, and a secret; neither is empty",
+            )
+        if principal in credentials:
+            raise FlagError(f"{_FLAG}: {path}: {place} is the second one for {principal!r}", "remove one of them")
+        credentials[principal] = Credential(principal, secret)
+    if not credentials:
+        raise FlagError(f"{_FLAG}: {path} has no credentials", "give at least one")
+    return tuple(credentials.values())
+
+
+def _from_json(path: Path, text: str) -> Iterator[tuple[str, str, str]]:
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise FlagError(f"{_FLAG}: {path}: line {error.lineno}, column {error.colno}: {error.msg}") from None
+    entries = content.get("credentials")
+    if not isinstance(entries, list):
+        raise FlagError(f"{_FLAG}: {path} has no list 'credentials'")
+    for number, entry in enumerate(entries):
+        yield f"credentials[{number}]", _text(entry, "principal"), _text(entry, "secret")
+
+
+def _text(entry: Any, name: str) -> str:
+    """A field of JSON that is a text; empty for what is none."""
+    value = entry.get(name) if isinstance(entry, dict) else None
+    return value if isinstance(value, str) else ""
+
+
+def _from_lines(_path: Path, text: str) -> Iterator[tuple[str, str, str]]:
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            principal, *rest = line.split()
+            yield f"line {number}", principal, rest[0] if len(rest) == 1 else ""
+
+
+def _basic(authorization: str | None) -> tuple[str, str] | None:
+    """The principal and the secret in a header `Basic …`; None for anything else."""
+    scheme, _, token = (authorization or "").partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        principal, colon, secret = base64.b64decode(token.strip(), validate=True).decode().partition(":")
+    except ValueError:
+        return None
+    return (principal, secret) if colon else None
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode(errors="surrogateescape")).digest()

@@ -1,0 +1,37 @@
+"""Whether the machine was booted since the last agent worked here: pids and cgroups of then mean nothing now."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from mesocosm.containerizer.checkpoint import boot_id
+
+_FILE = "boot_id"
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """This boot of the machine, and whether the last agent saw another one. Kept in `<work_dir>/meta/boot_id`."""
+
+    directory: Path
+    current: str
+    is_new: bool
+
+    @classmethod
+    def find(cls, directory: Path) -> Boot:
+        """Compares with what `directory` has on record. Raises OSError."""
+        current, recorded = boot_id(), ""
+        with contextlib.suppress(FileNotFoundError):
+            recorded = (directory / _FILE).read_text().strip()
+        return cls(directory, current, recorded not in ("", current))
+
+    def record(self) -> None:
+        """Puts this boot on record. Raises OSError."""
+        temporary = self.directory / f"{_FILE}.new"
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "w") as file:
+            file.write(self.current)
+        temporary.rename(self.directory / _FILE)

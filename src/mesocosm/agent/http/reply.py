@@ -1,0 +1,63 @@
+"""What a handler answers, and the errors that are answers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+JSON = "application/json"
+PROTOBUF = "application/x-protobuf"
+RECORDIO = "application/recordio"
+TEXT = "text/plain; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole answer. Without a body it has no content type either, as in Mesos."""
+
+    status: HTTPStatus = HTTPStatus.OK
+    body: bytes = b""
+    content_type: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    stream: AsyncGenerator[bytes, None] | None = None
+    """The body piece by piece, instead of `body`. It is closed in any case."""
+
+
+class RequestError(Exception):
+    """A request that is refused: the status, and one line for whoever sent it."""
+
+    def __init__(self, status: HTTPStatus, text: str = "", headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(text)
+        self.reply = Reply(status, text.encode(errors="replace"), TEXT if text else None, headers or {})
+
+
+def json_reply(value: Any) -> Reply:
+    """`value` as JSON. Text that is no Unicode (a file name, say) has its odd bytes replaced."""
+    try:
+        return Reply(body=msgspec.json.encode(value), content_type=JSON)
+    except UnicodeEncodeError:
+        return Reply(body=msgspec.json.encode(_printable(value)), content_type=JSON)
+
+
+def bad_request(text: str) -> RequestError:
+    """400, with what is wrong with the request."""
+    return RequestError(HTTPStatus.BAD_REQUEST, text)
+
+
+def not_found(text: str) -> RequestError:
+    """404, with what there is not."""
+    return RequestError(HTTPStatus.NOT_FOUND, text)
+
+
+def _printable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode(errors="surrogateescape").decode(errors="replace")
+    if isinstance(value, dict):
+        return {_printable(key): _printable(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_printable(entry) for entry in value]
+    return value

@@ -1,0 +1,166 @@
+"""The sockets of the agent, and the way of a request from one of them to its handler."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import socket
+import ssl
+import stat
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from pathlib import Path
+
+from aiohttp import ClientPayloadError, web
+
+from mesocosm.agent.authentication import Authenticator, Unauthorized
+from mesocosm.agent.http.reply import Reply, RequestError
+from mesocosm.agent.http.routes import Request, Route, Routes
+from mesocosm.errors import FlagError
+
+logger = logging.getLogger(__name__)
+
+_MOST_BYTES = 16 << 20
+"""Of a request's body. An environment of megabytes is odd, but a container can have it."""
+_FAREWELL = 1.0
+"""Seconds that a request which is being answered has at the end."""
+
+
+class Server:
+    """Serves the routes on any number of sockets."""
+
+    def __init__(self, routes: Routes, authenticator: Authenticator) -> None:
+        self._routes = routes
+        self._authenticator = authenticator
+        self._runner = web.ServerRunner(
+            web.Server(
+                self._serve,
+                access_log=None,
+                handler_cancellation=True,  # Who waits for a container and goes away is not waited for.
+            ),
+            shutdown_timeout=_FAREWELL,
+        )
+        self._unix_socket: Path | None = None
+
+    async def start(self) -> None:
+        """Makes ready to listen."""
+        await self._runner.setup()
+
+    async def listen(self, host: str, port: int, context: ssl.SSLContext | None) -> tuple[str, int]:
+        """Listens there, on a free port if it is 0; returns where. Raises FlagError."""
+        try:
+            listening = _bind(host, port)
+        except OSError as error:
+            hint = (
+                "stop what has it, or give another --port" if error.errno == errno.EADDRINUSE else "give another --ip"
+            )
+            raise FlagError(f"--ip, --port: cannot listen on {host}:{port}: {error.strerror or error}", hint) from error
+        address = listening.getsockname()
+        await web.SockSite(self._runner, listening, ssl_context=context).start()
+        return str(address[0]), int(address[1])
+
+    async def listen_locally(self, path: Path) -> None:
+        """Listens on a Unix socket that only this user can open. Raises FlagError."""
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                if stat.S_ISSOCK(path.lstat().st_mode):
+                    path.unlink()  # Left by an agent that was killed.
+            listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                listening.bind(str(path))
+                path.chmod(0o600)
+            except BaseException:
+                listening.close()
+                raise
+        except OSError as error:
+            raise FlagError(f"--operator_socket: {path}: {error.strerror or error}") from error
+        self._unix_socket = path
+        await web.SockSite(self._runner, listening).start()
+
+    async def close(self) -> None:
+        """Stops listening; requests that take longer than a second are dropped."""
+        await self._runner.cleanup()
+        if self._unix_socket is not None:
+            with contextlib.suppress(FileNotFoundError):
+                self._unix_socket.unlink()
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            route = self._routes.find(request.path, request.method)
+            reply = await route.handler(self._received(request, route))
+        except RequestError as error:
+            reply = error.reply
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            # A defect: who sent the request learns no more than that.
+            logger.exception("%s %s failed", request.method, request.path)
+            reply = Reply(HTTPStatus.INTERNAL_SERVER_ERROR)
+        if reply.stream is not None:
+            return await _send(request, reply)
+        return web.Response(status=reply.status, body=reply.body or None, headers=_headers(reply))
+
+    def _received(self, request: web.BaseRequest, route: Route) -> Request:
+        principal = None
+        if route.realm is not None:
+            try:
+                principal = self._authenticator.authenticate(route.realm, request.headers.get("Authorization"))
+            except Unauthorized as error:
+                raise RequestError(HTTPStatus.UNAUTHORIZED, headers={"WWW-Authenticate": error.challenge}) from None
+        return Request(
+            method=request.method,
+            path=request.path,
+            query=request.query,
+            headers=request.headers,
+            principal=principal,
+            read=_reader(request),
+            chunks=request.content.iter_any,
+        )
+
+
+def _reader(request: web.BaseRequest) -> Callable[[], Awaitable[bytes]]:
+    async def read() -> bytes:
+        body = bytearray()
+        try:
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > _MOST_BYTES:
+                    text = f"a request has {_MOST_BYTES} bytes at most"
+                    raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text)
+        except (web.RequestPayloadError, ClientPayloadError) as error:
+            raise RequestError(HTTPStatus.BAD_REQUEST, f"the body cannot be read: {error}") from None
+        return bytes(body)
+
+    return read
+
+
+async def _send(request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
+    """Sends an answer as it comes."""
+    assert reply.stream is not None
+    response = web.StreamResponse(status=reply.status, headers=_headers(reply))
+    async with contextlib.aclosing(reply.stream) as stream:
+        await response.prepare(request)
+        if request.method != "HEAD":
+            async for piece in stream:
+                await response.write(piece)
+    await response.write_eof()
+    return response
+
+
+def _headers(reply: Reply) -> dict[str, str]:
+    content = {} if reply.content_type is None else {"Content-Type": reply.content_type}
+    return {**reply.headers, **content}
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+    except BaseException:
+        listening.close()
+        raise
+    return listening

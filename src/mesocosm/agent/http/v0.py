@@ -1,0 +1,231 @@
+"""The older endpoints of Mesos: one path for each answer, and all of them JSON."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from mesocosm.agent.agent import Agent, Observed
+from mesocosm.agent.authentication import Realm
+from mesocosm.agent.authorization import AUTHORIZABLE_ENDPOINTS, Action
+from mesocosm.agent.files import Download, FilesError
+from mesocosm.agent.http import state
+from mesocosm.agent.http.access import Access
+from mesocosm.agent.http.reply import Reply, RequestError, bad_request, json_reply
+from mesocosm.agent.http.routes import Handler, Request, Route, Routes
+from mesocosm.agent.logs import Logs
+from mesocosm.agent.metrics import CONTENT_TYPE, Metrics, system_stats
+from mesocosm.api import convert
+from mesocosm.api.json import to_json
+from mesocosm.errors import FlagError, MesocosmError
+from mesocosm.units import parse_duration
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """The handlers of these endpoints."""
+
+    agent: Agent
+    access: Access
+    metrics: Metrics
+    logs: Logs
+    address: tuple[str, int]
+
+    def add_to(self, routes: Routes) -> None:
+        """Puts every endpoint where Mesos has it."""
+        of_agent: dict[str, Handler] = {
+            "/state": self._state,
+            "/flags": self._flags,
+            "/containers": self._containers,
+            "/containerizer/debug": self._debug,
+            "/monitor/statistics": self._statistics,
+        }
+        others: dict[str, Handler] = {
+            "/files/browse": self._browse,
+            "/files/read": self._read,
+            "/files/download": self._download,
+            "/files/debug": self._files_debug,
+            "/metrics/snapshot": self._snapshot,
+            "/metrics": self._prometheus,
+            "/system/stats.json": self._system,
+        }
+        for path, handler in of_agent.items():
+            routes.add(Route(path, self._authorized(path, handler)), of_agent=True)
+        for path, handler in others.items():
+            routes.add(Route(path, self._authorized(path, handler)))
+        toggle = self._authorized("/logging/toggle", self._toggle)
+        routes.add(Route("/logging/toggle", toggle, Realm.READ_WRITE, frozenset({"GET", "HEAD", "POST"})))
+        routes.add(Route("/health", self._health, realm=None), of_agent=True)
+        routes.add(Route("/version", self._version, realm=None))
+
+    def _authorized(self, path: str, handler: Handler) -> Handler:
+        if path not in AUTHORIZABLE_ENDPOINTS:
+            return handler
+
+        async def checked(request: Request) -> Reply:
+            self.access.require(request.principal, Action.GET_ENDPOINTS, path)
+            return await handler(request)
+
+        return checked
+
+    # The agent.
+
+    async def _health(self, request: Request) -> Reply:
+        return Reply()
+
+    async def _version(self, request: Request) -> Reply:
+        return json_reply(state.version_info())
+
+    async def _state(self, request: Request) -> Reply:
+        if not self.agent.recovered:
+            raise RequestError(HTTPStatus.SERVICE_UNAVAILABLE, "Agent has not finished recovery")
+        with_flags = self.access.allows(request.principal, Action.VIEW_FLAGS)
+        return json_reply(state.state(self.agent, self.address, with_flags=with_flags))
+
+    async def _flags(self, request: Request) -> Reply:
+        self.access.require(request.principal, Action.VIEW_FLAGS)
+        return json_reply({"flags": dict(self.agent.texts)})
+
+    # Containers. Those of executors are shown; nested and standalone ones, as Mesos does not, where it is asked for.
+
+    async def _containers(self, request: Request) -> Reply:
+        chosen = request.query.get("container_id")
+        nested, standalone = (_switch(request, name) for name in ("show_nested", "show_standalone"))
+        if not self.access.allows(request.principal, Action.VIEW_STANDALONE_CONTAINERS):
+            return json_reply([])
+        found = await self.agent.observe(nested=nested, standalone=standalone)
+        entries = [_container(observed) for observed in found]
+        return json_reply([entry for entry in entries if chosen in (None, entry["container_id"])])
+
+    async def _statistics(self, request: Request) -> Reply:
+        """Standalone containers are shown like executors, by names which those have not."""
+        if not self.access.allows(request.principal, Action.VIEW_STANDALONE_CONTAINERS):
+            return json_reply([])
+        found = await self.agent.observe(nested=False)
+        return json_reply(
+            [
+                {
+                    "executor_id": str(observed.container_id),
+                    "executor_name": "",
+                    "framework_id": "",
+                    "source": str(observed.container_id),
+                    "statistics": to_json(convert.resource_statistics(observed.statistics)),
+                }
+                for observed in found
+                if observed.statistics is not None
+            ]
+        )
+
+    async def _debug(self, request: Request) -> Reply:
+        """What has begun and has not ended: containers that are launched, or destroyed."""
+        pending = self.agent.containerizer.pending()
+        return json_reply(
+            {"pending": [{"operation": state, "args": {"containerId": str(name)}} for name, state in pending.items()]}
+        )
+
+    # Files.
+
+    async def _browse(self, request: Request) -> Reply:
+        try:
+            found = await self.agent.files.browse(_path(request), request.principal)
+        except FilesError as error:
+            raise RequestError(error.status, str(error)) from None
+        return json_reply([file.to_json() for file in found])
+
+    async def _read(self, request: Request) -> Reply:
+        offset, length = _integer(request, "offset"), _integer(request, "length")
+        try:
+            chunk = await self.agent.files.read(
+                _path(request), -1 if offset is None else offset, length, request.principal
+            )
+        except FilesError as error:
+            raise RequestError(error.status, str(error)) from None
+        return json_reply(chunk.to_json())
+
+    async def _download(self, request: Request) -> Reply:
+        opened = contextlib.AsyncExitStack()
+        try:
+            download = await opened.enter_async_context(
+                self.agent.files.open_for_download(_path(request), request.principal)
+            )
+        except FilesError as error:
+            raise RequestError(error.status, str(error)) from None
+        return Reply(headers=download.headers, stream=_content(opened, download))
+
+    async def _files_debug(self, request: Request) -> Reply:
+        return json_reply(self.agent.files.attached())
+
+    # Numbers.
+
+    async def _snapshot(self, request: Request) -> Reply:
+        timeout = request.query.get("timeout")
+        try:
+            seconds = None if timeout is None else parse_duration(timeout)
+        except FlagError as error:
+            raise bad_request(f"Invalid timeout: {error}") from None
+        return json_reply(await self.metrics.snapshot(seconds))
+
+    async def _prometheus(self, request: Request) -> Reply:
+        return Reply(body=await self.metrics.prometheus(), content_type=CONTENT_TYPE)
+
+    async def _system(self, request: Request) -> Reply:
+        return json_reply(system_stats())
+
+    # The log.
+
+    async def _toggle(self, request: Request) -> Reply:
+        """Without parameters it tells the level, as in libprocess."""
+        level, duration = request.query.get("level"), request.query.get("duration")
+        if level is None and duration is None:
+            return Reply(body=f"{self.logs.level}\n".encode(), content_type="text/plain; charset=utf-8")
+        if level is None or duration is None:
+            raise bad_request(f"Expecting '{'level' if level is None else 'duration'}=value' in query")
+        self.access.require(request.principal, Action.SET_LOG_LEVEL)
+        try:
+            self.logs.toggle(_number(level, "level"), parse_duration(duration))
+        except MesocosmError as error:
+            raise bad_request(str(error)) from None
+        return Reply()
+
+
+async def _content(opened: contextlib.AsyncExitStack, download: Download) -> AsyncGenerator[bytes, None]:
+    async with opened:
+        async for chunk in download.chunks():
+            yield chunk
+
+
+def _container(observed: Observed) -> dict[str, Any]:
+    entry: dict[str, Any] = {"container_id": observed.container_id.value}
+    if observed.statistics is not None:
+        entry["statistics"] = to_json(convert.resource_statistics(observed.statistics))
+    if observed.status is not None:
+        entry["status"] = to_json(convert.container_status(observed.status))
+    return entry
+
+
+def _path(request: Request) -> str:
+    if not (path := request.query.get("path")):
+        raise bad_request("Expecting 'path=value' in query.\n")
+    return path
+
+
+def _integer(request: Request, name: str) -> int | None:
+    text = request.query.get(name)
+    return None if text is None else _number(text, name)
+
+
+def _number(text: str, name: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise bad_request(f"Failed to parse {name}: {text!r} is no number") from None
+
+
+def _switch(request: Request, name: str) -> bool:
+    text = request.query.get(name, "false")
+    if text not in ("true", "false"):
+        raise bad_request(f"{name} is true or false, not {text!r}")
+    return text == "true"

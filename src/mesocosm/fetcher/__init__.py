@@ -1,0 +1,1 @@
+"""Fetches the URIs of a command into its sandbox, as its user, through a cache."""

@@ -1,0 +1,150 @@
+"""The removal of a directory that somebody else has filled: with links, mounts, and as deep as he liked."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LONGEST = 200
+"""How much of the path of what cannot be removed is told, in characters."""
+
+
+@dataclass(slots=True)
+class _Level:
+    """A directory on the way to the one that is being emptied, and what in it cannot be removed."""
+
+    name: str
+    identity: tuple[int, int]
+    kept: set[str] = field(default_factory=set)
+
+
+def open_below(root: int, parts: Sequence[str]) -> int:
+    """The directory at `parts` below the directory `root`, where none of them is a link. Raises OSError."""
+    current = os.dup(root)
+    for name in parts:
+        try:
+            following = os.open(name, _DIRECTORY, dir_fd=current)
+        finally:
+            os.close(current)
+        current = following
+    return current
+
+
+def remove_tree(parent: int, name: str) -> Iterator[None]:
+    """Removes `name` from the directory `parent`, with all that is in it, in steps: a caller may stop after any.
+
+    No link is followed, and no mount entered. What can be removed is, whatever else cannot; then the first OSError is
+    raised, EBUSY if something is mounted there. It takes a few descriptors, however deep the directory is.
+    """
+    if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+        os.unlink(name, dir_fd=parent)
+        return
+    removal = _Removal(parent, name)
+    try:
+        yield from removal.steps()
+    finally:
+        removal.close()
+    if removal.error is not None:
+        raise removal.error
+    os.rmdir(name, dir_fd=parent)
+
+
+class _Removal:
+    """Goes down and up through a directory, and has only one open at a time."""
+
+    def __init__(self, parent: int, name: str) -> None:
+        self.error: OSError | None = None
+        self._mount = _mount_of(parent)
+        self._here = self._open(name, parent)
+        self._levels = [_Level(name, _identity(self._here))]
+
+    def close(self) -> None:
+        os.close(self._here)
+
+    def steps(self) -> Iterator[None]:
+        while True:
+            if (below := (yield from self._empty())) is not None:
+                self._descend(below)
+            elif len(self._levels) > 1:
+                self._ascend()
+            else:
+                return
+
+    def _empty(self) -> Generator[None, None, str | None]:
+        """Removes what is here, up to a directory that has something in it; the name of that."""
+        kept = self._levels[-1].kept
+        with os.scandir(self._here) as entries:
+            for entry in entries:
+                yield
+                if entry.name in kept:
+                    continue
+                try:
+                    if entry.is_dir(follow_symlinks=False):
+                        os.rmdir(entry.name, dir_fd=self._here)
+                    else:
+                        os.unlink(entry.name, dir_fd=self._here)
+                except FileNotFoundError:
+                    pass
+                except OSError as error:
+                    if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                        return entry.name
+                    self._keep(entry.name, error)
+        return None
+
+    def _descend(self, name: str) -> None:
+        try:
+            below = self._open(name, self._here)
+        except OSError as error:
+            self._keep(name, error)
+            return
+        os.close(self._here)
+        self._here = below
+        self._levels.append(_Level(name, _identity(below)))
+
+    def _ascend(self) -> None:
+        level = self._levels.pop()
+        above = os.open("..", _DIRECTORY, dir_fd=self._here)
+        os.close(self._here)
+        self._here = above
+        if _identity(above) != self._levels[-1].identity:
+            raise OSError(errno.ESTALE, "it was moved while it was being removed", self._path(level.name))
+        try:
+            os.rmdir(level.name, dir_fd=above)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            self._keep(level.name, error)
+
+    def _open(self, name: str, parent: int) -> int:
+        descriptor = os.open(name, _DIRECTORY, dir_fd=parent)
+        if _mount_of(descriptor) != self._mount:
+            os.close(descriptor)
+            raise OSError(errno.EBUSY, "something is mounted on it", name)
+        return descriptor
+
+    def _keep(self, name: str, error: OSError) -> None:
+        self._levels[-1].kept.add(name)
+        if self.error is None:
+            self.error = OSError(error.errno, error.strerror, self._path(name))
+
+    def _path(self, name: str) -> str:
+        path = "/".join([*(level.name for level in self._levels), name])
+        return path if len(path) <= _LONGEST else f"…{path[-_LONGEST:]}"
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
+
+
+def _mount_of(descriptor: int) -> int:
+    """What tells the mount of an open file from others: its id, also where one file system is mounted in two places."""
+    if sys.platform != "linux":
+        return os.fstat(descriptor).st_dev
+    with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as file:  # proc_pid_fdinfo(5)
+        return next(int(line.split()[1]) for line in file if line.startswith("mnt_id"))

@@ -1,0 +1,1 @@
+"""Container loggers: where the output of containers goes."""

@@ -1,0 +1,130 @@
+"""Hooks of other packages: which there are, and what becomes of what they return and raise."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mesocosm.container import CommandInfo, ContainerConfig, ContainerID
+from mesocosm.errors import ContainerError, FlagError
+from mesocosm.hooks import ENTRY_POINTS, Hook, Hooks
+from tests.plugins import install
+
+X = ContainerID("x")
+CONFIG = ContainerConfig(CommandInfo("true"), environment={"GIVEN": "1"})
+
+BODY = """
+from mesocosm.hooks import Hook
+
+
+class First(Hook):
+    pass
+
+
+class Second(Hook):
+    pass
+
+
+class Broken(Hook):
+    def __init__(self):
+        raise RuntimeError("no licence")
+
+
+class NoHook:
+    pass
+"""
+
+
+class Setting(Hook):
+    """Sets a variable to what it was, and something more."""
+
+    def __init__(self, name: str, value: str) -> None:
+        self.name, self.value = name, value
+        self.fetched: list[Path] = []
+
+    async def pre_launch(self, container_id: ContainerID, config: ContainerConfig) -> ContainerConfig | None:
+        value = config.environment.get(self.name, "") + self.value
+        return replace(config, environment={**config.environment, self.name: value})
+
+    async def post_fetch(self, container_id: ContainerID, sandbox: Path) -> None:
+        self.fetched.append(sandbox)
+
+
+class Failing(Hook):
+    async def pre_launch(self, container_id: ContainerID, config: ContainerConfig) -> ContainerConfig | None:
+        raise RuntimeError("not on a Friday")
+
+    async def post_fetch(self, container_id: ContainerID, sandbox: Path) -> None:
+        raise RuntimeError("nothing to scan")
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {"first": "First", "second": "Second", "broken": "Broken", "odd": "NoHook", "missing": "Missing"}
+    install(tmp_path, monkeypatch, ENTRY_POINTS, BODY, **names)
+
+
+def hooks(**named: Hook) -> Hooks:
+    return Hooks(tuple(named.items()))
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [([], []), (["first"], ["First"]), (["second", "first"], ["Second", "First"])],
+)
+def test_loaded_in_the_order_of_the_flag(installed: None, names: list[str], expected: list[str]) -> None:
+    loaded = Hooks.load(names)
+    assert [type(hook).__name__ for _, hook in loaded.named] == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        (["nonesuch"], "--hooks: there is no 'nonesuch'; there are: broken, first, missing, odd, second"),
+        (["first", "first"], "--hooks names 'first' twice"),
+        (["first", "odd"], "'odd'.* is no Hook"),
+        (["missing"], "'missing'.* cannot be loaded"),
+        (["broken"], "'broken' cannot be made: no licence"),
+    ],
+)
+def test_lists_that_make_no_sense(installed: None, names: list[str], text: str) -> None:
+    with pytest.raises(FlagError, match=text) as caught:
+        Hooks.load(names)
+    assert "\n" not in str(caught.value)
+
+
+def test_where_no_package_has_hooks() -> None:
+    with pytest.raises(FlagError, match=r"install a package with .* group 'mesocosm\.hooks'"):
+        Hooks.load(["first"])
+
+
+async def test_a_hook_sees_what_the_one_before_returned() -> None:
+    chain = hooks(one=Setting("A", "1"), nothing=Hook(), two=Setting("A", "2"), other=Setting("GIVEN", "3"))
+    config = await chain.pre_launch(X, CONFIG)
+    assert config.environment == {"A": "12", "GIVEN": "13"}
+    assert CONFIG.environment == {"GIVEN": "1"}
+
+
+async def test_without_hooks_nothing_changes(tmp_path: Path) -> None:
+    assert await hooks().pre_launch(X, CONFIG) is CONFIG
+    assert await hooks(nothing=Hook()).pre_launch(X, CONFIG) is CONFIG
+    await hooks().post_fetch(X, tmp_path)
+
+
+async def test_a_hook_that_fails_before_the_launch_fails_it() -> None:
+    later = Setting("A", "1")
+    with pytest.raises(ContainerError, match="x: the hook 'bad' refuses the launch: not on a Friday"):
+        await hooks(bad=Failing(), later=later).pre_launch(X, CONFIG)
+
+
+async def test_a_hook_that_fails_after_the_fetch_is_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    later = Setting("A", "1")
+    with caplog.at_level(logging.ERROR):
+        await hooks(bad=Failing(), later=later).post_fetch(X, tmp_path)
+    assert later.fetched == [tmp_path]
+    assert "x: the hook 'bad' failed after the fetch" in caplog.text
