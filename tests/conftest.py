@@ -18,6 +18,7 @@ import pytest
 
 from mesocosm.flags import Flags
 from tests import rootfs as root_file_system
+from tests.agent_process import AgentProcess, agent_process
 from tests.machine import (
     VARIABLE,
     Machine,
@@ -113,6 +114,13 @@ def cgroups_root(unique_name: str) -> Iterator[str]:
 def flags(run_directory: Path, cgroups_root: str) -> Flags:
     """Flags with directories and cgroups of the test's own."""
     return Flags(work_dir=run_directory / "work", runtime_dir=run_directory / "run", cgroups_root=cgroups_root)
+
+
+@pytest.fixture
+def agent(flags: Flags, run_directory: Path) -> Iterator[AgentProcess]:
+    """An agent that the test starts, with directories and cgroups of the test's own."""
+    with agent_process(flags, run_directory) as process:
+        yield process
 
 
 @pytest.fixture(scope="session")

@@ -49,7 +49,9 @@ class Bench:
             os.chown(self.sandbox, owner, owner)
         return self.sandbox
 
-    async def fetch(self, *uris: URI | str | Path, user: str | Credentials | None = None, owner: int | None = None) -> Path:
+    async def fetch(
+        self, *uris: URI | str | Path, user: str | Credentials | None = None, owner: int | None = None
+    ) -> Path:
         """Fetches into a sandbox of its own, which it returns; `log` has what was said."""
         sandbox = self.new_sandbox(owner)
         await self.fetch_into(sandbox, *uris, user=user)
@@ -58,9 +60,7 @@ class Bench:
     async def fetch_into(self, sandbox: Path, *uris: URI | str | Path, user: str | Credentials | None = None) -> None:
         wanted = [uri if isinstance(uri, URI) else URI(str(uri)) for uri in uris]
         with _log(self.log_of(sandbox)) as log:
-            await asyncio.wait_for(
-                self.fetcher.fetch(ContainerID(sandbox.name), wanted, sandbox, user, log), TIMEOUT
-            )
+            await asyncio.wait_for(self.fetcher.fetch(ContainerID(sandbox.name), wanted, sandbox, user, log), TIMEOUT)
 
     def log_of(self, sandbox: Path) -> Path:
         return self.root / f"{sandbox.name}.log"

@@ -1,4 +1,7 @@
-"""Launches a container whose logs are rotated, and waits to be killed: `python logging_agent.py FLAGS LOGGER COMMAND`."""
+"""Launches a container whose logs are rotated, as a program that a test kills.
+
+It is run as `python logging_agent.py FLAGS DIRECTORY COMMAND`, where DIRECTORY is that of the logger.
+"""
 
 from __future__ import annotations
 

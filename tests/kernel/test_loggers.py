@@ -150,11 +150,17 @@ async def test_one_process_for_all(rotated: Logging) -> None:
 
 
 async def test_nothing_is_kept_of_a_container_that_has_ended(rotated: Logging) -> None:
+    await rotated.logger.recover([])
+    pid = rotator(rotated.directory)
+    refused = rotated.launch.sandbox(ContainerID("refused"))
+    (refused / "stdout").mkdir(parents=True)
+
     async def held() -> int:
-        """After two more requests, of which each is served after what came before it."""
-        for name in ("probe1", "probe2"):
-            close(await rotated.prepared(name))
-        return len(list(Path(f"/proc/{rotator(rotated.directory)}/fd").iterdir()))
+        """After two requests that leave nothing themselves: each is served after what came before it."""
+        for _ in range(2):
+            with pytest.raises(ContainerError, match="Is a directory"):
+                await rotated.prepared("refused")
+        return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
     before = await held()
     for number in range(5):
@@ -224,7 +230,7 @@ async def test_a_directory_in_the_way(rotated: Logging) -> None:
 
 async def test_a_container_that_reads_its_own_pipe(rotated: Logging) -> None:
     """What it takes is gone, but nobody waits for it."""
-    hostile = await rotated(f"cat /proc/self/fd/1 > /dev/null & {LINES}; {LINES}", name="hostile")
+    hostile = await rotated(f"cat /proc/$$/fd/1 > /dev/null & {LINES}; {LINES}", name="hostile")
     other = await rotated(LINES, name="other")
     assert await other.wait() == 0
     assert await hostile.wait() == 0
@@ -260,11 +266,12 @@ async def test_the_agent_is_killed(rotated: Logging) -> None:
     values = json.dumps(dataclasses.asdict(launch.flags), default=str)
     command = f"mkfifo go; {LINES}; read -r line < go; {LINES}"
     line = [sys.executable, logging_agent.__file__, values, str(rotated.directory), command]
-    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, start_new_session=True) as agent:
-        assert agent.stdout
-        assert agent.stdout.readline() == "launched\n"
-        pid = rotator(rotated.directory)
-        os.killpg(agent.pid, signal.SIGKILL)
+    agent = await asyncio.create_subprocess_exec(*line, stdout=subprocess.PIPE, start_new_session=True)
+    assert agent.stdout
+    assert await asyncio.wait_for(agent.stdout.readline(), TIMEOUT) == b"launched\n"
+    pid = rotator(rotated.directory)
+    os.killpg(agent.pid, signal.SIGKILL)
+    assert await agent.wait() == -signal.SIGKILL
     containerizer = await launch.successor(isolation=LINUX)
     assert [str(container_id) for container_id in await containerizer.containers()] == ["x"]
     await rotated.logger.recover(await containerizer.containers())
@@ -366,7 +373,8 @@ async def test_a_full_disk_does_not_hold_up_the_container(
 ) -> None:
     rotated.launch.flags = replace(rotated.launch.flags, work_dir=small_disk / "work")
     rotated.make(Rotation())
-    (filler := small_disk / "filler").write_bytes(bytes(200 << 10))
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(200 << 10))
     stdin, go = pipes()
     ready, stderr = pipes()
     container = await rotated(f"{LINES}; {LINES}; echo done >&2; read -r line; echo after", stdin=stdin, stderr=stderr)

@@ -17,7 +17,6 @@ from mesocosm.agent.flags.table import FLAGS, SPELLINGS
 from mesocosm.errors import FlagError
 
 WORK_DIR = "--work_dir=/agent"
-CREDENTIALS = '{"credentials": [{"principal": "yoda", "secret": "usetheforce"}]}'
 
 
 def loaded(*arguments: str, **environment: str) -> Loaded:
@@ -239,26 +238,10 @@ def test_a_file_of_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["file://{}", "{}"])
-def test_credentials_are_the_text_of_a_file_and_never_shown(tmp_path: Path, form: str) -> None:
-    file = tmp_path / "credentials"
-    file.write_text(CREDENTIALS)
-    file.chmod(0o600)
-    text = form.format(file)
+def test_credentials_are_a_file(tmp_path: Path, form: str) -> None:
+    text = form.format(tmp_path / "credentials")
     result = loaded(f"--http_credentials={text}", "--authenticate_http_readonly")
-    assert (result.agent.http_credentials, result.texts["http_credentials"]) == (CREDENTIALS, text)
-    assert not result.warnings
-
-
-def test_credentials_that_others_may_read(tmp_path: Path) -> None:
-    (tmp_path / "credentials").write_text(CREDENTIALS)
-    (tmp_path / "credentials").chmod(0o604)
-    [warning] = loaded(f"--http_credentials={tmp_path}/credentials").warnings
-    assert "others than its owner" in warning
-
-
-def test_inline_credentials_are_not_shown() -> None:
-    result = loaded(f"--http_credentials={CREDENTIALS}")
-    assert (result.agent.http_credentials, result.texts["http_credentials"]) == (CREDENTIALS, "(hidden)")
+    assert result.agent.http_credentials == tmp_path / "credentials"
 
 
 @pytest.mark.parametrize(
@@ -268,12 +251,6 @@ def test_inline_credentials_are_not_shown() -> None:
 def test_a_file_that_cannot_be_read(tmp_path: Path, file: str, reason: str) -> None:
     (tmp_path / "bytes").write_bytes(b"\xff")
     assert reason in refusal(f"--hostname=file://{tmp_path}/{file}")
-    assert reason in refusal(f"--http_credentials={tmp_path}/{file}")
-
-
-def test_an_empty_file_of_credentials(tmp_path: Path) -> None:
-    (tmp_path / "empty").write_text("\n")
-    assert refusal(f"--http_credentials={tmp_path}/empty") == "--http_credentials: there is nothing in it"
 
 
 def test_a_path_out_of_a_file_has_no_nul(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from google.protobuf import descriptor_pool
+from google.protobuf.message import Message
 
 from mesocosm.api import v1
 from mesocosm.api.v1 import agent
@@ -24,7 +25,7 @@ def test_it_is_what_the_compiler_writes(tmp_path: Path) -> None:
 
 def test_names_are_those_of_mesos() -> None:
     assert agent.Call.DESCRIPTOR.full_name == "mesos.v1.agent.Call"
-    messages = [entry for entry in vars(v1).values() if hasattr(entry, "DESCRIPTOR")]
+    messages = [entry for entry in vars(v1).values() if isinstance(entry, type) and issubclass(entry, Message)]
     assert {message.DESCRIPTOR.file.package for message in messages} == {"mesos.v1"}
 
 

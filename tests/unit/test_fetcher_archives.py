@@ -9,10 +9,8 @@ import io
 import lzma
 import os
 import stat
-import struct
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -60,7 +58,13 @@ class Place:
     def _seen_outside(self) -> object:
         victim = self.outside / "victim"
         status = victim.stat()
-        return os.listdir(self.outside), victim.read_text(), status.st_mode, status.st_nlink, self.outside.stat().st_mode
+        return (
+            os.listdir(self.outside),
+            victim.read_text(),
+            status.st_mode,
+            status.st_nlink,
+            self.outside.stat().st_mode,
+        )
 
 
 @pytest.fixture
@@ -104,7 +108,7 @@ def zipped(*members: tuple[str, bytes, int]) -> bytes:
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content, mode in members:
             info = zipfile.ZipInfo(name, (2001, 9, 9, 1, 46, 40))
-            info.external_attr = mode << 16
+            info.external_attr = mode << 16 | 0x20  # DOS's archive bit; without any, Python makes some up.
             archive.writestr(info, content)
     return file.getvalue()
 
@@ -228,11 +232,12 @@ def test_what_leads_out_is_refused(place: Place, members: list[tuple[tarfile.Tar
     assert place.unharmed()
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_a_link_to_outside_is_replaced_and_not_written_through(place: Place) -> None:
     victim = place.outside / "victim"
     place.unpack(tar(symlink("a", victim), member("a", b"x", mode=0o777)))
     assert (place.inside / "a").read_bytes() == b"x"
-    place.unpack(zipped(("b", os.fsencode(victim), stat.S_IFLNK | 0o777), ("b", b"x", stat.S_IFREG | 0o777)))
+    place.unpack(zipped(("b", os.fsencode(victim), stat.S_IFLNK | 0o777), ("b", b"x", 0)), Archive.ZIP)
     assert (place.inside / "b").read_bytes() == b"x"
 
 
@@ -263,7 +268,9 @@ def test_a_tar_that_ends_too_early(place: Place, compression: str, kept: float) 
         place.unpack(archive[: int(len(archive) * kept)][:95_000])
 
 
-@pytest.mark.parametrize("archive", [b"", b"no archive at all", b"\x1f\x8b", b"\x1f\x8bnonsense", b"BZhnonsense", bytes(5)])
+@pytest.mark.parametrize(
+    "archive", [b"", b"no archive at all", b"\x1f\x8b", b"\x1f\x8bnonsense", b"BZhnonsense", bytes(5)]
+)
 def test_what_is_no_tar(place: Place, archive: bytes) -> None:
     with pytest.raises(FetchError, match="cannot be unpacked"):
         place.unpack(archive)
@@ -360,7 +367,9 @@ def test_what_leads_out_of_a_zip_is_refused(place: Place, members: list[tuple[st
     assert place.unharmed()
 
 
-@pytest.mark.parametrize("archive", [b"", b"no archive", zipped(("a", b"x" * 100, 0))[:-30], zipped(("a", b"x", 0))[9:]])
+@pytest.mark.parametrize(
+    "archive", [b"", b"no archive", zipped(("a", b"x" * 100, 0))[:-30], zipped(("a", b"x", 0))[9:]]
+)
 def test_what_is_no_zip(place: Place, archive: bytes) -> None:
     with pytest.raises(FetchError, match="cannot be unpacked"):
         place.unpack(archive, Archive.ZIP)
@@ -372,17 +381,3 @@ def test_a_zip_with_a_password(place: Place) -> None:
     archive[archive.index(b"PK\x01\x02") + 8] |= 1
     with pytest.raises(FetchError, match="password"):
         place.unpack(bytes(archive), Archive.ZIP)
-
-
-def xz_with_dictionary_of_4_gb(content: bytes) -> bytes:
-    """The header of the block says how large the dictionary is to be (xz-file-format, 3.1 and 5.3.1)."""
-    archive = bytearray(lzma.compress(content))
-    size = (archive[12] + 1) * 4
-    header = archive[12 : 12 + size - 4]
-    assert header[2:4] == b"\x21\x01", "one filter, LZMA2, with one byte of properties"
-    header[4] = 40
-    return bytes(archive[:12] + header + struct.pack("<I", zlib.crc32(header)) + archive[12 + size :])
-
-
-def test_that_archive_is_one(place: Place) -> None:
-    assert lzma.LZMADecompressor(memlimit=1 << 40).decompress(xz_with_dictionary_of_4_gb(b"x")) == b"x"

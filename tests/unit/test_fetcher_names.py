@@ -59,7 +59,9 @@ def test_the_output_file_has_the_last_word(output: str, parts: tuple[str, ...]) 
     assert target_of(URI("http://host/name", output_file=output)) == parts
 
 
-@pytest.mark.parametrize("output", ["", "/subdir/custom.txt", "..", "a/../../b", "dir/", "dir/.", ".", "a\0b", "\udcff"])
+@pytest.mark.parametrize(
+    "output", ["", "/subdir/custom.txt", "..", "a/../../b", "dir/", "dir/.", ".", "a\0b", "\udcff"]
+)
 def test_output_files_that_cannot_be(output: str) -> None:
     with pytest.raises(FetchError):
         target_of(URI("http://host/name", output_file=output))
@@ -88,7 +90,8 @@ def test_relative_paths_are_refused(uri: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("uri", "scheme"), [("HTTPS://host/x", "https"), ("s3n://bucket/x", "s3n"), ("/a://b", ""), ("c://x", ""), ("x", "")]
+    ("uri", "scheme"),
+    [("HTTPS://host/x", "https"), ("s3n://bucket/x", "s3n"), ("/a://b", ""), ("c://x", ""), ("x", "")],
 )
 def test_schemes(uri: str, scheme: str) -> None:
     assert scheme_of(uri) == scheme

@@ -102,19 +102,15 @@ async def test_removed_when_it_is_old_enough(world: World) -> None:
 
 
 async def test_the_timer_is_that_of_the_first_one(world: World) -> None:
-    gc = GarbageCollector(0.05, 0.0, SELDOM, world.work_dir, world.removed.put, used=lambda _: 0.0)
-    first, second, later = (world.make(name) for name in ("first", "second", "later"))
+    gc = GarbageCollector(0.1, 0.0, SELDOM, world.work_dir, world.removed.put, used=lambda _: 0.0)
+    first, second = world.make("first"), world.make("second")
     begin = time.time()
-    gc.schedule(later, begin + SELDOM)
-    gc.schedule(second, begin + 0.05)
-    gc.schedule(first, begin)
+    gc.schedule(second, begin)
+    gc.schedule(first, begin - 0.05)
     assert await world.next() == first
     assert time.time() >= begin + 0.05
     assert await world.next() == second
     assert time.time() >= begin + 0.1
-    assert gc.path_removals_pending == 1
-    gc.close()
-    assert later.exists()
 
 
 async def test_what_is_old_already_is_removed_at_once(world: World) -> None:
@@ -142,12 +138,20 @@ async def test_unscheduled(world: World) -> None:
 async def test_scheduled_anew(world: World) -> None:
     gc = world.collector()
     path = world.make("x")
+    gc.schedule(path, world.now - DELAY / 2)
     gc.schedule(path, world.now)
-    gc.schedule(path, world.now + DELAY)
     assert gc.path_removals_pending == 1
-    world.now += DELAY
+    world.now += DELAY / 2
     await world.look()
     assert path.exists()
+    world.now += DELAY / 2
+    assert await world.next() == path
+
+
+async def test_a_time_in_the_future_keeps_nothing(world: World) -> None:
+    gc = world.collector()
+    path = world.make("x")
+    gc.schedule(path, world.now + 1000 * DELAY)
     world.now += DELAY
     assert await world.next() == path
 
@@ -158,7 +162,7 @@ async def test_sooner_where_the_disk_is_full(world: World, used: float, age: flo
     world.used = used
     old, new = world.make("old"), world.make("new")
     gc.schedule(old, world.now - age - 0.001)
-    gc.schedule(new, world.now - age + 1)
+    gc.schedule(new, world.now - max(0, age - 1))
     assert await world.next() == old
     await world.look()
     assert new.exists()

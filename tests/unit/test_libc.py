@@ -51,7 +51,7 @@ def test_every_call_has_failed_once() -> None:
         for declaration in ("declare(", "system_call("):
             for part in text.replace("\n", " ").replace("( ", "(").split(declaration)[1:]:
                 calls.add(part.split('"')[1].strip() if '"' in part[:8] else part.split('"')[1])
-    assert calls - {"openat2"} == set(FAILURES)
+    assert calls - {"openat2", "sched_getcpu"} == set(FAILURES)  # One is tested elsewhere, the other cannot fail.
 
 
 def test_openat2_names_the_path(tmp_path: Path) -> None:

@@ -82,14 +82,15 @@ class GarbageCollector:
     def schedule(self, path: Path, since: float) -> None:
         """Has `path` removed when it is old enough, where `since` is when it began to age (seconds since the epoch).
 
-        One that is scheduled already is scheduled anew. Raises ValueError for a path that is not in the work directory.
+        Now, if that is in the future: who owns a directory sets its times. One that is scheduled already is scheduled
+        anew. Raises ValueError for a path that is not in the work directory.
         """
         parts = path.relative_to(self._work_dir).parts
         if not parts or ".." in parts:
             raise ValueError(f"{path} is not below {self._work_dir}")
         entry = self._entries.get(path)
         if entry is None or not entry.removing:
-            self._entries[path] = _Entry(path, since)
+            self._entries[path] = _Entry(path, min(since, self._clock()))
         self._changed.set()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())

@@ -27,6 +27,8 @@ from mesocosm.errors import FlagError
 logger = logging.getLogger(__name__)
 
 FILE = "mesocosm-agent.log"
+VIRTUAL_PATH = "/slave/log"
+"""Where the file is among those that the agent shows."""
 LEVELS = ("INFO", "WARNING", "ERROR")
 """What `--logging_level` can be."""
 

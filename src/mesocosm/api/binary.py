@@ -24,8 +24,8 @@ def from_bytes(data: bytes, kind: type[_Message]) -> _Message:
     message = kind()
     try:
         message.ParseFromString(data)
-        check_required(message)
         _check_text(message)
+        check_required(message)
     except DecodeError:
         raise ValueError(_FAILED) from None
     except ValueError as error:
@@ -39,7 +39,7 @@ def _check_text(message: Message) -> None:
         if not field.is_repeated:
             values = [value]
         elif isinstance(value, Mapping):
-            values = [part for entry in value.items() for part in entry]
+            values = [*value, *(value[key] for key in value if isinstance(key, str))]
         else:
             values = value
         for part in values:

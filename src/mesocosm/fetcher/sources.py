@@ -118,11 +118,11 @@ def _open_local(uri: str) -> _Stream:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError as error:
         raise FetchError(f"the user {os.geteuid()} cannot read it: {error.strerror}") from error
-    file = open(descriptor, "rb", buffering=0)  # noqa: SIM115 - the stream closes it.
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
-        file.close()
+        os.close(descriptor)
         raise FetchError("it is no regular file", "fetch an archive of a directory")
+    file = open(descriptor, "rb", buffering=0)  # noqa: SIM115 - the stream closes it.
     return _Stream(file.read, file.close, status.st_size or None)  # Files of /proc have no size.
 
 

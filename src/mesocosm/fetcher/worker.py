@@ -33,6 +33,7 @@ from mesocosm.launcher.info import Credentials
 from mesocosm.linux import descriptors, process
 
 _CHUNK = 1 << 20
+_LONGEST_LINE = 1000
 _MOST_MEMORY = 1 << 30
 """What an archive may make its decompressor take: a dictionary of xz can have 4 GB. In bytes."""
 _CODECS = ("idna", "cp437", "latin-1", "iso-8859-1", "ascii", "utf-8")
@@ -45,8 +46,9 @@ def main() -> NoReturn:
         process.set_title("mesocosm-fetcher")
     for name in _CODECS:
         codecs.lookup(name)
-    with socket.socket(fileno=os.dup(0)) as channel, open(os.devnull, "rb") as null:
-        os.dup2(null.fileno(), 0)
+    with socket.socket(fileno=os.dup(0)) as channel:
+        with open(os.devnull, "rb") as null:
+            os.dup2(null.fileno(), 0)  # For what an entry point may start.
         serve(channel)
     sys.exit()
 
@@ -188,14 +190,22 @@ def _receive(channel: socket.socket) -> tuple[bytes | None, int | None]:
 
 
 def _failed(error: Exception) -> Reply:
+    hint = None
     if isinstance(error, FetchError):
-        return Reply(error=error.message, hint=error.hint)
-    if isinstance(error, MemoryError):
-        return Reply(error=f"it takes more than {_MOST_MEMORY >> 20} MB of memory to unpack")
-    if isinstance(error, OSError) and error.strerror:
-        where = f"{error.filename!r}: " if error.filename else ""
-        return Reply(error=f"{where}{error.strerror}")
-    return Reply(error=f"{type(error).__name__}: {error}")
+        text, hint = error.message, error.hint
+    elif isinstance(error, MemoryError):
+        text = f"it takes more than {_MOST_MEMORY >> 20} MB of memory to unpack"
+    elif isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename!r}: {error.strerror}" if isinstance(error.filename, str) else error.strerror
+    else:
+        text = f"{type(error).__name__}: {error}"
+    return Reply(error=_line(text), hint=hint)
+
+
+def _line(text: str) -> str:
+    """The text in one line of no great length, without control characters: servers and archives may have a part in it."""
+    printable = "".join(character if character.isprintable() else " " for character in text)
+    return " ".join(printable.split())[:_LONGEST_LINE]
 
 
 def _say(text: str) -> None:

@@ -94,7 +94,8 @@ class LogrotateContainerLogger(ContainerLogger):
         """Two pipes, whose other ends are in the process. The sandbox is made, if it is not there yet."""
         rotation = self._rotation_of(container_id, config)
         # A look-up of a name may ask the network.
-        owner = await asyncio.to_thread(find_credentials, config)
+        named = config.user is not None
+        owner = await asyncio.to_thread(find_credentials, config) if named else find_credentials(config)
         uid, gid = (os.geteuid(), os.getegid()) if owner is None else (owner.uid, owner.gid)
         request = REQUEST.pack(VERSION, uid, gid, *asdict(rotation).values())
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:

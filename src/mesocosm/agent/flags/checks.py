@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 from mesocosm.agent.flags.given import Given
 from mesocosm.agent.flags.kinds import Source
@@ -84,8 +82,6 @@ def _warnings_of(entry: Given, used: Sequence[str]) -> Iterator[str]:
         yield f"{entry.origin} is deprecated; write --{flag.name}"
     if flag.kind.source is Source.OLD_PATH and file == entry.text:
         yield f"{entry.origin}: a path alone is deprecated; write file://{file}"
-    if flag.kind.source is Source.SECRET and file is not None and Path(file).stat().st_mode & stat.S_IRWXO:
-        yield f"{entry.origin}: others than its owner may use the file {file!r}; take their permissions away"
     if flag.isolators and not _is_any_used(flag.isolators, used) and entry.text != flag.default:
         yield f"{entry.origin} has no effect; add {' or '.join(flag.isolators)} to --isolation"
 

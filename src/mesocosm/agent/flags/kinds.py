@@ -44,8 +44,6 @@ class Source(enum.Enum):
     """From the file of a `file://` URL."""
     OLD_PATH = enum.auto()
     """From the file of a `file://` URL or, as Mesos once had it, of a path."""
-    SECRET = enum.auto()
-    """From the file of a `file://` URL or a path. What is in it is shown to nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +63,7 @@ class Kind:
             return None
         if text.startswith(_FILE_URL):
             return text.removeprefix(_FILE_URL)
-        is_path = text.startswith("/") if self.source is Source.OLD_PATH else self.source is Source.SECRET
-        return text if is_path and not text.lstrip().startswith("{") else None
+        return text if self.source is Source.OLD_PATH and text.startswith("/") else None
 
 
 def integer(least: int, most: int) -> Kind:
@@ -225,12 +222,6 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number")
 
 
-def _parse_secret(text: str) -> str:
-    if not text.strip():
-        raise FlagError("there is nothing in it")
-    return text
-
-
 BOOLEAN = Kind("yes or no", _parse_boolean, lambda value: "true" if value else "false")
 TEXT = Kind("text", str)
 NAME = Kind("name", _parse_name)
@@ -247,5 +238,3 @@ COUNT = integer(0, 2**31 - 1)
 SIZE = size()
 DURATION = duration()
 OBJECT = Kind("JSON", _parse_object, show_json, source=Source.OLD_PATH)
-SECRET = Kind("JSON file", _parse_secret, lambda _: "(hidden)", source=Source.SECRET)
-"""Text that is read from a file, or given, and shown to nobody."""

@@ -10,7 +10,6 @@ from typing import Any
 from mesocosm.agent.flags.checks import check_served, check_together, isolators, warnings_of
 from mesocosm.agent.flags.flag import Flag
 from mesocosm.agent.flags.given import Given, given
-from mesocosm.agent.flags.kinds import Source
 from mesocosm.agent.flags.table import FLAGS
 from mesocosm.agent.flags.values import AgentFlags
 from mesocosm.errors import FlagError
@@ -74,7 +73,7 @@ def _evaluate_given(entry: Given) -> _Evaluated:
         value = kind.parse(entry.text if file is None else _read(file))
     except FlagError as error:
         raise FlagError(f"{entry.origin}: {error.message}", error.hint) from error
-    return _Evaluated(value, entry.text if kind.source is Source.SECRET and file is not None else kind.show(value))
+    return _Evaluated(value, kind.show(value))
 
 
 def _read(file: str) -> str:
