@@ -75,6 +75,11 @@ class Bench:
         return sorted(path for path in (self.root / "cache").rglob("*") if path.is_file())
 
 
+def names(directory: Path) -> list[str]:
+    """What there is in a directory."""
+    return sorted(path.name for path in directory.iterdir())
+
+
 @contextmanager
 def _log(path: Path) -> Iterator[int]:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

@@ -15,13 +15,9 @@ TIMEOUT = 20.0
 
 def rotators(directory: Path) -> list[int]:
     """The pids of those that were started for this directory."""
-    socket = str(directory / "logger.sock")
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        line = process.info["cmdline"] or []
-        if line[-1:] == [socket] and any("rotator" in word for word in line):
-            found.append(process.pid)
-    return found
+    title = f"mesocosm-logger {directory / 'logger.sock'}"
+    found = psutil.process_iter(["cmdline"])
+    return [process.pid for process in found if " ".join(process.info["cmdline"] or ()).strip() == title]
 
 
 def rotator(directory: Path) -> int:

@@ -320,7 +320,7 @@ def test_old_names_of_isolators(isolation: str, expected: str, old: list[str]) -
     [
         (["--authenticate_http_readonly"], "--authenticate_http_readonly needs --http_credentials"),
         (["--authenticate_http_readwrite"], "--authenticate_http_readwrite needs --http_credentials"),
-        (["--acls={}", "--authorizer=mine"], "--acls is for the authorizer local, not mine"),
+        (["--authorizer=mine"], "--authorizer: 'mine' is not possible; write local"),
         (["--logrotate_stdout_count=3"], "--logrotate_stdout_count needs --container_logger=logrotate"),
         (["--runtime_dir=/agent/"], "--work_dir and --runtime_dir are both '/agent'"),
         (["--fetcher_cache_dir=/agent"], "--fetcher_cache_dir, '/agent', has --work_dir in it"),

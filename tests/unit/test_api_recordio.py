@@ -59,7 +59,7 @@ def test_lengths_that_are_none(header: bytes) -> None:
     assert decoder.feed(b"1\na") == [b"a"]
     with pytest.raises(ValueError, match=r"^Failed to decode length '.*': it is no number$"):
         decoder.feed(header)
-    with pytest.raises(ValueError, match="^Decoder is in a FAILED state$"):
+    with pytest.raises(ValueError, match=r"^Decoder is in a FAILED state$"):
         decoder.feed(b"1\na")
 
 

@@ -42,6 +42,10 @@ def resource(**fields: Any) -> str | None:
     return None if found is None else found.removeprefix("Invalid resources: Resource ").partition(" is invalid: ")[2]
 
 
+def disk_of(**source: Any) -> dict[str, Any]:
+    return {"name": "disk", "disk": {"source": source}}
+
+
 # Which calls there are.
 
 
@@ -316,10 +320,16 @@ def test_docker() -> None:
             "'launch_container.resources' may not use persistent volumes",
         ),
         ({"revocable": {}}, "'launch_container.resources' must be non-revocable"),
-        ({"name": "gpus", "scalar": {"value": 0.5}}, "Invalid GPU resources: The 'gpus' resource must be an unsigned integer"),
-        ({"scalar": {"value": -1}}, "Invalid resources: Resource 'cpus:-1' is invalid: Invalid scalar resource: value <= 0"),
+        (
+            {"name": "gpus", "scalar": {"value": 0.5}},
+            "Invalid GPU resources: The 'gpus' resource must be an unsigned integer",
+        ),
+        (
+            {"scalar": {"value": -1}},
+            "Invalid resources: Resource 'cpus:-1' is invalid: Invalid scalar resource: value <= 0",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_a_standalone_container_may_take(fields: dict[str, Any], expected: str) -> None:
     assert launch(resources=[{**CPUS, **fields}]) == expected
 
@@ -337,17 +347,17 @@ MANY = [{"type": "STATIC", "role": "a"}, {"type": "DYNAMIC", "role": "a/b"}]
         ({"scalar": None}, "Invalid scalar resource"),
         ({"ranges": {}}, "Invalid scalar resource"),
         ({"scalar": {"value": 0.0001}}, "Invalid scalar resource: value <= 0"),
-        ({"scalar": {"value": "Infinity"}}, "Invalid scalar resource: value is not finite"),
+        ({"scalar": {"value": "Infinity"}}, "Invalid scalar resource: value is out of range"),
         ({"scalar": {"value": 0}}, None),
         ({"type": "RANGES"}, "Invalid ranges resource"),
         ({"type": "SET", "scalar": None}, "Invalid set resource"),
         ({"type": "SET", "scalar": None, "set": {"item": ["a", "a"]}}, "Invalid set resource: duplicated elements"),
         ({"disk": {}}, "DiskInfo should not be set for 'cpus' resource"),
-        ({"name": "disk", "disk": {"source": {"type": "MOUNT", "mount": {}}}}, None),
-        ({"name": "disk", "disk": {"source": {"type": "RAW", "mount": {}}}}, "Mount should not be set for RAW disk source"),
-        ({"name": "disk", "disk": {"source": {"type": "BLOCK", "path": {}}}}, "Path should not be set for BLOCK disk source"),
-        ({"name": "disk", "disk": {"source": {"type": "BLOCK"}}}, None),
-        ({"name": "disk", "disk": {"source": {"type": "UNKNOWN"}}}, "Unsupported 'DiskInfo.Source.Type' in 'UNKNOWN'"),
+        (disk_of(type="MOUNT", mount={}), None),
+        (disk_of(type="RAW", mount={}), "Mount should not be set for RAW disk source"),
+        (disk_of(type="BLOCK", path={}), "Path should not be set for BLOCK disk source"),
+        (disk_of(type="BLOCK"), None),
+        (disk_of(type="UNKNOWN"), "Unsupported 'DiskInfo.Source.Type' in 'UNKNOWN'"),
         ({"shared": {}}, "Resource 'cpus' cannot be shared"),
         ({"name": "disk", "shared": {}}, "Only persistent volumes can be shared"),
         ({"name": "disk", "disk": {"persistence": {"id": "p"}}, "shared": {}}, None),
@@ -411,7 +421,7 @@ MANY = [{"type": "STATIC", "role": "a"}, {"type": "DYNAMIC", "role": "a/b"}]
             " 'Resource.reservations'",
         ),
     ],
-)  # fmt: skip
+)
 def test_resources(fields: dict[str, Any], expected: str | None) -> None:
     assert resource(**fields) == expected
 

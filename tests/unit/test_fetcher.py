@@ -25,7 +25,7 @@ from mesocosm.errors import FlagError
 from mesocosm.fetcher import process
 from mesocosm.fetcher.base import FetchError
 from mesocosm.fetcher.fetcher import Counters
-from tests.fetching import Bench, Halting, Server, response
+from tests.fetching import Bench, Halting, Server, names, response
 
 DOCS = Path(__file__).parents[2] / "docs" / "fetcher.md"
 
@@ -64,11 +64,11 @@ async def test_executables(bench: Bench) -> None:
     for cache in (False, True):
         sandbox = await bench.fetch(URI(str(path), executable=True, extract=True, cache=cache))
         assert mode(sandbox / "run.tar") == 0o755
-        assert os.listdir(sandbox) == ["run.tar"], "it is not unpacked"
+        assert names(sandbox) == ["run.tar"], "it is not unpacked"
 
 
 async def test_nothing_to_fetch(bench: Bench) -> None:
-    assert os.listdir(await bench.fetch()) == []
+    assert names(await bench.fetch()) == []
     assert bench.fetcher.counters.task_fetches_succeeded == 1
     assert bench.log == ""
 
@@ -118,9 +118,9 @@ async def test_archives(bench: Bench, name: str) -> None:
     assert mode(sandbox / "dir/run") == 0o755
     assert (sandbox / name).read_bytes() == path.read_bytes(), "the archive stays beside what was in it"
     sandbox = await bench.fetch(URI(str(path), cache=True))
-    assert os.listdir(sandbox) == ["dir"], "from the cache, there is no archive"
+    assert names(sandbox) == ["dir"], "from the cache, there is no archive"
     sandbox = await bench.fetch(URI(str(path), extract=False))
-    assert os.listdir(sandbox) == [name]
+    assert names(sandbox) == [name]
 
 
 async def test_gzip(bench: Bench) -> None:
@@ -156,14 +156,14 @@ async def test_failures(bench: Bench, uri: URI, reason: str, cache: bool) -> Non
     assert bench.log.splitlines()[-1] == f"fetcher: {caught.value}"
     assert bench.fetcher.counters == Counters(0, 1, 1 << 20, 0)
     assert bench.cached() == []
-    assert set(os.listdir(bench.sandbox)) <= {"first"}
+    assert set(names(bench.sandbox)) <= {"first"}
 
 
 async def test_what_cannot_be_is_refused_before_anything_is_fetched(bench: Bench) -> None:
     for wrong in ("http://host/", "acme://host/x", "relative"):
         with pytest.raises(FetchError):
             await bench.fetch(bench.file("first"), wrong)
-        assert os.listdir(bench.sandbox) == []
+        assert names(bench.sandbox) == []
 
 
 async def test_a_fifo_is_not_waited_for(bench: Bench) -> None:
@@ -182,7 +182,7 @@ async def test_files_without_a_size(bench: Bench) -> None:
 async def test_a_user_that_there_is_not(bench: Bench) -> None:
     with pytest.raises(FetchError, match="there is no user 'no-such-user'"):
         await bench.fetch(bench.file("test"), user="no-such-user")
-    assert os.listdir(bench.sandbox) == []
+    assert names(bench.sandbox) == []
 
 
 async def test_a_sandbox_that_cannot_be_written_to(bench: Bench) -> None:
@@ -240,7 +240,7 @@ async def test_what_is_cached_is_downloaded_once(bench: Bench) -> None:
 async def test_one_uri_more_than_once_in_a_fetch(bench: Bench) -> None:
     path = str(bench.file("test"))
     sandbox = await bench.fetch(*(URI(path, cache=True, output_file=name) for name in ("one", "two", "three")))
-    assert sorted(os.listdir(sandbox)) == ["one", "three", "two"]
+    assert names(sandbox) == ["one", "three", "two"]
     assert bench.fetcher.counters == Counters(1, 0, 1 << 20, 4)
 
 
@@ -332,7 +332,7 @@ async def test_the_mixture_of_the_reference(bench: Bench) -> None:
             bench.fetch(URI(archive), URI(command)),
             bench.fetch(URI(archive, cache=True), URI(command, extract=False)),
         )
-        assert [sorted(os.listdir(sandbox)) for sandbox in (first, second, third)] == [
+        assert [names(sandbox) for sandbox in (first, second, third)] == [
             *(["cmd", "x.tgz"], ["cmd", "dir", "x.tgz"], ["cmd", "dir"]),
         ]
         assert [mode(sandbox / "cmd") for sandbox in (first, second, third)] == [0o755, 0o644, 0o644]
@@ -432,14 +432,16 @@ async def test_the_example_of_another_scheme_works(bench: Bench, acme: Path) -> 
 
 
 async def test_entry_points_that_fail(bench: Bench, acme: Path) -> None:
-    with pytest.raises(FetchError, match="'broken://host/x' cannot be fetched: the entry point 'broken', .* cannot be"):
+    with pytest.raises(
+        FetchError, match=r"'broken://host/x' cannot be fetched: the entry point 'broken', .* cannot be"
+    ):
         await bench.fetch("broken://host/x")
     with pytest.raises(FetchError, match="the entry point 'odd', builtins:object, has no method `fetch`"):
         await bench.fetch("odd://host/x")
     acme.write_text("class AcmeFetcher:\n    def fetch(self, uri, target):\n        raise KeyError('no bucket')\n")
     with pytest.raises(FetchError, match=r"'acme://host/x' cannot be fetched: 'no bucket'"):
         await bench.fetch("acme://host/x")
-    assert os.listdir(bench.sandbox) == []
+    assert names(bench.sandbox) == []
 
 
 async def test_the_environment_and_the_descriptors_of_a_worker(
@@ -562,6 +564,4 @@ os._exit(0)
 """
     done = subprocess.run([sys.executable, "-I", "-c", program], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert sorted(os.listdir(tmp_path)) == sorted(
-        [*archives, "x.tar.bz2", "x.tar.zst", "x.zip", "x", "dir", "caf\u00e9", "passwd"]
-    )
+    assert names(tmp_path) == sorted([*archives, "x.tar.bz2", "x.tar.zst", "x.zip", "x", "dir", "caf\u00e9", "passwd"])

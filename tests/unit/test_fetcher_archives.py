@@ -21,6 +21,7 @@ from mesocosm.fetcher.archives import extract
 from mesocosm.fetcher.base import FetchError
 from mesocosm.fetcher.names import Archive
 from mesocosm.fetcher.tree import Tree
+from tests.fetching import names
 
 TIME = 1_000_000_000
 COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
@@ -50,7 +51,7 @@ class Place:
             os.close(descriptor)
 
     def unharmed(self) -> bool:
-        return self._seen_outside() == self._before and set(os.listdir(self.inside.parent)) == {"inside", "outside"}
+        return self._seen_outside() == self._before and names(self.inside.parent) == ["inside", "outside"]
 
     def mode(self, name: str) -> int:
         return stat.S_IMODE((self.inside / name).lstat().st_mode)
@@ -59,7 +60,7 @@ class Place:
         victim = self.outside / "victim"
         status = victim.stat()
         return (
-            os.listdir(self.outside),
+            names(self.outside),
             victim.read_text(),
             status.st_mode,
             status.st_nlink,
@@ -176,7 +177,6 @@ def test_a_leading_slash_is_dropped(place: Place) -> None:
 
 def test_names_that_are_no_text(place: Place) -> None:
     place.unpack(tar(member("caf\udce9", b"x"), member("\u00e4" * 120, b"y")))
-    assert os.listdir(os.fsencode(place.inside)) != []
     assert (place.inside / "caf\udce9").read_bytes() == b"x"
 
 
@@ -253,9 +253,9 @@ def test_what_the_user_put_there_is_not_followed(place: Place) -> None:
     ):
         with pytest.raises(FetchError, match="'out' is a link or a file, where a directory is needed"):
             place.unpack(archive, kind)
-    names = ("file", "hard", "fifo")
-    place.unpack(tar(*(member(name, b"x", mode=0o777) for name in names)))
-    assert [(place.inside / name).read_bytes() for name in names] == [b"x"] * 3
+    replaced = ("file", "hard", "fifo")
+    place.unpack(tar(*(member(name, b"x", mode=0o777) for name in replaced)))
+    assert [(place.inside / name).read_bytes() for name in replaced] == [b"x"] * 3
     assert (place.outside / "victim").read_text() == "victim"
     assert not (place.inside / "file").is_symlink()
 
@@ -293,11 +293,11 @@ def test_the_checksum_of_the_compression_counts(place: Place) -> None:
 def test_gzip_alone(place: Place) -> None:
     assert place.unpack(gzip.compress(b"hello"), Archive.GZIP, "custom.gz") == 1
     assert (place.inside / "custom").read_bytes() == b"hello"
-    with pytest.raises(FetchError, match="'plain.gz' cannot be unpacked: Not a gzipped file"):
+    with pytest.raises(FetchError, match=r"'plain\.gz' cannot be unpacked: Not a gzipped file"):
         place.unpack(b"hello", Archive.GZIP, "plain.gz")
     with pytest.raises(FetchError, match="cannot be unpacked"):
         place.unpack(gzip.compress(os.urandom(9999))[:-20], Archive.GZIP, "cut.gz")
-    assert sorted(os.listdir(place.inside)) == ["custom"], "half a file is none"
+    assert names(place.inside) == ["custom"], "half a file is none"
 
 
 def test_zip(place: Place) -> None:

@@ -156,19 +156,27 @@ async def test_a_time_in_the_future_keeps_nothing(world: World) -> None:
     assert await world.next() == path
 
 
-@pytest.mark.parametrize(("used", "age"), [(0.0, 90.0), (0.4, 50.0), (0.85, 5.0), (0.9, 0.0), (1.0, 0.0)])
+@pytest.mark.parametrize(("used", "age"), [(0.0, 90.0), (0.4, 50.0), (0.85, 5.0)])
 async def test_sooner_where_the_disk_is_full(world: World, used: float, age: float) -> None:
     gc = world.collector()
     world.used = used
     old, new = world.make("old"), world.make("new")
     gc.schedule(old, world.now - age - 0.001)
-    gc.schedule(new, world.now - max(0, age - 1))
+    gc.schedule(new, world.now - age + 1)
     assert await world.next() == old
     await world.look()
     assert new.exists()
     world.used = 1.0
-    if age > 0:
-        assert await world.next() == new, "the disk has become fuller"
+    assert await world.next() == new, "the disk has become fuller"
+
+
+@pytest.mark.parametrize("used", [0.9, 1.0])
+async def test_at_once_where_it_has_less_room_than_the_headroom(world: World, used: float) -> None:
+    gc = world.collector()
+    world.used = used
+    path = world.make("x")
+    gc.schedule(path, world.now)
+    assert await world.next() == path
 
 
 async def test_looks_at_the_disk_only_that_often(world: World) -> None:

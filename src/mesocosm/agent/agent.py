@@ -139,7 +139,7 @@ class Agent:
 
     async def _launch(self, container_id: ContainerID, config: ContainerConfig) -> LaunchResult:
         try:
-            if container_id in await self.containerizer.containers():
+            if container_id in await self.containerizer.containers() | self.containerizer.terminated():
                 return LaunchResult.ALREADY_LAUNCHED
             config = await self.hooks.pre_launch(container_id, config)
             sandbox = self.containerizer.sandbox(container_id)
@@ -154,6 +154,7 @@ class Agent:
             self.launch_errors += 1
             raise
         if result is LaunchResult.SUCCESS:
+            logger.info("launched", extra={"container": container_id})
             self._attach(container_id)
             self._follow(container_id)
         return result

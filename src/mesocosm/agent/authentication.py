@@ -20,7 +20,7 @@ _FLAG = "--http_credentials"
 
 
 class Realm(enum.Enum):
-    """What a principal has to authenticate for. Who only reads has credentials for both, as in Mesos."""
+    """What a principal authenticates for. The same credentials are good for each."""
 
     READ_ONLY = "mesos-agent-readonly"
     READ_WRITE = "mesos-agent-readwrite"

@@ -43,6 +43,8 @@ MOST_ENTRIES = 50_000
 _THREADS = 4
 """How many may wait for disks. They are not those of the rest of the agent, which so has some if a disk is stuck."""
 _CHUNK = 1 << 18
+_MOST_CHARACTERS = 4096
+"""Of a path (PATH_MAX); to look for every part of a much longer one takes time."""
 
 _ODD = re.compile(r"[^\w.+-]", re.ASCII)
 """What a file name in a header is better without."""
@@ -206,6 +208,8 @@ class Files:
 
     def _find(self, path: str, principal: str | None) -> tuple[_Attached, str]:
         """What is attached at the longest part of `path`, and the rest of that. Raises FilesError."""
+        if len(path) > _MOST_CHARACTERS:
+            raise FilesError(HTTPStatus.BAD_REQUEST, f"a path has {_MOST_CHARACTERS} characters at most")
         virtual = _clean(path)
         found = [prefix for prefix in _prefixes(virtual) if prefix in self._attached]
         for prefix in found:

@@ -8,19 +8,21 @@ import enum
 import logging
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from typing import Any
 
 from mesocosm.agent import tls
 from mesocosm.agent.agent import Agent
 from mesocosm.agent.authentication import Authenticator, Realm, load_credentials
-from mesocosm.agent.authorization import Authorizer
+from mesocosm.agent.authorization import Action, Authorizer
 from mesocosm.agent.counts import add_agent_metrics
 from mesocosm.agent.flags import AgentFlags, Loaded
 from mesocosm.agent.http.access import Access
 from mesocosm.agent.http.endpoints import add_endpoints
 from mesocosm.agent.http.routes import Routes
 from mesocosm.agent.http.server import Server
+from mesocosm.agent.http.state import Address
 from mesocosm.agent.logs import Logs
 from mesocosm.agent.metrics import Metrics
 from mesocosm.agent.notify import Notifier
@@ -94,12 +96,25 @@ async def _listen(agent: Agent, server: Server, routes: Routes, logs: Logs) -> N
     context = tls.server_context(os.environ)
     host, port = await server.listen(flags.ip or _LOOPBACK, flags.port, context)
     add_agent_metrics(metrics, agent)
-    address = flags.advertise_ip or host, flags.advertise_port or port
+    ip = flags.advertise_ip or host
+    address = Address(await _hostname(flags, ip), ip, flags.advertise_port or port)
     add_endpoints(routes, agent, access, metrics, logs, address)
+    if (log := flags.external_log_file or logs.path) is not None:
+        agent.files.attach("/slave/log", log, lambda who: access.allows(who, Action.ACCESS_MESOS_LOGS))
     _tell(flags, host, port, secure=context is not None)
     if flags.operator_socket is not None:
         await server.listen_locally(flags.operator_socket)
         logger.info("listening on %s", flags.operator_socket)
+
+
+async def _hostname(flags: AgentFlags, ip: str) -> str:
+    """What the flag says, or else the name of the address; that itself where it has none."""
+    if flags.hostname is not None or not flags.hostname_lookup:
+        return flags.hostname or ip
+    with contextlib.suppress(OSError):
+        name, _ = await asyncio.get_running_loop().getnameinfo((ip, 0), socket.NI_NAMEREQD)
+        return name
+    return ip
 
 
 def _tell(flags: AgentFlags, host: str, port: int, *, secure: bool) -> None:

@@ -187,8 +187,8 @@ def _context(protocol: ssl._SSLMethod, settings: _Settings) -> ssl.SSLContext:
     else:
         try:
             context.load_verify_locations(settings.ca_file, settings.ca_dir)
-        except ssl.SSLError as error:
-            _refuse("CA_FILE", f"{settings.ca_file} has no certificate that can be read ({_reason(error)})")
+        except ssl.SSLError:
+            _refuse("CA_FILE", f"{settings.ca_file} has no certificate that can be read; give some in PEM")
     if settings.ciphers is not None:
         try:
             context.set_ciphers(settings.ciphers)
@@ -214,9 +214,12 @@ def _load_chain(context: ssl.SSLContext, settings: _Settings) -> None:
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             _refuse("KEY_FILE", f"{key} is not the key of the certificate {certificate}")
-        # The certificate is read first, and OpenSSL does not say which of the two it could not read.
-        name, path = ("KEY_FILE", key) if _has_certificate(certificate) else ("CERT_FILE", certificate)
-        _refuse(name, f"{path} cannot be used ({_reason(error)}); is it PEM?")
+        if error.reason is not None:
+            _refuse("CERT_FILE", f"{certificate} cannot be used: {error.reason.replace('_', ' ').lower()}")
+        # OpenSSL does not say which of the two it could not read.
+        if _has_certificate(certificate):
+            _refuse("KEY_FILE", f"{key} has no key that can be read; give one in PEM")
+        _refuse("CERT_FILE", f"{certificate} has no certificate that can be read; give one in PEM")
     warn_if_exposed(key, f"{_PREFIX}KEY_FILE")
 
 
@@ -226,10 +229,6 @@ def _has_certificate(path: Path) -> bool:
     except ssl.SSLError:
         return False
     return True
-
-
-def _reason(error: ssl.SSLError) -> str:
-    return (error.reason or str(error)).replace("_", " ").lower()
 
 
 def _refuse(name: str, text: str) -> NoReturn:

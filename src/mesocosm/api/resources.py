@@ -71,8 +71,8 @@ def _validate_value(resource: v1.Resource) -> str | None:
 
 
 def _validate_scalar(value: float) -> str | None:
-    if not math.isfinite(value):
-        return "Invalid scalar resource: value is not finite"
+    if not math.isfinite(value * 1000):
+        return "Invalid scalar resource: value is out of range"
     if value != 0 and _thousandths(value) <= 0:
         return "Invalid scalar resource: value <= 0"
     return None

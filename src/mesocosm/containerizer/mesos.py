@@ -409,6 +409,7 @@ class MesosContainerizer:
             container.fail(ContainerError(f"{container.container_id} could not be taken apart: {text}"))
             return
         self._forget(container)
+        logger.info("ended", extra={"container": container.container_id, "status": termination.exit_status})
         container.finish(termination)
 
     async def _keep_record(self, container: Container, termination: Termination) -> None:

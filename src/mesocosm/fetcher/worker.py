@@ -203,7 +203,7 @@ def _failed(error: Exception) -> Reply:
 
 
 def _line(text: str) -> str:
-    """The text in one line of no great length, without control characters: servers and archives may have a part in it."""
+    """The text in one line of no great length, without control characters: servers and archives have a part in it."""
     printable = "".join(character if character.isprintable() else " " for character in text)
     return " ".join(printable.split())[:_LONGEST_LINE]
 

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 
-from mesocosm.linux import descriptors
+from mesocosm.linux import descriptors, process
 from mesocosm.loggers.rotation import RotatedFile
 
 REQUEST = struct.Struct("=I2I2Q2I")
@@ -168,10 +168,9 @@ def acting_as(uid: int, gid: int) -> Iterator[None]:
 def main() -> None:
     """Serves in a child, and ends: run as `rotator LISTENER PATH`, a descriptor and the path of its socket."""
     listener, path = socket.socket(fileno=int(sys.argv[1])), sys.argv[2]
+    process.set_title(f"mesocosm-logger {path}")
     if os.fork():
         os._exit(0)  # The child is nobody's but the system's, and no agent has to await its end.
-    with open("/proc/self/comm", "w", encoding="ascii") as name:
-        name.write("mesocosm-logger")
     os.umask(0o022)
     if os.getuid() == 0:
         os.setgroups(())

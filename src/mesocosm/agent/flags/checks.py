@@ -33,8 +33,6 @@ def check_together(agent: AgentFlags, containerizer: Flags, found: Mapping[str, 
     for name in ("authenticate_http_readonly", "authenticate_http_readwrite"):
         if getattr(agent, name) and agent.http_credentials is None:
             raise FlagError(f"--{name} needs --http_credentials", "name the file of the credentials")
-    if agent.acls is not None and agent.authorizer != "local":
-        raise FlagError(f"--acls is for the authorizer local, not {agent.authorizer}", "remove one of the two flags")
     for name, entry in found.items():
         if name.startswith(f"{LOGROTATE}_") and agent.container_logger != LOGROTATE:
             raise FlagError(f"{entry.origin} needs --container_logger={LOGROTATE}", "add that, or remove the flag")

@@ -15,7 +15,6 @@ class AgentFlags:
     """
 
     recover: Literal["reconnect", "cleanup"]
-    recovery_timeout: float
     strict: bool
     switch_user: bool
     containerizers: tuple[str, ...]
@@ -33,7 +32,7 @@ class AgentFlags:
     authenticate_http_readonly: bool
     authenticate_http_readwrite: bool
     http_credentials: Path | None
-    authorizer: str
+    authorizer: Literal["local"]
     acls: dict[str, Any] | None
 
     quiet: bool

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mesocosm.agent.agent import Agent
 from mesocosm.agent.authentication import Realm
-from mesocosm.agent.http import v0, v1
+from mesocosm.agent.http import state, v0, v1
 from mesocosm.agent.http.access import Access
 from mesocosm.agent.http.routes import Route, Routes
 from mesocosm.agent.logs import Logs
@@ -12,7 +12,7 @@ from mesocosm.agent.metrics import Metrics
 
 
 def add_endpoints(
-    routes: Routes, agent: Agent, access: Access, metrics: Metrics, logs: Logs, address: tuple[str, int]
+    routes: Routes, agent: Agent, access: Access, metrics: Metrics, logs: Logs, address: state.Address
 ) -> None:
     """Fills `routes`. `address` is where the agent can be reached."""
     api = v1.Api(agent, access, metrics, logs, address)

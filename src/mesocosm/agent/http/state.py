@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,15 @@ _CAPABILITIES: tuple[str, ...] = ()
 TASKS = ("pending_tasks", "queued_tasks", "launched_tasks", "terminated_tasks", "completed_tasks")
 EXECUTORS = ("executors", "completed_executors")
 FRAMEWORKS = ("frameworks", "completed_frameworks")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where others reach the agent, and what it calls itself."""
+
+    hostname: str
+    ip: str
+    port: int
 
 
 @functools.cache
@@ -43,16 +53,16 @@ def resources(offered: AgentResources) -> list[dict[str, Any]]:
     ]
 
 
-def agent_info(agent: Agent, address: tuple[str, int]) -> dict[str, Any]:
+def agent_info(agent: Agent, address: Address) -> dict[str, Any]:
     """`AgentInfo`. It has no id before a master gives it one."""
     return {
-        "hostname": agent.flags.hostname or address[0],
-        "port": address[1],
+        "hostname": address.hostname,
+        "port": address.port,
         "resources": resources(agent.resources),
     }
 
 
-def state(agent: Agent, address: tuple[str, int], *, with_flags: bool) -> dict[str, Any]:
+def state(agent: Agent, address: Address, *, with_flags: bool) -> dict[str, Any]:
     """The answer of /state."""
     total = _summary(agent.resources)
     full = [{**resource, "role": "*"} for resource in resources(agent.resources)]
@@ -60,8 +70,8 @@ def state(agent: Agent, address: tuple[str, int], *, with_flags: bool) -> dict[s
         **version_info(),
         "start_time": agent.started,
         "id": "",
-        "pid": f"slave(1)@{address[0]}:{address[1]}",
-        "hostname": agent_info(agent, address)["hostname"],
+        "pid": f"slave(1)@{address.ip}:{address.port}",
+        "hostname": address.hostname,
         "capabilities": list(_CAPABILITIES),
         "resources": total,
         "reserved_resources": {},
@@ -76,6 +86,8 @@ def state(agent: Agent, address: tuple[str, int], *, with_flags: bool) -> dict[s
     if with_flags:
         if agent.flags.log_dir is not None:
             answer["log_dir"] = str(agent.flags.log_dir)
+        if agent.flags.external_log_file is not None:
+            answer["external_log_file"] = str(agent.flags.external_log_file)
         answer["flags"] = dict(agent.texts)
     return {**answer, "frameworks": [], "completed_frameworks": []}
 

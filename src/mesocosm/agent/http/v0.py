@@ -32,7 +32,7 @@ class Endpoints:
     access: Access
     metrics: Metrics
     logs: Logs
-    address: tuple[str, int]
+    address: state.Address
 
     def add_to(self, routes: Routes) -> None:
         """Puts every endpoint where Mesos has it."""

@@ -46,7 +46,7 @@ _STREAMING = frozenset({"ATTACH_CONTAINER_OUTPUT", "LAUNCH_NESTED_CONTAINER_SESS
 class Api:
     """The handler of /api/v1."""
 
-    def __init__(self, agent: Agent, access: Access, metrics: Metrics, logs: Logs, address: tuple[str, int]) -> None:
+    def __init__(self, agent: Agent, access: Access, metrics: Metrics, logs: Logs, address: state.Address) -> None:
         self._agent = agent
         self._access = access
         self._metrics = metrics

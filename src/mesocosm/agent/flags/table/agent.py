@@ -38,7 +38,6 @@ LIFE = (
         DURATION,
         "How long recovery may take; executors that wait for the agent give up then.",
         default="15mins",
-        served_by="agent",
     ),
     Flag(
         "strict",
@@ -83,7 +82,12 @@ LIFE = (
 )
 
 ADDRESSES = (
-    Flag("ip", ADDRESS, "Address to listen on. Default: all of this host.", served_by="HTTP"),
+    Flag(
+        "ip",
+        ADDRESS,
+        "Address to listen on; 0.0.0.0 is all of this host. Default: 127.0.0.1, which only this host can reach.",
+        served_by="HTTP",
+    ),
     Flag("port", PORT, "Port to listen on; 0 lets the system choose one.", default="5051", served_by="HTTP"),
     Flag("ip_discovery_command", TEXT, "Command that prints the address to listen on; not with `--ip`."),
     Flag("ip6", ADDRESS, "IPv6 address to advertise for containers in the host's network."),
@@ -135,7 +139,7 @@ ACCESS = (
     Flag("jwt_secret_key", KEY_FILE, "File with the key of the executors' tokens.", renamed_from="executor_secret_key"),
     Flag(
         "authorizer",
-        NAME,
+        choice("local"),
         "Who decides what a principal may do; `local` goes by `--acls`.",
         default="local",
         served_by="HTTP",

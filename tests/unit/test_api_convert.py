@@ -1,0 +1,397 @@
+"""From what a client asks for to what the containerizer is told, and back."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mesocosm.api import convert, v1
+from mesocosm.api.binary import from_bytes
+from mesocosm.api.json import from_json, to_json
+from mesocosm.api.v1.agent import Call
+from mesocosm.container import (
+    URI,
+    CommandInfo,
+    ContainerClass,
+    ContainerConfig,
+    ContainerID,
+    ContainerStatus,
+    ContainerType,
+    IpcMode,
+    LinuxInfo,
+    MountPropagation,
+    Resources,
+    ResourceStatistics,
+    Termination,
+    TTYInfo,
+    Volume,
+    VolumeMode,
+)
+from mesocosm.errors import ContainerError
+from tests.unit import recorded
+
+MB = 1 << 20
+CPUS = {"name": "cpus", "type": "SCALAR", "scalar": {"value": 0.5}}
+MEM = {"name": "mem", "type": "SCALAR", "scalar": {"value": 64}}
+HOST_TO_CONTAINER = MountPropagation.HOST_TO_CONTAINER
+
+
+def launched(**fields: Any) -> ContainerConfig:
+    """What becomes of a launch of a standalone container."""
+    return convert.container_config(from_json({"container_id": {"value": "top"}, **fields}, Call.LaunchContainer))
+
+
+def contained(**fields: Any) -> ContainerConfig:
+    """What becomes of a ContainerInfo."""
+    return launched(container={"type": "MESOS", **fields})
+
+
+def volume(**fields: Any) -> Volume:
+    """What becomes of one volume."""
+    (found,) = contained(volumes=[{"mode": "RW", "container_path": "/data", **fields}]).volumes
+    return found
+
+
+def source(kind: str, **fields: Any) -> dict[str, Any]:
+    return {"source": {"type": kind, kind.lower(): fields}}
+
+
+# Names.
+
+
+def test_names_go_both_ways() -> None:
+    message = from_json({"value": "c", "parent": {"value": "b", "parent": {"value": "a"}}}, v1.ContainerID)
+    assert convert.container_id(message) == ContainerID.parse("a.b.c")
+    assert convert.container_id_message(ContainerID.parse("a.b.c")) == message
+
+
+def test_names_that_only_mesos_has() -> None:
+    with pytest.raises(ContainerError, match="is not a name"):
+        convert.container_id(v1.ContainerID(value="caf\u00e9"))
+
+
+# Launches.
+
+
+def test_a_launch_that_asks_for_nothing() -> None:
+    assert launched() == ContainerConfig(CommandInfo())
+
+
+def test_a_launch() -> None:
+    config = launched(
+        command={
+            "value": "/bin/echo",
+            "shell": False,
+            "arguments": ["echo", "hi"],
+            "user": "nobody",
+            "environment": {"variables": [{"name": "A", "value": "1"}, {"name": "A", "value": "2", "type": "VALUE"}]},
+            "uris": [{"value": "http://a/b"}, {"value": "c", "executable": True, "extract": False, "output_file": "d"}],
+        },
+        resources=[CPUS, CPUS, MEM, {"name": "disk", "type": "SCALAR", "scalar": {"value": 9}}],
+        limits={"cpus": {"value": 2}, "mem": {"value": 128.5}},
+        container={
+            "type": "MESOS",
+            "volumes": [{"mode": "RO", "container_path": "data", "host_path": "/srv"}],
+            "linux_info": {"share_pid_namespace": True, "ipc_mode": "PRIVATE", "shm_size": 8, "share_cgroups": False},
+            "tty_info": {"window_size": {"rows": 40, "columns": 132}},
+        },
+    )
+    uris = (URI("http://a/b"), URI("c", executable=True, extract=False, output_file="d"))
+    assert config == ContainerConfig(
+        CommandInfo("/bin/echo", ("echo", "hi"), shell=False, uris=uris),
+        user="nobody",
+        environment={"A": "2"},
+        volumes=(Volume("data", "/srv", VolumeMode.RO, HOST_TO_CONTAINER),),
+        linux_info=LinuxInfo(share_pid_namespace=True, ipc_mode=IpcMode.PRIVATE, shm_size=8 * MB, share_cgroups=False),
+        resources=Resources(cpus=1.0, mem=64 * MB),
+        limits=Resources(cpus=2.0, mem=257 * MB // 2),
+        tty_info=TTYInfo(40, 132),
+    )
+
+
+def test_nested_launches_and_sessions() -> None:
+    fields = {"container_id": {"value": "a"}, "command": {"value": "true"}, "container": {"type": "MESOS"}}
+    nested = convert.container_config(from_json(fields, Call.LaunchNestedContainer))
+    assert nested == ContainerConfig(CommandInfo("true"))
+    session = convert.container_config(from_json(fields, Call.LaunchNestedContainerSession))
+    assert session == ContainerConfig(CommandInfo("true"), container_class=ContainerClass.DEBUG)
+
+
+def test_users_that_are_not_switched_to() -> None:
+    launch = from_json({"container_id": {"value": "a"}, "command": {"user": "nobody"}}, Call.LaunchContainer)
+    assert convert.container_config(launch, switch_user=False).user is None
+    assert launched(command={"user": ""}).user is None
+
+
+def test_a_default_for_containers_that_ask_for_none() -> None:
+    launch = Call.LaunchContainer(container_id=v1.ContainerID(value="a"))
+    default = from_json({"type": "MESOS", "linux_info": {"share_pid_namespace": True}}, v1.ContainerInfo)
+    assert convert.container_config(launch, default).linux_info.share_pid_namespace
+    launch.container.type = v1.ContainerInfo.MESOS
+    assert not convert.container_config(launch, default).linux_info.share_pid_namespace
+
+
+def test_containers_for_another_containerizer() -> None:
+    config = launched(container={"type": "DOCKER", "docker": {"image": "alpine"}, "hostname": "h"})
+    assert config == ContainerConfig(CommandInfo(), type=ContainerType.DOCKER)
+
+
+IMAGE = {"mode": "RW", "container_path": "x", "image": {"type": "APPC"}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "name", "isolator"),
+    [
+        ({"docker": {"image": "x"}}, "docker", None),
+        ({"mesos": {"image": {"type": "DOCKER"}}}, "mesos.image", None),
+        ({"hostname": "x"}, "hostname", "network/cni"),
+        ({"network_infos": [{"name": "x"}]}, "network_infos", "network/cni"),
+        ({"rlimit_info": {"rlimits": [{}]}}, "rlimit_info", "posix/rlimits"),
+        ({"linux_info": {"seccomp": {"profile_name": "x"}}}, "linux_info.seccomp", "linux/seccomp"),
+        ({"linux_info": {"capability_info": {}}}, "linux_info.capability_info", "linux/capabilities"),
+        ({"linux_info": {"bounding_capabilities": {}}}, "linux_info.bounding_capabilities", "linux/capabilities"),
+        ({"linux_info": {"effective_capabilities": {}}}, "linux_info.effective_capabilities", "linux/capabilities"),
+        ({"volumes": [IMAGE]}, "volumes[0].image", "volume/image"),
+    ],
+)
+def test_what_nothing_serves(fields: dict[str, Any], name: str, isolator: str | None) -> None:
+    with pytest.raises(ContainerError) as caught:
+        contained(**fields)
+    hint = "" if isolator is None else f"; it takes the isolator {isolator}, which this version has not"
+    assert str(caught.value) == f"container.{name} is not supported{hint}"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"mesos": {}},
+        {"network_infos": [{}]},
+        {"rlimit_info": {}},
+        {"linux_info": {"seccomp": {"unconfined": True}, "ipc_mode": "UNKNOWN"}},
+    ],
+)
+def test_fields_that_ask_for_nothing(fields: dict[str, Any]) -> None:
+    assert contained(**fields) == ContainerConfig(CommandInfo())
+
+
+def test_terminals() -> None:
+    assert contained(tty_info={}).tty_info == TTYInfo()
+    with pytest.raises(ContainerError, match=r"^tty_info.window_size: no terminal has 65536 rows and 1 columns; "):
+        contained(tty_info={"window_size": {"rows": 65536, "columns": 1}})
+
+
+def test_secrets_in_the_environment() -> None:
+    secret = {"type": "SECRET", "name": "A", "secret": {"type": "VALUE", "value": {"data": "eHl6"}}}
+    with pytest.raises(ContainerError, match=r"^command.environment: the secret 'A' is not supported; ") as caught:
+        launched(command={"environment": {"variables": [secret]}})
+    assert "xyz" not in str(caught.value)
+
+
+# Volumes.
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"host_path": "/x"}, Volume("/data", "/x", propagation=HOST_TO_CONTAINER)),
+        ({"host_path": "x", "mode": "RO"}, Volume("/data", "x", VolumeMode.RO)),
+        (source("HOST_PATH", path="/x"), Volume("/data", "/x", propagation=HOST_TO_CONTAINER)),
+        (
+            source("HOST_PATH", path="/x", mount_propagation={"mode": "BIDIRECTIONAL"}),
+            Volume("/data", "/x", propagation=MountPropagation.BIDIRECTIONAL),
+        ),
+        (
+            source("HOST_PATH", path="/x", mount_propagation={"mode": "HOST_TO_CONTAINER"}),
+            Volume("/data", "/x", propagation=HOST_TO_CONTAINER),
+        ),
+        (source("SANDBOX_PATH", type="SELF", path="x"), Volume("/data", "x")),
+    ],
+)
+def test_volumes(fields: dict[str, Any], expected: Volume) -> None:
+    assert volume(**fields) == expected
+
+
+PARENT = source("SANDBOX_PATH", type="PARENT", path="x")
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        (source("HOST_PATH", path="x"), "container.volumes[0]: Path 'x' in HOST_PATH volume is not absolute"),
+        (
+            source("SANDBOX_PATH", type="SELF", path="/x"),
+            "container.volumes[0]: Path '/x' in SANDBOX_PATH volume is absolute",
+        ),
+        (
+            PARENT,
+            "container.volumes[0].source.sandbox_path is not supported; it takes the isolator volume/sandbox_path",
+        ),
+        (source("SANDBOX_PATH", path="x"), "container.volumes[0].source.sandbox_path is not supported"),
+        (source("SECRET"), "container.volumes[0].source.secret is not supported; it takes the isolator volume/secret"),
+        (source("DOCKER_VOLUME", name="x"), "container.volumes[0].source.docker_volume is not supported"),
+        (source("CSI_VOLUME", plugin_name="x"), "container.volumes[0].source.csi_volume is not supported"),
+    ],
+)
+def test_volumes_that_nothing_serves(fields: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ContainerError) as caught:
+        volume(**fields)
+    assert str(caught.value).startswith(expected)
+
+
+# Resources.
+
+
+@pytest.mark.parametrize(
+    ("resources", "expected"),
+    [
+        ([], Resources()),
+        ([{**CPUS, "scalar": {"value": 0}}], Resources()),
+        ([{**CPUS, "scalar": {"value": 0.1}}, {**CPUS, "scalar": {"value": 0.2}}], Resources(cpus=0.3)),
+        ([{**MEM, "scalar": {"value": 0.5}}], Resources(mem=MB // 2)),
+        ([{"name": "gpus", "type": "SCALAR", "scalar": {"value": 1}}], Resources()),
+        ([{"name": "ports", "type": "RANGES", "ranges": {"range": [{"begin": 1, "end": 2}]}}], Resources()),
+    ],
+)
+def test_requests(resources: list[dict[str, Any]], expected: Resources) -> None:
+    assert launched(resources=resources).resources == expected
+
+
+@pytest.mark.parametrize(
+    ("resource", "expected"),
+    [
+        ({**CPUS, "scalar": {"value": 1e300}}, "resources: 1e+300 is no amount of 'cpus'"),
+        ({**CPUS, "scalar": {"value": -1}}, "resources: -1 is no amount of 'cpus'"),
+        ({**MEM, "scalar": {"value": "Infinity"}}, "resources: inf is no amount of 'mem'"),
+        ({**CPUS, "revocable": {}}, "resources: 'cpus' is revocable, which is not supported"),
+        ({**CPUS, "name": "disk", "disk": {}}, "resources: volumes made of the resource 'disk' are not supported"),
+    ],
+)
+def test_requests_that_are_refused(resource: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ContainerError) as caught:
+        launched(resources=[resource])
+    assert str(caught.value) == expected
+
+
+def test_limits_may_be_infinite() -> None:
+    limits = launched(limits={"cpus": {"value": "Infinity"}, "mem": {"value": "Infinity"}}).limits
+    assert (limits.cpus, limits.mem) == (math.inf, math.inf)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("disk", 1, "limits: 'disk' is not supported; limit cpus and mem"),
+        ("cpus", 0, "limits: 0 is no amount of 'cpus'"),
+        ("mem", -1, "limits: -1 is no amount of 'mem'"),
+        ("mem", "-Infinity", "limits: -inf is no amount of 'mem'"),
+        ("mem", 1e13, "limits: 1e+13 is no amount of 'mem'"),
+    ],
+)
+def test_limits_that_are_refused(name: str, value: object, expected: str) -> None:
+    with pytest.raises(ContainerError) as caught:
+        launched(limits={name: {"value": value}})
+    assert str(caught.value) == expected
+
+
+@given(st.floats(), st.sampled_from(["cpus", "mem"]))
+def test_any_amount(value: float, name: str) -> None:
+    resource = v1.Resource(name=name, type="SCALAR", scalar=v1.Value.Scalar(value=value))
+    for read, message in ((convert.resources, [resource]), (convert.limits, {name: resource.scalar})):
+        try:
+            amount = getattr(read(message), name)  # type: ignore[operator]
+        except ContainerError:
+            continue
+        assert amount is None or 0 <= amount < 1 << 61 or (amount == math.inf and read is convert.limits)
+
+
+# Hostile launches.
+
+
+@given(st.binary(max_size=80))
+def test_any_launch(data: bytes) -> None:
+    identity = v1.ContainerID(value="a")
+    prefix = Call.LaunchContainer(container_id=identity).SerializeToString()
+    try:
+        launch = from_bytes(prefix + data, Call.LaunchContainer)
+    except ValueError:
+        return
+    try:
+        convert.container_config(launch)
+    except ContainerError as error:
+        assert str(error)  # noqa: PT017 - both outcomes are right.
+
+
+# Back.
+
+
+def test_the_recorded_end_of_a_container() -> None:
+    assert to_json(convert.termination(Termination(768))) == recorded.answers()["wait_container"]["wait_container"]
+
+
+@pytest.mark.parametrize(
+    ("termination", "expected"),
+    [
+        (Termination(None), {}),
+        (Termination(9), {"exit_status": 9}),
+        (Termination(None, message="gone"), {"message": "gone"}),
+        (Termination(0, message="bad \udcff name"), {"exit_status": 0, "message": "bad \\udcff name"}),
+        (
+            Termination(None, "REASON_CONTAINER_LAUNCH_FAILED", "why"),
+            {"state": "TASK_FAILED", "reason": "REASON_CONTAINER_LAUNCH_FAILED", "message": "why"},
+        ),
+        (
+            Termination(9, "REASON_OF_ANOTHER", "why", "fish"),
+            {
+                "exit_status": 9,
+                "state": "TASK_FAILED",
+                "reason": "REASON_CONTAINER_LIMITATION",
+                "limitation": {"resources": [{"name": "fish", "type": "SCALAR", "scalar": {"value": 0.0}}]},
+                "message": "why",
+            },
+        ),
+        (
+            Termination(
+                9,
+                "REASON_CONTAINER_LIMITATION_MEMORY",
+                limited_resource="mem",
+                usage=ResourceStatistics(mem_maximum_bytes=96 * MB),
+            ),
+            {
+                "exit_status": 9,
+                "state": "TASK_FAILED",
+                "reason": "REASON_CONTAINER_LIMITATION_MEMORY",
+                "limitation": {"resources": [{"name": "mem", "type": "SCALAR", "scalar": {"value": 96.0}}]},
+            },
+        ),
+    ],
+)
+def test_terminations(termination: Termination, expected: dict[str, Any]) -> None:
+    assert to_json(convert.termination(termination)) == expected
+
+
+def test_statuses() -> None:
+    status = ContainerStatus(ContainerID.parse("a.b"), 42)
+    expected = {"container_id": {"value": "b", "parent": {"value": "a"}}, "executor_pid": 42}
+    assert to_json(convert.container_status(status)) == expected
+    assert to_json(convert.container_status(ContainerStatus())) == {}
+
+
+def test_the_recorded_statistics() -> None:
+    for container in recorded.answers()["GET_CONTAINERS"]["get_containers"]["containers"]:
+        statistics = container["resource_statistics"]
+        assert to_json(convert.resource_statistics(ResourceStatistics(**statistics))) == statistics
+
+
+def test_all_statistics_but_one_are_those_of_mesos() -> None:
+    value = ResourceStatistics(**{field.name: 1 for field in fields(ResourceStatistics)})  # type: ignore[arg-type]
+    found = to_json(convert.resource_statistics(value))
+    assert {field.name for field in fields(ResourceStatistics)} - found.keys() == {"mem_maximum_bytes"}
+
+
+def test_statistics_of_an_unknown_time() -> None:
+    assert to_json(convert.resource_statistics(ResourceStatistics(processes=1))) == {"timestamp": 0.0, "processes": 1}
