@@ -1,11 +1,15 @@
-"""Packages with entry points, for tests of what Mesocosm takes from other packages."""
+"""Packages with entry points, for tests of what Mesocosm takes from other packages; and those in the documentation."""
 
 from __future__ import annotations
 
 import sys
+import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+DOCS = Path(__file__).parents[1] / "docs"
 
 
 def install(directory: Path, monkeypatch: pytest.MonkeyPatch, group: str, body: str, **names: str) -> None:
@@ -19,3 +23,12 @@ def install(directory: Path, monkeypatch: pytest.MonkeyPatch, group: str, body: 
     (information / "entry_points.txt").write_text(f"[{group}]\n{entries}")
     monkeypatch.syspath_prepend(directory)
     monkeypatch.delitem(sys.modules, module, raising=False)
+
+
+def example(page: str, start: str, end: str) -> dict[str, Any]:
+    """What the module defines that a page of the documentation shows from `start` up to `end`."""
+    text = (DOCS / page).read_text()
+    begin = text.index(start)
+    names: dict[str, Any] = {}
+    exec(compile(textwrap.dedent(text[begin : text.index(end, begin)]), page, "exec"), names)
+    return names

@@ -11,7 +11,7 @@ import pytest
 from mesocosm.container import CommandInfo, ContainerConfig, ContainerID
 from mesocosm.errors import ContainerError, FlagError
 from mesocosm.hooks import ENTRY_POINTS, Hook, Hooks
-from tests.plugins import install
+from tests.plugins import DOCS, example, install
 
 X = ContainerID("x")
 CONFIG = ContainerConfig(CommandInfo("true"), environment={"GIVEN": "1"})
@@ -128,3 +128,13 @@ async def test_a_hook_that_fails_after_the_fetch_is_passed_over(
         await hooks(bad=Failing(), later=later).post_fetch(X, tmp_path)
     assert later.fetched == [tmp_path]
     assert "x: the hook 'bad' failed after the fetch" in caplog.text
+
+
+async def test_the_example_of_a_hook_works() -> None:
+    names = example("hooks.md", '    """The hook `acme_proxy`', "\nWith `mesocosm agent")
+    chain = hooks(acme_proxy=names["ProxyHook"]())
+    with pytest.raises(ContainerError) as caught:
+        await chain.pre_launch(ContainerID("web"), CONFIG)
+    assert f"`{caught.value}`" in (DOCS / "hooks.md").read_text()
+    changed = await chain.pre_launch(X, replace(CONFIG, user="nobody"))
+    assert changed.environment == {"https_proxy": "http://proxy.acme.example:3128", "GIVEN": "1"}

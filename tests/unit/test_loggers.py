@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from mesocosm.loggers.base import ContainerLogger, LoggerSettings
 from mesocosm.loggers.logrotate import LogrotateContainerLogger, Rotation
 from mesocosm.loggers.rotation import RotatedFile
 from mesocosm.loggers.selection import DEFAULT, ENTRY_POINTS, create_logger
-from tests.plugins import install
+from tests.plugins import example, install
 from tests.rotating import ended, rotator
 
 X = ContainerID("x")
@@ -65,6 +66,27 @@ def test_a_logger_of_another_package(tmp_path: Path, monkeypatch: pytest.MonkeyP
         create("odd", tmp_path)
     with pytest.raises(FlagError, match=r"there is no 'other'; there are: bad, logrotate, mine, odd, sandbox"):
         create("other", tmp_path)
+
+
+async def test_the_example_of_a_logger_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "systemd-cat"
+    program.write_text(
+        f'#!/bin/sh\n(echo "$@"; cat) > {tmp_path}/unfinished; mv {tmp_path}/unfinished {tmp_path}/ended\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    names = example("logging.md", '    """The container logger `journal`', "\nThe interface is")
+    started: list[asyncio.subprocess.Process] = []
+    execute = asyncio.create_subprocess_exec
+
+    async def remember(*arguments: Any, **options: Any) -> asyncio.subprocess.Process:
+        started.append(await execute(*arguments, **options))
+        return started[-1]
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", remember)
+    await copied(await names["JournalLogger"]().prepare(X, config(), tmp_path), b"output")
+    await started[0].wait()
+    assert (tmp_path / "ended").read_text() == "--identifier=x cat\noutput"
 
 
 # Settings of `logrotate`.

@@ -174,9 +174,9 @@ class Fetcher:
         try:
             await asyncio.to_thread(_remove, victims)
             with self._cache.partial(key) as (descriptor, path):
-                digest = (await fetch.worker.ask(Request(Action.STORE, uri), descriptor)).digest
-                self._cache.add(key, path, size, digest)
-                added = True
+                if digest := (await fetch.worker.ask(Request(Action.STORE, uri), descriptor)).digest:
+                    self._cache.add(key, path, size, digest)
+                    added = True
         except (FlagError, OSError) as error:
             await fetch.tell(uri, f"is not cached: {error}")
         finally:

@@ -28,7 +28,7 @@ class Action(enum.Enum):
     OPEN = "OPEN"
     """Opens it, and tells its size if that is known."""
     STORE = "STORE"
-    """Writes what was opened to the descriptor, and tells its digest."""
+    """Writes what was opened to the descriptor, and tells its digest; none if that cannot be written to."""
     FETCH = "FETCH"
     """Writes it, opened before or not, into the sandbox, and unpacks it there."""
     COPY = "COPY"

@@ -96,21 +96,24 @@ class Worker:
                 return Reply(size=self._opened.size)
             self._fetch(uri)
             return Reply()
-        with open(descriptor, "r+b" if request.action is Action.STORE else "rb") as file:
-            if request.action is Action.STORE:
-                return self._store(uri, file)
+        if request.action is Action.STORE:
+            return self._store(uri, descriptor)
+        with open(descriptor, "rb") as file:
             self._copy(uri, file)
-            return Reply()
+        return Reply()
 
-    def _store(self, uri: URI, file: BinaryIO) -> Reply:
-        with self._source(uri) as source:
-            _say(f"{shown(uri.value)} goes into the cache{_of(source.size)}")
-            source.write_to(file, _say)
-        file.flush()
-        file.seek(0)
+    def _store(self, uri: URI, descriptor: int) -> Reply:
         digest = hashlib.sha256()
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
+        try:
+            with self._source(uri) as source, open(descriptor, "r+b") as file:
+                _say(f"{shown(uri.value)} goes into the cache{_of(source.size)}")
+                source.write_to(file, _say)
+                file.seek(0)
+                while chunk := file.read(_CHUNK):
+                    digest.update(chunk)
+        except OSError as error:  # What is wrong with the source is a FetchError.
+            _say(f"{shown(uri.value)} is not cached: {error.strerror}")
+            return Reply()
         return Reply(digest=digest.hexdigest())
 
     def _fetch(self, uri: URI) -> None:

@@ -142,9 +142,10 @@ async def _send(request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
     response = web.StreamResponse(status=reply.status, headers=_headers(reply))
     async with contextlib.aclosing(reply.stream) as stream:
         await response.prepare(request)
-        if request.method != "HEAD":
-            async for piece in stream:
-                await response.write(piece)
+        async for piece in stream:  # Also for HEAD: a stream that has not begun cannot be closed.
+            if request.method == "HEAD":
+                break
+            await response.write(piece)
     await response.write_eof()
     return response
 

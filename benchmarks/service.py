@@ -1,0 +1,181 @@
+"""Mesocosm's agent as the benchmarks use it: a process of its own, which is called over HTTP."""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ours
+from workplace import Workplace
+
+_HOST = "127.0.0.1"
+_PATIENCE = 60.0
+"""Seconds in which the agent has to answer."""
+
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the agent answered."""
+
+    status: int
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Client:
+    """Requests to the agent, on one connection that is kept, or on a new one for each if not `keep`."""
+
+    def __init__(self, port: int, *, keep: bool = True) -> None:
+        self._connection = http.client.HTTPConnection(_HOST, port, timeout=_PATIENCE)
+        self._keep = keep
+
+    def get(self, path: str) -> Answer:
+        return self._request("GET", path)
+
+    def call(self, kind: str, **fields: Any) -> Answer:
+        """A call of the v1 API. Raises RuntimeError for one that is refused."""
+        body = json.dumps({"type": kind, kind.lower(): fields})
+        answer = self._request("POST", "/api/v1", body, {"Content-Type": "application/json"})
+        if answer.status != 200:
+            raise RuntimeError(f"{kind}: {answer.status} {answer.body.decode()}")
+        return answer
+
+    def launch(self, command: Sequence[str]) -> dict[str, str]:
+        """Launches a container that runs `command`; returns its id."""
+        container_id = {"value": f"benchmark-{next(_numbers)}"}
+        scalars = {"cpus": 1.0, "mem": 64.0}
+        self.call(
+            "LAUNCH_CONTAINER",
+            container_id=container_id,
+            command={"shell": False, "value": command[0], "arguments": command},
+            resources=[
+                {"name": name, "type": "SCALAR", "scalar": {"value": amount}} for name, amount in scalars.items()
+            ],
+        )
+        return container_id
+
+    def launch_to_exit(self, command: Sequence[str]) -> float:
+        """The seconds from the request to launch a container until the answer that it has ended."""
+        start = time.perf_counter()
+        container_id = self.launch(command)
+        ended = self.call("WAIT_CONTAINER", container_id=container_id)
+        elapsed = time.perf_counter() - start
+        if ended.json["wait_container"].get("exit_status") != 0:
+            raise RuntimeError(f"{container_id}: {ended.json}")
+        self.call("REMOVE_CONTAINER", container_id=container_id)
+        return elapsed
+
+    def containers(self) -> int:
+        """How many there are; -1 before the agent has recovered, or while it is not there."""
+        try:
+            return len(self.call("GET_CONTAINERS", show_standalone=True).json.get("get_containers", {}).get("containers", ()))
+        except (ConnectionError, RuntimeError):
+            return -1
+
+    def healthy(self) -> bool:
+        try:
+            return self.get("/health").status == 200
+        except ConnectionError:
+            return False
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _request(self, method: str, path: str, body: str | None = None, headers: dict[str, str] | None = None) -> Answer:
+        try:
+            self._connection.request(method, path, body, headers or {})
+            response = self._connection.getresponse()
+            return Answer(response.status, response.read())
+        except (OSError, http.client.HTTPException):
+            self._connection.close()
+            raise
+        finally:
+            if not self._keep:
+                self._connection.close()
+
+
+class Service:
+    """The agent. What it needs of this machine is its own, and removed in the end."""
+
+    def __init__(self, place: Workplace) -> None:
+        self._root = f"mesocosm-benchmark-agent-{os.getpid()}"
+        self._place = place
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = _free_port()
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self, *arguments: str) -> None:
+        """Executes it, and returns at once."""
+        flags = {
+            "work_dir": self._place.work / "agent",
+            "runtime_dir": self._place.state / "agent",
+            "cgroups_root": self._root,
+            "fetcher_cache_dir": self._place.work / "agent-fetch",
+            "isolation": ours.ISOLATION,
+            "port": self.port,
+            "logging_level": "WARNING",
+        }
+        argv = [sys.executable, "-m", "mesocosm", "agent", *(f"--{name}={value}" for name, value in flags.items())]
+        self._process = subprocess.Popen([*argv, *arguments])
+
+    def await_recovery(self, count: int) -> float:
+        """The seconds until it answers on /health, and knows of `count` containers."""
+        start = time.perf_counter()
+        client = Client(self.port)
+        while not client.healthy() or client.containers() != count:
+            if time.perf_counter() - start > _PATIENCE or (self._process and self._process.poll() is not None):
+                raise RuntimeError("the agent does not recover its containers")
+            time.sleep(0.002)
+        client.close()
+        return time.perf_counter() - start
+
+    def memory(self) -> int:
+        """Resident bytes of its process."""
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
+
+    def end(self, number: int = signal.SIGUSR1) -> None:
+        """Sends it a signal, and waits for its end; with SIGUSR1 it takes its containers along."""
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait()
+            self._process = None
+
+
+@contextmanager
+def service(place: Workplace) -> Iterator[Service]:
+    """An agent that has started."""
+    agent = Service(place)
+    try:
+        agent.start()
+        agent.await_recovery(0)
+        yield agent
+    finally:
+        agent.end()
+
+
+def _free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind((_HOST, 0))
+        return int(listening.getsockname()[1])
