@@ -6,7 +6,7 @@ RESULTS := .cache/test
 
 # What the tests use of Debian; without it they skip.
 PACKAGES := procps iproute2 iptables xfsprogs busybox-static strace util-linux crun runc bubblewrap \
-            qemu-system-x86 cpio kmod
+            qemu-system-x86 cpio kmod systemd
 
 # What "make run" runs, unless CMD='…' is given.
 define CMD
@@ -32,7 +32,7 @@ LIMIT := 420
 STEP = @$(PYTHON) -m tests.setup.step --limit $(LIMIT) $(RESULTS)/$@.xml
 JUNIT = --junit-xml=$(RESULTS)/$@.xml
 
-STEPS := lint-rules lint-format lint-types lint-tools test-unit test-kernel test-vm
+STEPS := lint-rules lint-format lint-types lint-tools test-unit test-kernel test-vm test-systemd
 
 .NOTPARALLEL:
 .PHONY: help run test packages lint benchmark clean $(STEPS)
@@ -61,6 +61,9 @@ endif
 test-vm: LIMIT := 960
 test-vm: $(VENV)/installed-dev packages ## Run the tests of real containers on Debian's kernel, in a virtual machine
 	$(STEP) $(PYTHON) -m tests.vm $(JUNIT)
+
+test-systemd: $(VENV)/installed-dev packages ## Run those of the agent as a service of systemd, in the same machine
+	$(STEP) $(PYTHON) -m tests.vm --systemd --timeout 360 $(JUNIT)
 
 lint: lint-rules lint-format lint-types lint-tools ## Check style, format and types
 

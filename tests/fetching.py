@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
+import stat
+import tarfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +19,8 @@ from mesocosm.launcher.info import Credentials
 
 TIMEOUT = 20.0
 """How long anything may take, in seconds."""
+
+SCRIPT = b"#!/bin/sh\n"
 
 Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
@@ -78,6 +83,21 @@ class Bench:
 def names(directory: Path) -> list[str]:
     """What there is in a directory."""
     return sorted(path.name for path in directory.iterdir())
+
+
+def tarball() -> bytes:
+    """An archive of a script, `dir/run`."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        info = tarfile.TarInfo("dir/run")
+        info.size, info.mode = len(SCRIPT), 0o755
+        archive.addfile(info, io.BytesIO(SCRIPT))
+    return file.getvalue()
+
+
+def mode(path: Path) -> int:
+    """The permissions of a file."""
+    return stat.S_IMODE(path.stat().st_mode)
 
 
 @contextmanager

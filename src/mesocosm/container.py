@@ -198,10 +198,13 @@ class CommandInfo:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """Amounts a container asks for: `cpus` in cores, `mem` in bytes, `pids` in tasks. None: not asked for."""
+    """Amounts a container asks for: `cpus` in cores, `mem` in bytes, `pids` in tasks. None: not asked for.
+
+    As a limit, an infinite number is none, although there is a request.
+    """
 
     cpus: float | None = None
-    mem: int | None = None
+    mem: int | float | None = None
     pids: int | None = None
 
 

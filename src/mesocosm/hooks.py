@@ -59,7 +59,8 @@ class Hooks:
             try:
                 changed = await hook.pre_launch(container_id, config)
             except Exception as error:
-                raise ContainerError(f"{container_id}: the hook {name!r} refuses the launch: {error}") from error
+                reason = str(error) or type(error).__name__
+                raise ContainerError(f"{container_id}: the hook {name!r} refuses the launch: {reason}") from error
             if changed is not None:
                 config = changed
         return config

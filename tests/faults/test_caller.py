@@ -24,7 +24,7 @@ CGROUPS = f"{LINUX},cgroups/cpu,cgroups/mem,cgroups/pids"
 # The steps of a launch, in order: what is on disk and what is made changes at each of them.
 STEPS = [
     "containerizer.checkpoint:Checkpoints.create",
-    "containerizer.mesos:open_sandbox",
+    "containerizer.launching:open_sandbox",
     "isolators.filesystem.linux:LinuxFilesystemIsolator.prepare",
     "isolators.namespaces.ipc:IpcNamespaceIsolator.prepare",
     "isolators.cgroups.mem:MemIsolator.prepare",

@@ -18,13 +18,14 @@ from pathlib import Path
 import pytest
 
 from mesocosm.container import RUNTIME_SEPARATOR, URI, ContainerID
+from mesocosm.errors import FlagError
 from mesocosm.fetcher import process
 from mesocosm.fetcher.base import FetchError
 from mesocosm.launcher.info import Credentials
 from tests.fetching import TIMEOUT, Bench, Halting, Server, names
 from tests.machine import await_end
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
 ALICE, BOB = Credentials(30001, 30001), Credentials(30002, 30002)
 GROUP = 30077
@@ -209,6 +210,18 @@ async def test_each_user_downloads_once(bench: Bench, server: Server) -> None:
     assert server.asked("/x") == 2
     assert [path.parent.name for path in bench.cached()] == ["30001", "30002"]
     assert bench.fetcher.counters.cache_size_used_bytes == 8
+
+
+async def test_a_cache_in_a_directory_of_somebody_else(bench: Bench) -> None:
+    """Such as /tmp/mesos, if he was the first to make that."""
+    theirs = bench.root / "mesos"
+    theirs.mkdir()
+    os.chown(theirs, ALICE.uid, ALICE.gid)
+    fetcher = type(bench.fetcher)(theirs / "fetch", 1 << 20, TIMEOUT)
+    with pytest.raises(
+        FlagError, match=f"--fetcher_cache_dir: others can write to {theirs}; make it belong to the user 0"
+    ):
+        await fetcher.recover()
 
 
 # What is left.

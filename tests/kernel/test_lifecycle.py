@@ -17,10 +17,11 @@ from mesocosm.container import (
     ContainerID,
     ContainerType,
     Limitation,
+    TTYInfo,
 )
 from mesocosm.containerizer.base import LaunchResult
 from mesocosm.containerizer.mesos import MesosContainerizer
-from mesocosm.errors import CommandError, ContainerError, UnknownContainerError, UnsupportedError
+from mesocosm.errors import CommandError, ContainerError, UnknownContainerError
 from mesocosm.flags import Flags
 from mesocosm.isolators.base import Isolator
 from mesocosm.isolators.selection import NamedIsolator
@@ -75,7 +76,7 @@ def obstruct(launch: Launch) -> Callable[[Obstacle], MesosContainerizer]:
 
     def add(obstacle: Obstacle) -> MesosContainerizer:
         containerizer = launch.containerizer()
-        containerizer._named.append(NamedIsolator("test/obstacle", obstacle))
+        containerizer._isolation.named.append(NamedIsolator("test/obstacle", obstacle))
         return containerizer
 
     return add
@@ -397,3 +398,21 @@ async def test_who_waits_is_told_that_the_containerizer_was_closed(flags: Flags)
         await second.recover()
         await second.destroy(ContainerID("x"))
         await second.remove(ContainerID("x"))
+
+
+async def test_a_terminal_outlives_its_container(launch: Launch) -> None:
+    """Until somebody takes it, or removes the container: a short command ends before its caller can attach."""
+    containerizer = launch.containerizer()
+    container = await launch("echo written", tty_info=TTYInfo())
+    assert await container.wait() == 0
+    terminal = await containerizer.attach(container.container_id)
+    assert os.read(terminal, 100) == b"written\r\n"
+    os.close(terminal)
+    with pytest.raises(ContainerError, match="no terminal"):
+        await containerizer.attach(container.container_id)
+    other = await launch("true", tty_info=TTYInfo())
+    assert await other.wait() == 0
+    assert any("ptmx" in str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink())
+    for ended in (container, other):
+        await containerizer.remove(ended.container_id)
+    assert not any("ptmx" in str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink())

@@ -11,7 +11,7 @@ SOURCES = Path(__file__).parents[2] / "src"
 PROTOS = SOURCES / "mesocosm/api/protos"
 
 _RUNTIME = (6, 31, 0)
-"""The oldest protobuf that the code works with, as in pyproject.toml: what compilers write differs in this only."""
+"""The oldest protobuf that the code works with, as in pyproject.toml: newer compilers write the same but for this."""
 _CHANGES = (
     # The pool: see mesocosm.api.pool.
     (r"from google\.protobuf import descriptor_pool\b.*", "from mesocosm.api.pool import POOL as _pool"),

@@ -20,7 +20,12 @@ from tests.setup.protos import SOURCES, generate
 def test_it_is_what_the_compiler_writes(tmp_path: Path) -> None:
     for made in generate(tmp_path):
         committed = SOURCES / made.relative_to(tmp_path)
-        assert committed.read_text() == made.read_text(), "run `python -m tests.setup.protos`"
+        assert lines(committed) == lines(made), "run `python -m tests.setup.protos`"
+
+
+def lines(file: Path) -> list[str]:
+    """Without the parameters of stubs, which compilers write with types that are more or less exact."""
+    return [line for line in file.read_text().splitlines() if "def __init__" not in line]
 
 
 def test_names_are_those_of_mesos() -> None:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import base64
 import bz2
+import contextlib
 import gzip
 import io
 import lzma
 import os
 import stat
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mesocosm.fetcher.archives import extract
 from mesocosm.fetcher.base import FetchError
@@ -223,6 +227,9 @@ def test_sparse_files_stay_sparse(place: Place, tmp_path: Path) -> None:
         [member("a", b"x"), member("a/b", b"x")],
         [directory("d"), member("d", b"x")],
         [member(".", b"x")],
+        [hardlink("a", ".")],
+        [hardlink("a", "missing")],
+        [directory("d"), hardlink("a", "d")],
     ],
     ids=lambda members: " ".join(f"{info.type.decode()}:{info.name}" for info, _ in members),
 )
@@ -230,6 +237,28 @@ def test_what_leads_out_is_refused(place: Place, members: list[tuple[tarfile.Tar
     with pytest.raises(FetchError, match="cannot be unpacked"):
         place.unpack(tar(*members))
     assert place.unharmed()
+
+
+NAMES = st.lists(st.sampled_from(["a", "b", "..", ".", "", "outside", "victim"]), min_size=1, max_size=4).map("/".join)
+MEMBERS = st.lists(
+    st.one_of(
+        st.builds(member, NAMES, st.just(b"x"), mode=st.sampled_from([0o644, 0o7777, 0])),
+        st.builds(directory, NAMES, st.sampled_from([0o755, 0o7777, 0])),
+        st.builds(symlink, NAMES, NAMES),
+        st.builds(hardlink, NAMES, NAMES),
+    ),
+    max_size=6,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(MEMBERS)
+def test_no_archive_gets_out(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+    with tempfile.TemporaryDirectory() as root:
+        place = Place(Path(root))
+        with contextlib.suppress(FetchError):
+            place.unpack(tar(*members))
+        assert place.unharmed()
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")

@@ -149,10 +149,24 @@ def test_clearing_takes_only_what_is_its_own(cache: Cache) -> None:
     Cache(own / "none", 100).clear()
 
 
-def test_a_directory_that_others_may_write_to_is_refused(cache: Cache) -> None:
+@pytest.mark.parametrize(("which", "mode"), [("cache", 0o777), ("cache", 0o770), ("cache", 0o1777), ("", 0o777)])
+def test_a_directory_that_others_may_write_to_is_refused(cache: Cache, tmp_path: Path, which: str, mode: int) -> None:
     cache.check()
-    cache._directory.chmod(0o777)
-    with pytest.raises(FlagError, match=r"--fetcher_cache_dir: .*/cache can be written to by others"):
+    (tmp_path / which).chmod(mode)
+    with pytest.raises(FlagError, match=rf"--fetcher_cache_dir: others can write to {tmp_path / which}"):
         cache.check()
     with pytest.raises(FlagError), cache.partial(A):
         pass
+    tmp_path.chmod(0o1777 if not which else 0o775)
+    (tmp_path / "cache").chmod(0o700)
+    cache.check()
+
+
+def test_a_link_to_the_directory_is_followed_once(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "cache")
+    (tmp_path / "cache").mkdir()
+    cache = Cache(tmp_path / "link", 100)
+    cache.check()
+    (tmp_path / "link").unlink()
+    put(cache, A, 10)
+    assert len(files(cache)) == 1

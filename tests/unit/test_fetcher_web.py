@@ -178,10 +178,10 @@ async def test_a_server_that_is_slow_but_not_silent(tmp_path: Path, server: Serv
     async def slow(writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")
         for _ in range(10):
-            await asyncio.sleep(0.1)  # It is the time that is tested.
+            await asyncio.sleep(0.15)  # It is the time that is tested.
             writer.write(b"x")
 
-    bench = Bench.make(tmp_path, stall_timeout=0.5)
+    bench = Bench.make(tmp_path, stall_timeout=1)
     sandbox = await bench.fetch(server.url("/x", slow))
     assert (sandbox / "x").read_bytes() == b"x" * 10
     await bench.fetcher.close()

@@ -3,6 +3,7 @@
     python -m tests.vm                                    tests/kernel, without its slow tests
     python -m tests.vm tests/kernel/test_pids.py -x       with other arguments for pytest
     python -m tests.vm --shell 'cat /proc/version; ip a'  a command instead, at the root of the checkout
+    python -m tests.vm --systemd                          tests/kernel/test_service.py, where systemd is the init
 
 The exit status is that of the command in the guest; 77, after a reason, where no such machine can be had.
 """
@@ -26,6 +27,8 @@ from tests.vm import VirtualMachineError, initramfs, kernel, machine
 CHECKOUT = Path(__file__).parents[2]
 CACHE = CHECKOUT / ".cache" / "vm"
 TOOLS = (machine.QEMU, "busybox", "cpio", "depmod", "modprobe", "dpkg-deb", "apt-get")
+TESTS, SERVICE_TESTS = "tests/kernel", "tests/kernel/test_service.py"
+SYSTEMD = Path("/lib/systemd/systemd")
 
 
 def main() -> int:
@@ -34,23 +37,24 @@ def main() -> int:
         prog="python -m tests.vm", usage="%(prog)s [options] [pytest arguments]", allow_abbrev=False
     )
     parser.add_argument("--shell", metavar="COMMAND", help="run this in the guest instead of pytest")
+    parser.add_argument("--systemd", action="store_true", help="boot a guest whose init is systemd")
     parser.add_argument("--timeout", type=float, default=900, help="seconds until the guest counts as hung")
     parser.add_argument("--memory", type=int, default=3072, help="of the guest, in MiB")
     parser.add_argument("--accelerator", default="tcg,thread=multi", help="QEMU's -accel, for example kvm")
     parser.add_argument("--junit-xml", type=Path, metavar="FILE", help="where to write the results of pytest")
     options, pytest_arguments = parser.parse_known_args()
     started = time.monotonic()
-    if reason := _unavailable():
+    if reason := _unavailable(systemd=options.systemd):
         return _refuse(reason)
     try:
         debian = kernel.find(CACHE)
     except VirtualMachineError as error:
         return _refuse(str(error))
-    command = options.shell or _pytest(pytest_arguments)
+    command = options.shell or _pytest(pytest_arguments, SERVICE_TESTS if options.systemd else TESTS)
     try:
         outcome = machine.run(
             debian.image,
-            initramfs.build(debian, CHECKOUT, command),
+            initramfs.build(debian, CHECKOUT, command, init="systemd" if options.systemd else ""),
             memory=options.memory,
             accelerator=options.accelerator,
             timeout=options.timeout,
@@ -65,11 +69,11 @@ def main() -> int:
     return outcome.status
 
 
-def _pytest(arguments: list[str]) -> str:
+def _pytest(arguments: list[str], tests: str) -> str:
     # Given no files, pytest takes those of testpaths; of two -m, the latter. So every default can be overridden.
     return shlex.join(
         [
-            *("python", "-m", "pytest", "-p", "no:cacheprovider", "-o", "testpaths=tests/kernel"),
+            *("python", "-m", "pytest", "-p", "no:cacheprovider", "-o", f"testpaths={tests}"),
             *("-m", "kernel and not slow", f"--junit-xml={machine.RESULTS}/junit.xml", *arguments),
         ]
     )
@@ -84,10 +88,11 @@ def _results(outcome: machine.Outcome, copy: Path | None) -> Counts:
         raise VirtualMachineError(f"pytest wrote no results; its exit status was {outcome.status}") from error
 
 
-def _unavailable() -> str:
+def _unavailable(*, systemd: bool) -> str:
     if platform.machine() != "x86_64":
         return f"Debian's kernel for x86-64 does not run the programs of a machine of type {platform.machine()}"
     missing = [tool for tool in TOOLS if shutil.which(tool, path=kernel.PATH) is None]
+    missing += [str(SYSTEMD)] if systemd and not SYSTEMD.exists() else []
     return f"missing on this machine: {', '.join(missing)}" if missing else ""
 
 

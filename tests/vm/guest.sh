@@ -1,10 +1,10 @@
 #!/bin/sh
-# First process of the guest, at the host's files: does what an init system does, runs a command, puts the files in
-# /run/results and the command's exit status onto the disk as a tar archive, and powers off.
-#     guest.sh CHECKOUT MODULES COLUMNS COMMAND
+# First process of the guest, at the host's files: does what an init system does, and goes on with command.sh or, if
+# INIT is systemd, as that.
+#     guest.sh CHECKOUT MODULES COLUMNS INIT COMMAND
 set -e
-checkout=$1 modules=$2 columns=$3 command=$4
-export PATH="$checkout/.venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+checkout=$1 modules=$2 columns=$3 init=$4 command=$5
+export PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # in_memory DIRECTORY MODE: overlayfs, which the root is, cannot be the upper layer of another; tmpfs can.
 # A checkout below the directory stays visible.
@@ -48,11 +48,8 @@ echo "127.0.1.1 guest" >> /etc/hosts
 busybox ip link set lo up
 mount --make-rshared /
 
-mkdir /run/results
-cd "$checkout"
-status=0
-env -i HOME=/root LANG=C.UTF-8 TERM=dumb "COLUMNS=$columns" "PATH=$PATH" MESOCOSM_VM=1 \
-    sh -c "$command" || status=$?
-echo "$status" > /run/results/status
-tar -C /run/results -cf /dev/vda .
-busybox poweroff -f
+printf '%s\n' "$command" > /run/command
+case $init in
+    systemd) exec sh "$checkout/tests/vm/systemd.sh" "$checkout" "$columns" ;;
+    *) exec sh "$checkout/tests/vm/command.sh" "$checkout" "$columns" ;;
+esac

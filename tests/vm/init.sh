@@ -17,4 +17,4 @@ mkdir /memory/upper /memory/work
 mount -t overlay -o lowerdir=/host,upperdir=/memory/upper,workdir=/memory/work root /root
 mount --move /dev /root/dev
 
-exec switch_root /root /bin/sh "$checkout/tests/vm/guest.sh" "$checkout" "$modules" "$columns" "$command"
+exec switch_root /root /bin/sh "$checkout/tests/vm/guest.sh" "$checkout" "$modules" "$columns" "$init" "$command"

@@ -16,10 +16,10 @@ from tests.vm.kernel import Kernel
 MODULES = ("virtio_pci", "virtio_blk", "9pnet_virtio", "9p", "overlay")
 
 
-def build(kernel: Kernel, checkout: Path, command: str) -> bytes:
+def build(kernel: Kernel, checkout: Path, command: str, *, init: str = "") -> bytes:
     """A cpio archive with which `kernel` runs `command`, for sh, at the root of the checkout.
 
-    Raises VirtualMachineError or OSError.
+    With the `init` "systemd" that is a service, else all that runs. Raises VirtualMachineError or OSError.
     """
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
@@ -28,6 +28,7 @@ def build(kernel: Kernel, checkout: Path, command: str) -> bytes:
             "checkout": checkout,
             "modules": kernel.modules,
             "columns": shutil.get_terminal_size().columns,
+            "init": init,
             "command": command,
         }
         text = "".join(f"{name}={shlex.quote(str(value))}\n" for name, value in settings.items())

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, replace
@@ -31,9 +30,10 @@ from mesocosm.container import (
 from mesocosm.containerizer.base import LaunchResult
 from mesocosm.containerizer.directory import DirectoryLock
 from mesocosm.containerizer.mesos import MesosContainerizer
-from mesocosm.errors import ContainerError, FlagError, MesocosmError
+from mesocosm.errors import ContainerError, FlagError, MesocosmError, leaves
 from mesocosm.fetcher.fetcher import Fetcher
 from mesocosm.hooks import Hooks
+from mesocosm.launcher.info import Credentials
 from mesocosm.loggers.base import ContainerLogger, LoggerSettings
 from mesocosm.loggers.selection import create_logger
 
@@ -65,10 +65,10 @@ class Agent:
         self.default_container = _default_container(flags)
         self.hooks = Hooks.load(flags.hooks)
         self.fetcher = Fetcher(flags.fetcher_cache_dir, flags.fetcher_cache_size, flags.fetcher_stall_timeout)
-        self.containerizer = MesosContainerizer(
-            replace(loaded.containerizer, work_dir=self.work_dir), fetch=self._fetch
-        )
         self.logger = _logger(flags, loaded.containerizer.runtime_dir)
+        self.containerizer = MesosContainerizer(
+            replace(loaded.containerizer, work_dir=self.work_dir), fetch=self._fetch, log=self.logger.prepare
+        )
         self.gc = GarbageCollector(
             flags.gc_delay, flags.gc_disk_headroom, flags.disk_watch_interval, self.work_dir, self._collected
         )
@@ -92,13 +92,18 @@ class Agent:
     async def recover(self) -> None:
         """Takes up the containers that an earlier agent left, and what goes with them.
 
-        Raises RecoveryError for a record that is damaged if the flag `strict` is set.
+        Raises RecoveryError for a record that is damaged if the flag `strict` is set, and OSError.
         """
         boot = Boot.find(self.work_dir / "meta")
         if boot.is_new:
             logger.info("the machine was booted since the last agent: none of its containers runs")
         await self.fetcher.recover()
-        await self.containerizer.recover(strict=self.flags.strict)
+        try:
+            # Records are not synced to the disk: a machine that crashed may have damaged them, and no container runs.
+            await self.containerizer.recover(strict=self.flags.strict and not boot.is_new)
+        except ExceptionGroup as errors:
+            for error in leaves(errors):
+                logger.error("recovery: %s", error)
         running = await self.containerizer.containers()
         await self.logger.recover(running)
         terminated = self.containerizer.terminated()
@@ -142,14 +147,7 @@ class Agent:
             if container_id in await self.containerizer.containers() | self.containerizer.terminated():
                 return LaunchResult.ALREADY_LAUNCHED
             config = await self.hooks.pre_launch(container_id, config)
-            sandbox = self.containerizer.sandbox(container_id)
-            io = await self.logger.prepare(container_id, config, sandbox)
-            try:
-                result = await self.containerizer.launch(container_id, config, io)
-            finally:
-                for descriptor in (io.stdout, io.stderr):
-                    if descriptor is not None:
-                        os.close(descriptor)
+            result = await self.containerizer.launch(container_id, config)
         except Exception:
             self.launch_errors += 1
             raise
@@ -200,11 +198,14 @@ class Agent:
 
     # What goes with a container.
 
-    async def _fetch(self, container_id: ContainerID, config: ContainerConfig, sandbox: Path, log: int) -> None:
+    async def _fetch(
+        self, container_id: ContainerID, config: ContainerConfig, owner: Credentials | None, log: int
+    ) -> None:
         """What a command needs, and what hooks make of it."""
+        assert config.directory is not None
         if config.command.uris:
-            await self.fetcher.fetch(container_id, config.command.uris, sandbox, config.user, log)
-        await self.hooks.post_fetch(container_id, sandbox)
+            await self.fetcher.fetch(container_id, config.command.uris, config.directory, owner, log)
+        await self.hooks.post_fetch(container_id, config.directory)
 
     def _attach(self, container_id: ContainerID) -> None:
         """Shows the sandbox among the files. That of a nested container is in its parent's."""

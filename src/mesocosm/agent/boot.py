@@ -19,19 +19,25 @@ class Boot:
     directory: Path
     current: str
     is_new: bool
+    is_recorded: bool
 
     @classmethod
     def find(cls, directory: Path) -> Boot:
         """Compares with what `directory` has on record. Raises OSError."""
-        current, recorded = boot_id(), ""
+        current, recorded = boot_id(), None
         with contextlib.suppress(FileNotFoundError):
-            recorded = (directory / _FILE).read_text().strip()
-        return cls(directory, current, recorded not in ("", current))
+            recorded = (directory / _FILE).read_text(errors="replace").strip()
+        return cls(directory, current, is_new=recorded not in (None, current), is_recorded=recorded == current)
 
     def record(self) -> None:
-        """Puts this boot on record. Raises OSError."""
-        temporary = self.directory / f"{_FILE}.new"
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "w") as file:
-            file.write(self.current)
-        temporary.rename(self.directory / _FILE)
+        """Puts this boot on record, unless it is. Raises OSError, which names the file."""
+        if self.is_recorded:
+            return  # Nor shall a full disk keep the agent from starting again.
+        file, temporary = self.directory / _FILE, self.directory / f"{_FILE}.new"
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with open(descriptor, "w") as opened:
+                opened.write(self.current)
+            temporary.rename(file)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(file)) from error

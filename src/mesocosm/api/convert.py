@@ -176,8 +176,7 @@ def _volume(index: int, message: v1.Volume) -> Volume:
         if source.sandbox_path.path.startswith("/"):
             raise ContainerError(f"{where}: Path {source.sandbox_path.path!r} in SANDBOX_PATH volume is absolute")
         return Volume(message.container_path, source.sandbox_path.path, mode)
-    isolator = _SOURCES.get(kind)
-    raise _unserved(f"{where}.source.{kind.lower()}", isolator)
+    raise _unserved(f"{where}.source.{kind.lower()}", _SOURCES.get(kind))
 
 
 _SOURCES = {
@@ -240,9 +239,9 @@ def _amounts(where: str, amounts: Mapping[str, float], *, infinite: bool = False
     )
 
 
-def _bytes(megabytes: float) -> int:
+def _bytes(megabytes: float) -> float:
     if math.isinf(megabytes):
-        return megabytes  # type: ignore[return-value] # As isolators expect it for no limit.
+        return megabytes
     return round(megabytes * _MB)
 
 

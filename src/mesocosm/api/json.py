@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
@@ -30,6 +30,7 @@ _INFINITE = {"Infinity": math.inf, "-Infinity": -math.inf}
 _BOOLEANS = {"true": True, "false": False}
 
 _Message = TypeVar("_Message", bound=Message)
+_Kind = TypeVar("_Kind")
 _Write = Callable[[Any], Any]
 """From the value of a field to JSON."""
 _Read = Callable[[Any], Any]
@@ -56,6 +57,8 @@ def from_json(value: Any, kind: type[_Message]) -> _Message:
     What `kind` does not know is ignored, and null is as if it was absent. Unlike Mesos, this refuses a number that the
     field cannot hold, and a name that its enumeration has not.
     """
+    if type(value) is not dict:
+        raise ValueError("Expecting a JSON object")
     message = kind()
     try:
         _fill(message, value, 0)
@@ -71,7 +74,7 @@ def loads(text: bytes) -> Any:
         return msgspec.json.decode(text)
     except RecursionError:
         raise ValueError("Failed to parse body into JSON: it is nested too deeply") from None
-    except ValueError as error:
+    except (msgspec.MsgspecError, ValueError) as error:
         raise ValueError(f"Failed to parse body into JSON: {error}") from None
 
 
@@ -136,7 +139,7 @@ def _write_double(value: float) -> float | str:
 # Reading.
 
 
-class _Refusal(ValueError):
+class _Refusal(Exception):
     """What is wrong with a value, around the path of its field, which grows on the way out."""
 
     def __init__(self, before: str, after: str = "") -> None:
@@ -151,16 +154,14 @@ class _Refusal(ValueError):
         return self
 
     def __str__(self) -> str:
-        return f"{self._before} '{self._path}'{self._after}" if self._path else f"{self._before}{self._after}"
+        return f"{self._before} '{self._path}'{self._after}"
 
 
 def _fill(message: Message, value: Any, depth: int) -> None:
-    if type(value) is not dict:
-        raise _Refusal("Expecting a JSON object") if depth == 0 else _unexpected(value)
     if depth > _DEEPEST:
         raise _Refusal("Nested too deeply: field")
     fields = _fillers(message.DESCRIPTOR)
-    for name, part in value.items():
+    for name, part in _expected(value, dict).items():
         if part is not None and (fill := fields.get(name)) is not None:
             try:
                 fill(message, part, depth)
@@ -192,46 +193,49 @@ def _filler(field: FieldDescriptor) -> _Fill:
 
 
 def _list_filler(name: str, field: FieldDescriptor) -> _Fill:
-    read = None if field.type == FieldDescriptor.TYPE_MESSAGE else _reader(field)
+    if field.type == FieldDescriptor.TYPE_MESSAGE:
+
+        def fill_messages(message: Message, value: Any, depth: int) -> None:
+            values = getattr(message, name)
+            _fill_each(enumerate(_expected(value, list)), lambda _, part: _fill(values.add(), part, depth + 1))
+
+        return fill_messages
+    read = _reader(field)
 
     def fill(message: Message, value: Any, depth: int) -> None:
-        if type(value) is not list:
-            raise _unexpected(value)
         values = getattr(message, name)
-        for index, part in enumerate(value):
-            if part is None:
-                continue
-            try:
-                if read is None:
-                    _fill(values.add(), part, depth + 1)
-                else:
-                    values.append(read(part))
-            except _Refusal as refusal:
-                raise refusal.within(f"[{index}]") from None
+        _fill_each(enumerate(_expected(value, list)), lambda _, part: values.append(read(part)))
 
     return fill
 
 
 def _map_filler(name: str, field: FieldDescriptor) -> _Fill:
     """For maps from text: there are no others."""
-    read = None if field.type == FieldDescriptor.TYPE_MESSAGE else _reader(field)
+    if field.type == FieldDescriptor.TYPE_MESSAGE:
+
+        def fill_messages(message: Message, value: Any, depth: int) -> None:
+            values = getattr(message, name)
+            _fill_each(
+                _expected(value, dict).items(), lambda key, part: _fill(values[_read_text(key)], part, depth + 1)
+            )
+
+        return fill_messages
+    read = _reader(field)
 
     def fill(message: Message, value: Any, depth: int) -> None:
-        if type(value) is not dict:
-            raise _unexpected(value)
         values = getattr(message, name)
-        for key, part in value.items():
-            if part is None:
-                continue
-            try:
-                if read is None:
-                    _fill(values[_read_text(key)], part, depth + 1)
-                else:
-                    values[_read_text(key)] = read(part)
-            except _Refusal as refusal:
-                raise refusal.within(f"[{_shown(key)[1:-1]}]") from None
+        _fill_each(_expected(value, dict).items(), lambda key, part: values.__setitem__(_read_text(key), read(part)))
 
     return fill
+
+
+def _fill_each(parts: Iterable[tuple[Any, Any]], put: Callable[[Any, Any], object]) -> None:
+    for key, part in parts:
+        if part is not None:
+            try:
+                put(key, part)
+            except _Refusal as refusal:
+                raise refusal.within(f"[{_shown(key)}]") from None
 
 
 def _reader(field: FieldDescriptor) -> _Read:
@@ -243,20 +247,17 @@ def _reader(field: FieldDescriptor) -> _Read:
 
 
 def _read_text(value: Any) -> str:
-    if type(value) is not str:
-        raise _unexpected(value)
+    text = _expected(value, str)
     try:
-        value.encode()
+        text.encode()
     except UnicodeEncodeError:
         raise _Refusal("Not expecting half of a surrogate pair for field") from None
-    return value
+    return text
 
 
 def _read_bytes(value: Any) -> bytes:
-    if type(value) is not str:
-        raise _unexpected(value)
     try:
-        return base64.b64decode(value, validate=True)
+        return base64.b64decode(_expected(value, str), validate=True)
     except ValueError as error:
         raise _Refusal("Failed to base64 decode bytes field", f": {error}") from None
 
@@ -264,10 +265,8 @@ def _read_bytes(value: Any) -> bytes:
 def _read_boolean(value: Any) -> bool:
     if type(value) is bool:
         return value
-    if type(value) is not str:
-        raise _unexpected(value)
-    if (found := _BOOLEANS.get(value)) is None:
-        raise _Refusal(f"Failed to parse {_shown(value)} as a JSON boolean for field")
+    if (found := _BOOLEANS.get(_expected(value, str))) is None:
+        raise _Refusal(f"Failed to parse '{_shown(value)}' as a JSON boolean for field")
     return found
 
 
@@ -298,10 +297,8 @@ def _integer_reader(least: int, most: int) -> _Read:
 
 def _enum_reader(numbers: dict[str, int]) -> _Read:
     def read(value: Any) -> int:
-        if type(value) is not str:
-            raise _unexpected(value)
-        if (number := numbers.get(value)) is None:
-            raise _Refusal(f"Failed to find enum for {_shown(value)} of field")
+        if (number := numbers.get(_expected(value, str))) is None:
+            raise _Refusal(f"Failed to find enum for '{_shown(value)}' of field")
         return number
 
     return read
@@ -311,21 +308,22 @@ def _number(value: Any) -> int | float:
     """A number, also one in a string."""
     if type(value) is int or type(value) is float:
         return value
-    if type(value) is not str:
-        raise _unexpected(value)
-    if not _NUMBER.fullmatch(value):
-        raise _Refusal(f"Failed to parse {_shown(value)} as a JSON number for field")
-    return int(value) if value.lstrip("-").isdecimal() else float(value)
+    text = _expected(value, str)
+    if not _NUMBER.fullmatch(text):
+        raise _Refusal(f"Failed to parse '{_shown(text)}' as a JSON number for field")
+    return int(text) if text.lstrip("-").isdecimal() else float(text)
 
 
-def _unexpected(value: Any) -> _Refusal:
-    return _Refusal(f"Not expecting a JSON {_KINDS.get(type(value), 'value')} for field")
+def _expected(value: Any, kind: type[_Kind]) -> _Kind:
+    if type(value) is not kind:
+        raise _Refusal(f"Not expecting a JSON {_KINDS.get(type(value), 'value')} for field")
+    return value
 
 
 def _shown(value: object) -> str:
-    """Text in a message, which stays one line that is not too long."""
-    text = repr(value)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]}...'"
+    """A key or text in a message, which stays one line that is not too long."""
+    text = repr(str(value))[1:-1]
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
 def _is_map(field: FieldDescriptor) -> bool:

@@ -16,6 +16,7 @@ from mesocosm.container import (
     ResourceStatistics,
     Termination,
 )
+from mesocosm.launcher.info import Credentials
 
 
 class LaunchResult(enum.Enum):
@@ -38,8 +39,11 @@ class ContainerIO:
     stderr: int | None = None
 
 
-Fetch = Callable[[ContainerID, ContainerConfig, Path, int], Awaitable[None]]
+Fetch = Callable[[ContainerID, ContainerConfig, Credentials | None, int], Awaitable[None]]
 """Brings what a command needs into its sandbox; tells of it in the descriptor. Raises MesocosmError or OSError."""
+
+Log = Callable[[ContainerID, ContainerConfig, Path], Awaitable[ContainerIO]]
+"""Where the output of a container goes that its caller has no descriptors for; they are closed after the launch."""
 
 
 class Containerizer(Protocol):

@@ -11,14 +11,14 @@ describes processes, and a crash of the machine ends them, too.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
-import logging
 import math
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,10 +29,10 @@ from mesocosm.container import RUNTIME_SEPARATOR, ContainerConfig, ContainerID, 
 from mesocosm.containerizer.directory import make_directories
 from mesocosm.errors import ContainerError, RecoveryError
 
-logger = logging.getLogger(__name__)
-
 FORMAT_VERSION = 1
 _CONFIG, _PID, _STATUS = "config", "pid", "status"
+_SHOWN = 64
+"""Characters of a name that are part of another one."""
 _PREFIX = b'{"version": %d, ' % FORMAT_VERSION
 _VERSION = re.compile(rb'\s*\{\s*"version"\s*:\s*(\d{1,20})\s*[,}]')
 
@@ -60,66 +60,67 @@ class Checkpoints:
 
     def directory(self, container_id: ContainerID) -> Path:
         """The directory of one container."""
-        return self.root / container_id.join(RUNTIME_SEPARATOR)
+        return Path(self._path(container_id))
+
+    def status_file(self, container_id: ContainerID) -> Path:
+        """Where the termination is."""
+        return Path(self._path(container_id, _STATUS))
+
+    def _path(self, container_id: ContainerID, name: str = "") -> str:
+        # A plain string, as it is needed often: to join paths takes longer than to read a file.
+        above = str(self.root) if container_id.parent is None else self._path(container_id.parent, RUNTIME_SEPARATOR)
+        directory = f"{above}/{container_id.value}"
+        return f"{directory}/{name}" if name else directory
 
     def create(self, container_id: ContainerID, config: ContainerConfig) -> None:
         """Makes the directory of a container and writes what was asked for."""
-        directory = self.directory(container_id)
-        make_directories(directory)
+        make_directories(self.directory(container_id))
         try:
-            _write(directory / _CONFIG, config)
+            _write(self._path(container_id, _CONFIG), config)
         except UnicodeEncodeError as error:
             raise ContainerError(f"{container_id}: {error.object!r} is not UTF-8", "give text") from None
 
     def write_launched(self, container_id: ContainerID, launched: Launched) -> None:
         """Records the init."""
-        _write(self.directory(container_id) / _PID, launched)
+        _write(self._path(container_id, _PID), launched)
 
     def forget_launched(self, container_id: ContainerID) -> None:
         """Says that all of the container is given back: only the record of its end is left."""
-        (self.directory(container_id) / _PID).unlink(missing_ok=True)
-
-    def status_file(self, container_id: ContainerID) -> Path:
-        """Where the termination is."""
-        return self.directory(container_id) / _STATUS
+        Path(self._path(container_id, _PID)).unlink(missing_ok=True)
 
     def write_termination(self, container_id: ContainerID, termination: Termination) -> None:
         """Records how the container ended."""
-        _write(self.status_file(container_id), termination)
+        _write(self._path(container_id, _STATUS), termination)
 
     def config(self, container_id: ContainerID) -> ContainerConfig | None:
         """What was asked for; None if the launch did not come so far."""
-        return _read(self.directory(container_id) / _CONFIG, ContainerConfig)
+        return _read(self._path(container_id, _CONFIG), ContainerConfig)
 
     def launched(self, container_id: ContainerID) -> Launched | None:
         """The init; None if there never was one that was released."""
-        return _read(self.directory(container_id) / _PID, Launched)
+        return _read(self._path(container_id, _PID), Launched)
 
     def termination(self, container_id: ContainerID) -> Termination | None:
         """How the container ended; None if it has not, or nobody saw it."""
-        return _read(self.status_file(container_id), Termination)
+        return _read(self._path(container_id, _STATUS), Termination)
 
-    def containers(self, *, strict: bool = True) -> list[ContainerID]:
+    def containers(self, misplaced: list[Path] | None = None) -> list[ContainerID]:
         """All containers that have a directory, parents before their children.
 
-        What cannot be one is damage. If not `strict`, that is logged and left alone.
+        What cannot be the directory of one is added to `misplaced`; without that, RecoveryError is raised for it.
         """
         found: list[ContainerID] = []
-        for entry in _containers(self.root, None):
-            if isinstance(entry, ContainerID):
-                found.append(entry)
-            elif strict:
-                raise entry
-            else:
-                logger.error("%s", entry)
+        others: list[Path] = [] if misplaced is None else misplaced
+        _find(str(self.root), None, found, others)
+        if misplaced is None and others:
+            raise RecoveryError(f"{others[0]} is not the directory of a container", "remove it")
         return found
 
-    def set_aside(self, container_id: ContainerID) -> Path:
-        """Moves the directory of a container, with those of nested ones, to where nobody reads it; returns where."""
+    def set_aside(self, path: Path) -> Path:
+        """Moves what is at `path`, with all that is in it, to where nobody reads it; returns where."""
         aside = self.root.parent / "damaged"
         make_directories(aside)
-        target = Path(tempfile.mkdtemp(prefix=f"{container_id.value}-", dir=aside))
-        return self.directory(container_id).rename(target / container_id.value)
+        return path.rename(Path(tempfile.mkdtemp(prefix=f"{path.name[:_SHOWN]}-", dir=aside), path.name))
 
     def remove(self, container_id: ContainerID) -> None:
         """Removes the directory of a container with those of nested ones; absent is no error."""
@@ -139,34 +140,42 @@ def boot_id() -> str:
         return ""
 
 
-def _containers(directory: Path, parent: ContainerID | None) -> Iterator[ContainerID | RecoveryError]:
-    """The containers, and errors for what should be one and cannot."""
+def _find(directory: str, parent: ContainerID | None, found: list[ContainerID], others: list[Path]) -> None:
+    """Adds the containers in `directory`, each before those nested in it, and what should be one and cannot."""
     try:
-        names = sorted(entry.name for entry in directory.iterdir())
+        with os.scandir(directory) as entries:
+            present = sorted(entries, key=lambda entry: entry.name)
     except FileNotFoundError:
         return
     except NotADirectoryError:
-        yield RecoveryError(f"{directory.parent} is not the directory of a container", "remove it")
+        others.append(Path(directory))
         return
-    for name in names:
+    for entry in present:
         try:
-            container_id = ContainerID(name, parent)
+            container_id = ContainerID(entry.name, parent)
         except ContainerError:
-            yield RecoveryError(f"{directory / name} is not the directory of a container", "remove it")
+            container_id = None
+        if container_id is None or not entry.is_dir(follow_symlinks=False):
+            others.append(Path(entry.path))
             continue
-        yield container_id
-        yield from _containers(directory / name / RUNTIME_SEPARATOR, container_id)
+        found.append(container_id)
+        _find(f"{entry.path}/{RUNTIME_SEPARATOR}", container_id, found, others)
 
 
-def _write(path: Path, value: object) -> None:
-    encoded = _encode(value)
+def _write(path: str, value: object) -> None:
+    """Replaces the file. Raises OSError, which names it."""
+    data = _PREFIX + _encode(value)[1:]
     temporary = f"{path}.new"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    with open(descriptor, "wb", buffering=0) as file:
-        data = _PREFIX + encoded[1:]
-        if file.write(data) != len(data):
-            raise OSError(f"{temporary}: not all of it could be written")
-    os.rename(temporary, path)
+    try:
+        with open(descriptor, "wb", buffering=0) as file:
+            if file.write(data) != len(data):  # So it is when the disk becomes full.
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.rename(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            Path(temporary).unlink()
+        raise OSError(error.errno, error.strerror, path) from error
 
 
 def _encode(value: object) -> bytes:
@@ -176,11 +185,14 @@ def _encode(value: object) -> bytes:
     return msgspec.json.encode(value, enc_hook=str)
 
 
-def _read(path: Path, kind: type[Value]) -> Value | None:
+def _read(path: str, kind: type[Value]) -> Value | None:
     try:
-        data = path.read_bytes()
+        with open(path, "rb", buffering=0) as file:
+            data = file.read()
     except FileNotFoundError:
         return None
+    except IsADirectoryError:
+        raise RecoveryError(f"{path} is damaged: it is a directory", "remove it") from None
     version = _VERSION.match(data)
     if version is None:
         raise RecoveryError(f"{path} is damaged: it is no state of a container", "remove it, or restore it")
@@ -189,6 +201,9 @@ def _read(path: Path, kind: type[Value]) -> Value | None:
             f"{path} has format version {int(version[1])}, and this Mesocosm knows {FORMAT_VERSION}",
             "run the version that wrote it, or a newer one",
         )
+    with contextlib.suppress(msgspec.MsgspecError, ValueError):
+        return msgspec.json.decode(data, type=kind, dec_hook=_decode)
+    # It has an infinite number, or is damaged.
     try:
         return msgspec.convert(json.loads(data), kind, dec_hook=_decode)
     except (msgspec.MsgspecError, ValueError) as error:

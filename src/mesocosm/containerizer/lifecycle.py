@@ -43,8 +43,9 @@ _NEXT = {
 class Container:
     """A container from its launch until everything it held is given back.
 
-    `started` is resolved when its command runs or the launch has failed, `ended` with its termination. An `orphan`
-    leaves no record. `is_past` if there is nothing but the record of its end.
+    `started` is resolved when its command runs or the launch has failed, `ended` with its termination. `recorded` if
+    that is on disk. An `orphan` leaves no record, and one that is `damaged` leaves it set aside. `is_past` if there is
+    nothing but the record of its end.
     """
 
     container_id: ContainerID
@@ -61,12 +62,14 @@ class Container:
     made_sandbox: bool = False
     report: Report | None = None
     termination: Termination | None = None
+    recorded: bool = False
     failure: Exception | None = None
     children: set[ContainerID] = field(default_factory=set)
     begun: bool = False
     destroyed: bool = False
     abandoned: bool = False
     orphan: bool = False
+    damaged: bool = False
     is_past: bool = False
 
     @classmethod

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
+import os
 import signal
-import time
-from collections.abc import Awaitable, Collection, Iterable, Sequence
-from dataclasses import fields, replace
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self
 
+from mesocosm.concurrency import together
 from mesocosm.container import (
     RUNTIME_SEPARATOR,
     ContainerConfig,
@@ -24,32 +24,28 @@ from mesocosm.container import (
     ResourceStatistics,
     Termination,
 )
-from mesocosm.containerizer.base import ContainerIO, Fetch, LaunchResult
+from mesocosm.containerizer.base import ContainerIO, Fetch, LaunchResult, Log
 from mesocosm.containerizer.checkpoint import Checkpoints, boot_id
-from mesocosm.containerizer.command import describe, find_credentials
 from mesocosm.containerizer.directory import DirectoryLock
+from mesocosm.containerizer.isolation import Isolation
+from mesocosm.containerizer.launching import Launching
 from mesocosm.containerizer.lifecycle import Container, State
 from mesocosm.containerizer.needs import check_needs
 from mesocosm.containerizer.recovery import find_containers
-from mesocosm.containerizer.sandbox import open_sandbox, remove_sandbox
+from mesocosm.containerizer.sandbox import remove_sandbox, remove_unused_sandbox
 from mesocosm.errors import ContainerError, UnknownContainerError, UnsupportedError, leaves
 from mesocosm.flags import Flags
-from mesocosm.isolators.base import ContainerState, Isolator
-from mesocosm.isolators.selection import NamedIsolator, select
+from mesocosm.isolators.base import ContainerState
+from mesocosm.isolators.selection import select
 from mesocosm.launcher.base import Launcher
 from mesocosm.launcher.client import LauncherProcess
-from mesocosm.launcher.failure import error_of
-from mesocosm.launcher.info import Credentials, LaunchInfo, merge
 from mesocosm.launcher.messages import STOP_COMMAND, Kind
 from mesocosm.launcher.selection import create_launcher
-from mesocosm.linux.namespaces import Namespace
 
 logger = logging.getLogger(__name__)
 
 _LAUNCH_FAILED = "REASON_CONTAINER_LAUNCH_FAILED"
 _KILLED = Termination(status=int(signal.SIGKILL))
-
-Part = TypeVar("Part", ResourceStatistics, ContainerStatus)
 
 
 class MesosContainerizer:
@@ -67,31 +63,36 @@ class MesosContainerizer:
         janitor: Sequence[str] | None = None,
         final_usage: bool = False,
         fetch: Fetch | None = None,
+        log: Log | None = None,
     ) -> None:
         """`janitor` is a command line to execute should this process end without `close`.
 
         With `final_usage` each termination tells what the container used, which takes a moment to read. `fetch` is
-        called before a command starts; without it, none can have URIs.
+        called before a command starts; without it, none can have URIs. `log` says where output goes if the caller of
+        `launch` does not.
         """
         self._flags = flags
         self._fetch = fetch
+        self._log = log
         self._final_usage = final_usage
         self._process = LauncherProcess(janitor)
         self._checkpoints = Checkpoints(flags.runtime_dir)
         self._lock = DirectoryLock(flags.runtime_dir)
         self._boot_id = boot_id()
         self._used = False  # Whether anything was launched or recovered.
-        self._named: list[NamedIsolator] = []
+        self._closing = False
+        self._isolation = Isolation()
         self._chosen: Launcher | None = None
         self._containers: dict[ContainerID, Container] = {}
         self._terminations: dict[ContainerID, Termination] = {}
+        self._terminals: dict[ContainerID, int] = {}  # Of those that have ended, and that nobody has attached to.
         self.destroy_errors = 0
         """How often a container could not be taken apart."""
 
     @property
     def isolation(self) -> list[str]:
         """The names of the isolators, in the order they work in."""
-        return [named.name for named in self._named]
+        return self._isolation.names
 
     # Beginning and end.
 
@@ -103,7 +104,7 @@ class MesosContainerizer:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            await _all(self.destroy(container_id) for container_id in list(self._containers) if not container_id.parent)
+            await together(self.destroy(each) for each in list(self._containers) if not each.parent)
         finally:
             await self.close()
 
@@ -125,20 +126,22 @@ class MesosContainerizer:
         except BaseException:
             self._lock.release()
             raise
-        self._chosen, self._named, self._used = launcher, named, False
+        self._isolation.named = named
+        self._chosen, self._used, self._closing = launcher, False, False
 
     async def close(self) -> None:
-        """Lets go of everything. Containers that run go on; one whose launch is not complete is destroyed."""
+        """Lets go of everything. Containers that run go on; one whose launch is not complete leaves nothing."""
+        self._closing = True
+        incomplete = [container for container in self._containers.values() if container.state is not State.RUNNING]
+        for container in incomplete:
+            container.orphan |= not container.started.done()
         try:
-            await _all(
-                self.destroy(container.container_id)
-                for container in list(self._containers.values())
-                if container.state is not State.RUNNING
-            )
-            await _all(container.abandon() for container in self._containers.values())
+            await together(self.destroy(container.container_id) for container in incomplete)
+            await together(container.abandon() for container in self._containers.values())
         finally:
             self._containers.clear()
-            await _all(isolator.close() for isolator in self._isolators())
+            self._close_terminals()
+            await self._isolation.close()
             if self._chosen is not None:
                 await self._chosen.close()
                 self._chosen = None
@@ -150,7 +153,7 @@ class MesosContainerizer:
 
         Raises ContainerError if it is not the first call or comes after a launch, and RecoveryError for state on disk
         that is damaged or of a newer version; nothing is changed then. If not `strict`, such a container is destroyed,
-        and its state set aside.
+        and its state set aside. Raises ExceptionGroup for what could not be destroyed, when all others are recovered.
         """
         if self._used:
             raise ContainerError(
@@ -171,11 +174,12 @@ class MesosContainerizer:
             ContainerState(container.container_id, container.config, container.init.pid if container.init else None)
             for container in found.running
         ]
-        for isolator in self._isolators():
-            await isolator.recover(states, [container.container_id for container in found.lost])
+        await self._isolation.recover(states, [container.container_id for container in found.lost])
         for container in found.running:
             container.task = asyncio.create_task(self._live(container, None))
-        await _all(self.destroy(container.container_id) for container in found.lost)
+        for path in found.misplaced:
+            self._set_aside(path)
+        await together(self.destroy(container.container_id) for container in found.lost)
 
     # What can be done with a container.
 
@@ -192,6 +196,8 @@ class MesosContainerizer:
         if container_id in self._containers or container_id in self._terminations:
             return LaunchResult.ALREADY_LAUNCHED
         self._launcher.start()
+        if self._closing:
+            raise ContainerError(f"{container_id} is not launched, as its containerizer is being closed")
         container = Container.create(container_id, self._completed(container_id, config))
         self._check_parent(container)
         check_needs(container_id, config, self.isolation)
@@ -199,7 +205,7 @@ class MesosContainerizer:
             raise UnsupportedError(f"{container_id}: this containerizer fetches no URIs", "run it in an agent")
         self._used = True
         self._add(container)
-        container.task = asyncio.create_task(self._live(container, io or ContainerIO()))
+        container.task = asyncio.create_task(self._live(container, lambda: self._start(container, io)))
         try:
             await asyncio.shield(container.started)
         except asyncio.CancelledError:
@@ -208,32 +214,37 @@ class MesosContainerizer:
         return LaunchResult.SUCCESS
 
     async def attach(self, container_id: ContainerID) -> int:
-        """The master of the container's terminal, which then is the caller's to close. Raises ContainerError."""
-        container = self._running(container_id)
-        if container.channel is None or (terminal := container.channel.take_terminal()) is None:
+        """The master of the container's terminal, which then is the caller's to close. Raises ContainerError.
+
+        Also of one that has ended before its launcher could attach: what it wrote is still to be read.
+        """
+        container = self._containers.get(container_id)
+        if container is None and container_id not in self._terminations:
+            raise UnknownContainerError(f"there is no container {container_id}")
+        terminal = self._terminals.pop(container_id, None)
+        if terminal is None and container is not None and container.channel is not None:
+            terminal = container.channel.take_terminal()
+        if terminal is None:
             raise ContainerError(f"{container_id} has no terminal to attach to")
         return terminal
 
     async def update(self, container_id: ContainerID, resources: Resources, limits: Resources) -> None:
         """Changes what a running container may use. Raises ContainerError or OSError."""
         container = self._running(container_id)
-        for isolator in self._isolators():
-            await isolator.update(container_id, resources, limits)
+        await self._isolation.update(container_id, resources, limits)
         container.config = replace(container.config, resources=resources, limits=limits)
         self._checkpoints.create(container_id, container.config)
 
     async def usage(self, container_id: ContainerID) -> ResourceStatistics:
         """What a running container uses. Raises ContainerError or OSError."""
         self._running(container_id)
-        parts = [await isolator.usage(container_id) for isolator in self._isolators()]
-        return replace(_united(ResourceStatistics, parts), timestamp=time.time())
+        return await self._isolation.usage(container_id)
 
     async def status(self, container_id: ContainerID) -> ContainerStatus:
         """What a running container is. Raises ContainerError or OSError."""
         container = self._running(container_id)
-        parts = [await isolator.status(container_id) for isolator in self._isolators()]
         known = ContainerStatus(container_id, None if container.init is None else container.init.pid)
-        return _united(ContainerStatus, [*parts, known])
+        return await self._isolation.status(container_id, known)
 
     async def wait(self, container_id: ContainerID) -> Termination:
         """How the container ended, when it has and everything it held is given back. Raises ContainerError."""
@@ -301,20 +312,21 @@ class MesosContainerizer:
         await asyncio.to_thread(remove_sandbox, container_id, self.sandbox(container_id))
         for other in [other for other in self._terminations if other.is_within(container_id)]:
             del self._terminations[other]
+        self._close_terminals(container_id)
 
     async def prune_images(self, excluded: Collection[str] = ()) -> None:
         """Deletes nothing: without an image store there are no images."""
 
     # The life of one container.
 
-    async def _live(self, container: Container, io: ContainerIO | None) -> None:
-        """From the launch, or with no `io` from its recovery, until all is given back."""
+    async def _live(self, container: Container, start: Callable[[], Awaitable[None]] | None) -> None:
+        """From its `start`, or without one from its recovery, until all is given back."""
         container.begun = True
         try:
             if container.destroyed:
                 raise asyncio.CancelledError
-            if io is not None:
-                await self._start(container, io)
+            if start is not None:
+                await start()
                 container.started.set_result(None)
             termination = await self._supervise(container)
         except asyncio.CancelledError:
@@ -326,52 +338,22 @@ class MesosContainerizer:
             termination = Termination(None, _LAUNCH_FAILED, str(error))
         await self._end(container, termination)
 
-    async def _start(self, container: Container, io: ContainerIO) -> None:
-        """PROVISIONING to RUNNING. What a later process needs to know is on disk before it is done."""
-        container_id, config = container.container_id, container.config
-        credentials = await _find_credentials(config)
-        assert config.directory is not None
-        self._checkpoints.create(container_id, config)
-        with open_sandbox(container_id, config.directory, credentials) as sandbox:
-            container.made_sandbox = sandbox.made
-
-            container.enter(State.PREPARING)
-            parts = [await isolator.prepare(container_id, config) for isolator in self._isolators(concurrent=False)]
-            info = merge([self._describe(container, credentials), *filter(None, parts)])
-
-            container.enter(State.ISOLATING)
-            container.has_pid_namespace = Namespace.PID in info.clone_namespaces
-            parent = None if container_id.parent is None else self._running(container_id.parent).init
-            status_file = self._checkpoints.status_file(container_id)
-            child = await self._launcher.fork(container_id, info, parent, status_file)
-            container.adopt(child)
-            for isolator in self._isolators(concurrent=True):
-                await isolator.prepare(container_id, config)
-            for isolator in self._isolators():
-                await isolator.isolate(container_id, child.init.pid)
-
-            container.enter(State.FETCHING)
-            with sandbox.streams(io) as streams:
-                if self._fetch is not None:
-                    await self._fetch(container_id, config, config.directory, streams[2])
-                launched = container.launched(info, self._boot_id, records_status=self._launcher.records_status)
-                self._checkpoints.write_launched(container_id, launched)
-                joins = [*child.joins, *(group for each in self._isolators() for group in each.joins(container_id))]
-                child.channel.release(streams, joins, recoverable=not launched.records_status)
-        report = await child.channel.report()
-        if report is None or report.kind is not Kind.RUNNING:
-            raise error_of(container_id, report)
-        container.enter(State.RUNNING)
+    async def _start(self, container: Container, io: ContainerIO | None) -> None:
+        launching = Launching(
+            self._flags, self._boot_id, self._checkpoints, self._isolation, self._launcher, self._fetch, self._log
+        )
+        parent = container.container_id.parent
+        await launching.start(container, None if parent is None else self._running(parent), io)
 
     async def _supervise(self, container: Container) -> Termination:
         """Waits until the command ends or runs into a limit, and records that."""
         container_id = container.container_id
-        watches = [watch for isolator in self._isolators() if (watch := isolator.watch(container_id)) is not None]
+        watches = self._isolation.watch(container_id)
         status = await self._exit_status(container, watches)
         limitation = next((watch.result() for watch in watches if watch.done()), None)
-        limitation = limitation or await self._limitation(container_id)
+        limitation = limitation or await self._isolation.limitation(container_id)
         container.termination = _terminated(status, limitation)
-        self._record(container_id, container.termination)
+        self._record(container, container.termination)
         return container.termination
 
     async def _exit_status(self, container: Container, watches: Sequence[asyncio.Future[Limitation]]) -> int | None:
@@ -389,12 +371,6 @@ class MesosContainerizer:
         await container.init.exited()
         recorded = self._checkpoints.termination(container.container_id)
         return _KILLED.status if recorded is None else recorded.status
-
-    async def _limitation(self, container_id: ContainerID) -> Limitation | None:
-        for isolator in self._isolators():
-            if (limitation := await isolator.limitation(container_id)) is not None:
-                return limitation
-        return None
 
     async def _end(self, container: Container, termination: Termination) -> None:
         """DESTROYING: takes the container apart, tells everybody who waits, and forgets it if that succeeded."""
@@ -414,49 +390,53 @@ class MesosContainerizer:
 
     async def _keep_record(self, container: Container, termination: Termination) -> None:
         """Keeps how a container ended that has run; removes what is left of any other. Raises OSError."""
+        container_id = container.container_id
         never_ran = container.failure is not None and not container.started.done()
         if never_ran or container.orphan:
-            self._checkpoints.remove(container.container_id)
-            if container.made_sandbox and container.config.directory is not None:
-                await asyncio.to_thread(remove_sandbox, container.container_id, container.config.directory)
+            self._close_terminals(container_id)
+            if container.damaged:
+                self._set_aside(self._checkpoints.directory(container_id))
+            self._checkpoints.remove(container_id)
+            await asyncio.to_thread(self._remove_new_sandbox, container)
             return
-        if termination != container.termination:
-            self._record(container.container_id, termination)
-        self._checkpoints.forget_launched(container.container_id)
-        self._terminations[container.container_id] = termination
+        if termination != container.termination or not container.recorded:
+            self._record(container, termination)
+        if container.recorded:  # Else a later containerizer shall see that it did run.
+            self._checkpoints.forget_launched(container_id)
+        self._terminations[container_id] = termination
+
+    def _remove_new_sandbox(self, container: Container) -> None:
+        """Removes the sandbox of a launch that has failed; one that may be older, if nothing is in it."""
+        container_id, directory = container.container_id, container.config.directory
+        if directory is not None and container.made_sandbox:
+            remove_sandbox(container_id, directory)
+        elif directory is not None and directory == self.sandbox(container_id).absolute():
+            remove_unused_sandbox(container_id, directory)
 
     async def _take_apart(self, container: Container) -> ResourceStatistics | None:
         """Gives back all that was taken, in reverse order; every step is tried. Raises OSError or ExceptionGroup."""
         container_id = container.container_id
-        await _all(self.destroy(child) for child in list(container.children))
+        await together(self.destroy(child) for child in list(container.children))
         usage = await self._last_usage(container) if self._final_usage else None
         await self._launcher.destroy(container_id, container.init, has_pid_namespace=container.has_pid_namespace)
-        errors: list[Exception] = []
-        for isolator in reversed(self._isolators()):
-            try:
-                await isolator.cleanup(container_id)
-            except Exception as error:  # noqa: BLE001 - raised below, with those of the others.
-                errors.append(error)
-        if errors:
-            raise ExceptionGroup(f"cleanup of {container_id}", errors)
+        await self._isolation.cleanup(container_id)
+        if container.channel is not None and (terminal := container.channel.take_terminal()) is not None:
+            self._terminals[container_id] = terminal
         container.release()
         return usage
 
     async def _last_usage(self, container: Container) -> ResourceStatistics | None:
         """What the container used up to its end; what nobody measured is filled in from wait4(2)."""
-        parts = []
+        known = []
         if container.report is not None:
-            parts.append(
+            known.append(
                 ResourceStatistics(
                     cpus_user_time_secs=container.report.user_time / 1e6,
                     cpus_system_time_secs=container.report.system_time / 1e6,
                     mem_maximum_bytes=container.report.memory,
                 )
             )
-        for isolator in self._isolators():
-            with contextlib.suppress(OSError, ContainerError):  # Nothing to read where the launch did not come so far.
-                parts.append(await isolator.usage(container.container_id))
-        return replace(_united(ResourceStatistics, parts), timestamp=time.time())
+        return await self._isolation.last_usage(container.container_id, known)
 
     # Small things.
 
@@ -465,11 +445,6 @@ class MesosContainerizer:
         if self._chosen is None:
             raise ContainerError("the containerizer is not started", "use `async with`, or call start()")
         return self._chosen
-
-    def _isolators(self, *, concurrent: bool | None = None) -> list[Isolator]:
-        """All isolators, or those that may, or may not, prepare while the init sets the container up."""
-        every = (named.isolator for named in self._named)
-        return [isolator for isolator in every if concurrent in (None, isolator.concurrent)]
 
     def _running(self, container_id: ContainerID) -> Container:
         container = self._containers.get(container_id)
@@ -492,18 +467,6 @@ class MesosContainerizer:
         elif container.config.debug:
             raise ContainerError(f"{container.container_id} is a debug container, but is nested in no container")
 
-    def _describe(self, container: Container, credentials: Credentials | None) -> LaunchInfo:
-        """The command's part; that of a debug container is in the environment and the directory of its parent."""
-        info = describe(container.config, credentials, self._flags)
-        parent = self._containers.get(container.container_id.parent) if container.container_id.parent else None
-        if parent is None or not container.config.debug:
-            return info
-        return replace(
-            info,
-            environment={**info.environment, **parent.environment, **container.config.environment},
-            working_directory=container.config.working_directory or parent.working_directory,
-        )
-
     def _add(self, container: Container) -> None:
         self._containers[container.container_id] = container
         if (parent := container.container_id.parent) is not None and parent in self._containers:
@@ -514,41 +477,27 @@ class MesosContainerizer:
         if (parent := container.container_id.parent) is not None and parent in self._containers:
             self._containers[parent].children.discard(container.container_id)
 
-    def _record(self, container_id: ContainerID, termination: Termination) -> None:
+    def _close_terminals(self, within: ContainerID | None = None) -> None:
+        """Closes the terminals that nobody has taken, of all containers or of those within one."""
+        for container_id in [each for each in self._terminals if within is None or each.is_within(within)]:
+            os.close(self._terminals.pop(container_id))
+
+    def _record(self, container: Container, termination: Termination) -> None:
         """Writes the termination. That it cannot be written must not keep the container from being taken apart."""
         try:
-            self._checkpoints.write_termination(container_id, termination)
+            self._checkpoints.write_termination(container.container_id, termination)
         except OSError as error:
-            logger.error("the end of %s is not recorded: %s", container_id, error)
+            logger.error("the end of %s is not recorded: %s", container.container_id, error)
+        else:
+            container.recorded = True
+
+    def _set_aside(self, path: Path) -> None:
+        """Keeps damaged state for people, where no containerizer reads it. Raises OSError."""
+        if path.exists():
+            logger.error("what was in %s is now in %s", path, self._checkpoints.set_aside(path))
 
 
 def _terminated(status: int | None, limitation: Limitation | None) -> Termination:
     if limitation is None:
         return Termination(status)
     return Termination(status, limitation.reason, limitation.message, limitation.resource)
-
-
-def _united(kind: type[Part], parts: Iterable[Part]) -> Part:
-    """One value with what each of `parts` knows; later ones are believed more."""
-    known: dict[str, Any] = {}
-    for part in parts:
-        known.update({entry.name: value for entry in fields(part) if (value := getattr(part, entry.name)) is not None})
-    return kind(**known)
-
-
-async def _find_credentials(config: ContainerConfig) -> Credentials | None:
-    # A look-up of a name may ask the network.
-    if config.user is None:
-        return find_credentials(config)
-    return await asyncio.to_thread(find_credentials, config)
-
-
-async def _all(steps: Iterable[Awaitable[object]]) -> None:
-    """Awaits all `steps` together, every one to its end. Raises ExceptionGroup of what failed."""
-    steps = list(steps)
-    if not steps:
-        return
-    results = await asyncio.gather(*steps, return_exceptions=True)
-    errors = [result for result in results if isinstance(result, Exception)]
-    if errors:
-        raise ExceptionGroup("containers", errors)

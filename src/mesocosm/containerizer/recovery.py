@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from mesocosm.concurrency import Turns, together
 from mesocosm.container import CommandInfo, ContainerConfig, ContainerID, Termination
 from mesocosm.containerizer.checkpoint import Checkpoints, Launched
 from mesocosm.containerizer.lifecycle import Container, State
-from mesocosm.errors import RecoveryError
+from mesocosm.errors import RecoveryError, leaves
 from mesocosm.launcher.base import InitProcess, Launcher
 from mesocosm.launcher.channel import Channel
 
 logger = logging.getLogger(__name__)
-
-_UNKNOWN = ContainerConfig(CommandInfo())
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """The containers that there are, by what is to be done with them.
 
-    The `running` are taken up, the `lost` are destroyed. Of the `past` there is nothing but how they ended.
+    The `running` are taken up, the `lost` are destroyed. Of the `past` there is nothing but how they ended. What is
+    `misplaced` cannot be the directory of a container.
     """
 
     running: list[Container] = field(default_factory=list)
     lost: list[Container] = field(default_factory=list)
     past: list[Container] = field(default_factory=list)
+    misplaced: list[Path] = field(default_factory=list)
 
     @property
     def present(self) -> list[Container]:
@@ -57,56 +60,101 @@ async def find_containers(
 ) -> Found:
     """What an earlier containerizer left; the containers that are not `known` are lost (None: all are known).
 
-    Nothing is changed yet. Raises OSError, and RecoveryError for a file that is damaged or of a newer version; if not
-    `strict`, what is on record of that container is set aside, and the container is lost.
+    Nothing is changed. Raises OSError, and RecoveryError for a file that is damaged or of a newer version, or where no
+    container has one; if not `strict`, that container is lost.
     """
-    found = Found()
+    misplaced: list[Path] = []
+    names = checkpoints.containers(None if strict else misplaced)
+    containers: dict[ContainerID, Container] = {}
     try:
-        for container_id in checkpoints.containers(strict=strict):
+        turns, launched = Turns(), []
+        for container_id in names:
+            await turns.pause()
+            container = containers[container_id] = _new_container(container_id)
             try:
-                container = await _find_container(checkpoints, container_id, boot_id)
+                launched.append((container, _read(container, checkpoints, boot_id)))
             except RecoveryError as error:
                 if strict:
                     raise
-                logger.error("%s; what is on record is now in %s", error.message, checkpoints.set_aside(container_id))
-                container = _stray_container(container_id)
-            container.orphan = known is not None and container_id not in known
-            found.sort_in(container)
-        for stray in await launcher.recover({container.container_id for container in (*found.present, *found.past)}):
-            found.sort_in(_stray_container(stray))
+                logger.error("%s; the container is destroyed", error.message)
+                _read_what_is_left(container, checkpoints, boot_id)
+        await _connect_all(launched)
+        for container_id in await launcher.recover(containers):
+            containers[container_id] = _new_container(container_id)
+            containers[container_id].orphan = True
     except BaseException:
-        for container in found.present:
+        for container in containers.values():
             container.release()
         raise
+    return _sorted(containers, known, misplaced)
+
+
+def _sorted(
+    containers: dict[ContainerID, Container], known: Collection[ContainerID] | None, misplaced: list[Path]
+) -> Found:
+    """Parents come before their children, and what is nested in an orphan is one itself."""
+    found = Found(misplaced=misplaced)
+    for container_id, container in containers.items():
+        parent = None if container_id.parent is None else containers.get(container_id.parent)
+        container.orphan |= (known is not None and container_id not in known) or (parent is not None and parent.orphan)
+        found.sort_in(container)
     return found
 
 
-async def _find_container(checkpoints: Checkpoints, container_id: ContainerID, boot_id: str) -> Container:
-    """The container as its directory and its processes tell of it. Raises RecoveryError for a damaged file.
-
-    It is RUNNING if its init lives and was released. `is_past` if all of it was given back. Anything else is to be
-    taken apart.
-    """
-    container = Container.create(container_id, checkpoints.config(container_id) or _UNKNOWN)
+def _new_container(container_id: ContainerID) -> Container:
+    """A container of which nothing is known yet, but that it is not about to start."""
+    container = Container.create(container_id, ContainerConfig(CommandInfo()))
     container.started.set_result(None)
-    container.termination = checkpoints.termination(container_id)
-    launched = checkpoints.launched(container_id)
-    if launched is None:
-        container.is_past = container.termination is not None
-        return container
-    container.has_pid_namespace = launched.has_pid_namespace
-    container.environment = launched.environment
-    container.working_directory = launched.working_directory
-    if container.termination is None:
-        container.termination = Termination(None, message="it ended while nobody watched, and its status is unknown")
-    container.init = InitProcess.find(launched.pid, launched.started) if launched.boot_id == boot_id else None
-    if container.init is not None:
-        await _connect(container, launched)
     return container
 
 
+def _read(container: Container, checkpoints: Checkpoints, boot_id: str) -> Launched | None:
+    """Fills in what is on record, and finds the init; returns how that was launched, if it lives.
+
+    `is_past` if all of the container was given back, and an `orphan` if its launch was not complete: nobody was told
+    that it runs, and it never did. Raises OSError, and RecoveryError for a damaged file.
+    """
+    container_id = container.container_id
+    container.config = checkpoints.config(container_id) or container.config
+    container.termination = checkpoints.termination(container_id)
+    container.recorded = container.termination is not None
+    launched = checkpoints.launched(container_id)
+    if launched is None:
+        container.is_past = container.recorded
+        container.orphan = not container.recorded
+        return None
+    if container.termination is None:
+        container.termination = Termination(None, message="it ended while nobody watched, and its status is unknown")
+    return _find_init(container, launched, boot_id)
+
+
+def _read_what_is_left(container: Container, checkpoints: Checkpoints, boot_id: str) -> None:
+    """Of a container whose record is damaged, finds the init if that can be told: it has to end."""
+    container.damaged = container.orphan = True
+    with contextlib.suppress(RecoveryError):
+        if (launched := checkpoints.launched(container.container_id)) is not None:
+            _find_init(container, launched, boot_id)
+
+
+def _find_init(container: Container, launched: Launched, boot_id: str) -> Launched | None:
+    container.has_pid_namespace = launched.has_pid_namespace
+    container.environment = launched.environment
+    container.working_directory = launched.working_directory
+    if launched.boot_id == boot_id:
+        container.init = InitProcess.find(launched.pid, launched.started)
+    return None if container.init is None else launched
+
+
+async def _connect_all(launched: Iterable[tuple[Container, Launched | None]]) -> None:
+    """Connects those whose init lives, at the same time, as each may have to be waited for. Raises OSError."""
+    try:
+        await together(_connect(container, init) for container, init in launched if init is not None)
+    except ExceptionGroup as errors:
+        raise next(leaves(errors)) from errors
+
+
 async def _connect(container: Container, launched: Launched) -> None:
-    """Makes a container RUNNING again if its init can tell how it ends."""
+    """Makes a container RUNNING again if its init can tell how it ends. Raises OSError."""
     assert container.init is not None
     if launched.records_status:
         container.state = State.RUNNING
@@ -116,11 +164,3 @@ async def _connect(container: Container, launched: Launched) -> None:
             container.state = State.RUNNING
     if container.state is State.RUNNING:
         container.termination = None
-
-
-def _stray_container(container_id: ContainerID) -> Container:
-    """A container of which there is nothing but what the launcher found."""
-    container = Container.create(container_id, _UNKNOWN)
-    container.started.set_result(None)
-    container.orphan = True
-    return container

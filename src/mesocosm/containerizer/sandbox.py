@@ -23,6 +23,7 @@ from mesocosm.linux.path import make_directory, open_in_root
 
 DIRECTORY_MODE = 0o750
 FILE_MODE = 0o644
+_OUTPUTS = ("stdout", "stderr")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -87,6 +88,23 @@ def remove_sandbox(container_id: ContainerID, directory: Path) -> None:
         # A link in its place is no sandbox, but something of the parent's.
         if stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
             shutil.rmtree(name, dir_fd=parent)
+
+
+def remove_unused_sandbox(container_id: ContainerID, directory: Path) -> None:
+    """Removes the sandbox at `directory` if all that is in it is empty output; absent is no error. Raises OSError."""
+    base, inside = sandbox_parts(container_id, directory)
+    with contextlib.suppress(FileNotFoundError), _parent(base, inside, make=False) as (parent, name):
+        descriptor = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+        try:
+            with os.scandir(descriptor) as entries:
+                present = list(entries)
+            if any(entry.name not in _OUTPUTS or entry.stat(follow_symlinks=False).st_size for entry in present):
+                return
+            for entry in present:
+                os.unlink(entry.name, dir_fd=descriptor)
+        finally:
+            os.close(descriptor)
+        os.rmdir(name, dir_fd=parent)
 
 
 @contextlib.contextmanager

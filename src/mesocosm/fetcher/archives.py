@@ -23,7 +23,7 @@ from typing import IO, BinaryIO, Self, cast
 
 import zstandard
 
-from mesocosm.fetcher.base import FetchError
+from mesocosm.fetcher.base import FetchError, reason_of
 from mesocosm.fetcher.names import Archive, inside
 from mesocosm.fetcher.tree import DIRECTORY_MODE, FILE_MODE, Tree
 
@@ -38,17 +38,17 @@ _MAGIC: tuple[tuple[bytes, Callable[[BinaryIO], object]], ...] = (
         lambda file: zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True, closefd=False),
     ),
 )
-# What the libraries raise for an archive that is damaged or needs what they have not, besides OSError.
-_DAMAGES = (
+# What the libraries raise for an archive that is damaged or needs what they have not.
+_FAILURES = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError, struct.error),
-    *(EOFError, ValueError, RuntimeError, OverflowError),
+    *(OSError, EOFError, ValueError, RuntimeError, OverflowError),
 )
 
 
 def extract(archive: BinaryIO, kind: Archive, name: str, tree: Tree) -> int:
     """Unpacks `archive`, a file called `name` that can seek, into `tree`, and returns how many files and so on it has.
 
-    Raises FetchError for one that is damaged or hostile, and OSError.
+    Raises FetchError for one that is damaged or hostile, or cannot be written.
     """
     archive.seek(0)
     unpack = {Archive.TAR: _tar, Archive.ZIP: _zip, Archive.GZIP: _gzip}[kind]
@@ -57,12 +57,8 @@ def extract(archive: BinaryIO, kind: Archive, name: str, tree: Tree) -> int:
         tree.finish()
     except FetchError as error:
         raise FetchError(f"{name!r} cannot be unpacked: {error.message}", error.hint) from error
-    except _DAMAGES as error:
-        raise FetchError(f"{name!r} cannot be unpacked: {str(error) or type(error).__name__}") from error
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        raise FetchError(f"{name!r} cannot be unpacked: {error}") from error  # gzip and bz2 raise it for damage, too.
+    except _FAILURES as error:
+        raise FetchError(f"{name!r} cannot be unpacked: {reason_of(error)}") from error
     return count
 
 

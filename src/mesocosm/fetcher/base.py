@@ -14,6 +14,13 @@ class FetchError(ContainerError):
     """A URI could not be fetched."""
 
 
+def reason_of(error: Exception) -> str:
+    """What went wrong, without the number of an OSError."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename!r}: {error.strerror}" if isinstance(error.filename, str) else error.strerror
+    return str(error) or type(error).__name__
+
+
 class SchemeFetcher(Protocol):
     """Fetches URIs of one scheme. An entry point names a class of these, which takes no arguments.
 

@@ -125,14 +125,15 @@ class Cache:
             os.close(descriptor)
 
     def check(self) -> None:
-        """Raises FlagError if somebody else may write to the directory, and OSError."""
+        """Makes the directory. Raises FlagError if somebody else could write to it or replace it, and OSError."""
         self._directory.mkdir(_DIRECTORY_MODE, parents=True, exist_ok=True)
-        status = self._directory.stat()
-        if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise FlagError(
-                f"--fetcher_cache_dir: {self._directory} can be written to by others",
-                f"make it belong to the user {os.geteuid()} alone, or give another one",
-            )
+        self._directory = self._directory.resolve()  # No link on the way can be changed later.
+        for path in (self._directory, *self._directory.parents):
+            if not _is_safe(path.stat(), parent=path != self._directory):
+                raise FlagError(
+                    f"--fetcher_cache_dir: others can write to {path}",
+                    f"make it belong to the user {os.geteuid()} alone, or give a directory elsewhere",
+                )
 
     def clear(self) -> None:
         """Removes what is in the directory of this cache or an earlier one, and nothing else. Raises OSError."""
@@ -164,3 +165,12 @@ class Cache:
         for key in file.keys:
             del self._keys[key]
         self._used -= file.size
+
+
+def _is_safe(status: os.stat_result, *, parent: bool) -> bool:
+    """Whether it belongs to those who may do everything here, and no other can put something into it, or away."""
+    if status.st_uid not in (0, os.geteuid()):
+        return False
+    if parent:
+        return not status.st_mode & stat.S_IWOTH or bool(status.st_mode & stat.S_ISVTX)
+    return not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

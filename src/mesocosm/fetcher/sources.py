@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import entry_points
 from typing import BinaryIO, Protocol
 
-from mesocosm.fetcher.base import ENTRY_POINTS, FetchError, SchemeFetcher
+from mesocosm.fetcher.base import ENTRY_POINTS, FetchError, SchemeFetcher, reason_of
 from mesocosm.fetcher.names import LOCAL, WEB, local_path, naming, scheme_of
 from mesocosm.version import __version__
 
@@ -104,7 +104,7 @@ class _Other:
         except FetchError:
             raise
         except Exception as error:
-            raise FetchError(str(error) or type(error).__name__) from error
+            raise FetchError(reason_of(error)) from error
         target.seek(0, os.SEEK_END)
 
     def close(self) -> None:
@@ -180,7 +180,7 @@ class _Web:
             )
         if isinstance(reason, http.client.IncompleteRead):
             return FetchError("the server closed the connection in the middle")
-        text = (isinstance(reason, OSError) and reason.strerror) or str(reason) or type(reason).__name__
+        text = reason_of(reason) if isinstance(reason, Exception) else str(reason)
         return FetchError(f"the server cannot be asked: {text}")
 
 

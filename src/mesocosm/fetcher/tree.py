@@ -62,6 +62,8 @@ class Tree:
 
     def link(self, path: Sequence[str], target: Sequence[str]) -> None:
         """A hard link to what there is at `target`."""
+        if not target:
+            raise FetchError("a link cannot be to the sandbox itself")
         if list(path) == list(target):
             return
         with self._enter(target[:-1]) as source, self._place(path) as (parent, name):

@@ -24,7 +24,7 @@ import msgspec
 
 from mesocosm.container import URI
 from mesocosm.fetcher.archives import extract
-from mesocosm.fetcher.base import FetchError
+from mesocosm.fetcher.base import FetchError, reason_of
 from mesocosm.fetcher.messages import END, Action, Reply, Request, Start, pack, unpack
 from mesocosm.fetcher.names import archive_of, shown, target_of
 from mesocosm.fetcher.sources import Source, Sources
@@ -142,7 +142,7 @@ class Worker:
         if kind is None:
             return False
         count = extract(file, kind, name, self._tree)
-        _say(f"{name!r} is unpacked, {count} members")
+        _say(f"{name!r} is unpacked, {count} member{'' if count == 1 else 's'}")
         return True
 
     @contextlib.contextmanager
@@ -193,16 +193,11 @@ def _receive(channel: socket.socket) -> tuple[bytes | None, int | None]:
 
 
 def _failed(error: Exception) -> Reply:
-    hint = None
+    if isinstance(error, MemoryError):
+        error = FetchError(f"it takes more than {_MOST_MEMORY >> 20} MB of memory to unpack")
     if isinstance(error, FetchError):
-        text, hint = error.message, error.hint
-    elif isinstance(error, MemoryError):
-        text = f"it takes more than {_MOST_MEMORY >> 20} MB of memory to unpack"
-    elif isinstance(error, OSError) and error.strerror:
-        text = f"{error.filename!r}: {error.strerror}" if isinstance(error.filename, str) else error.strerror
-    else:
-        text = f"{type(error).__name__}: {error}"
-    return Reply(error=_line(text), hint=hint)
+        return Reply(error=_line(error.message), hint=error.hint)
+    return Reply(error=_line(reason_of(error)))
 
 
 def _line(text: str) -> str:

@@ -37,8 +37,8 @@ class RotatedFile:
 
     def close(self) -> None:
         """Closes the file."""
-        os.close(self._descriptor)
-        os.close(self._directory)
+        _close(self._descriptor)
+        _close(self._directory)
 
     def write(self, data: bytes) -> None:
         """Appends `data`. What cannot be written is lost; the file says so, where it can be written to again."""
@@ -82,7 +82,7 @@ class RotatedFile:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, 0)
             return
-        os.close(self._descriptor)
+        _close(self._descriptor)
         self._descriptor = descriptor
 
     def _shift(self) -> None:
@@ -102,3 +102,9 @@ class RotatedFile:
             os.close(descriptor)
             raise OSError(errno.EINVAL, "not a regular file", self._name)
         return descriptor
+
+
+def _close(descriptor: int) -> None:
+    # It is closed in any case; an error tells that something written earlier was lost (close(2)).
+    with contextlib.suppress(OSError):
+        os.close(descriptor)

@@ -9,11 +9,13 @@ import logging
 import socket
 import ssl
 import stat
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
-from aiohttp import ClientPayloadError, web
+from aiohttp import ClientPayloadError, HttpVersion11, web
+from aiohttp.http import HttpProcessingError
 
 from mesocosm.agent.authentication import Authenticator, Unauthorized
 from mesocosm.agent.http.reply import Reply, RequestError
@@ -26,6 +28,11 @@ _MOST_BYTES = 16 << 20
 """Of a request's body. An environment of megabytes is odd, but a container can have it."""
 _FAREWELL = 1.0
 """Seconds that a request which is being answered has at the end."""
+_PATIENCE = 60.0
+"""Seconds that a client may be silent in the middle of a body."""
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_MISTAKES = (HttpProcessingError, ClientPayloadError, web.RequestPayloadError)
+"""What aiohttp raises where a client speaks no HTTP."""
 
 
 class Server:
@@ -38,6 +45,7 @@ class Server:
             web.Server(
                 self._serve,
                 access_log=None,
+                logger=_ProtocolLog(logger, {}),
                 handler_cancellation=True,  # Who waits for a container and goes away is not waited for.
             ),
             shutdown_timeout=_FAREWELL,
@@ -115,25 +123,52 @@ class Server:
             query=request.query,
             headers=request.headers,
             principal=principal,
-            read=_reader(request),
-            chunks=request.content.iter_any,
+            read=lambda: _read(request),
+            chunks=lambda: _chunks(request),
         )
 
 
-def _reader(request: web.BaseRequest) -> Callable[[], Awaitable[bytes]]:
-    async def read() -> bytes:
-        body = bytearray()
-        try:
-            async for chunk in request.content.iter_any():
+class _ProtocolLog(logging.LoggerAdapter[logging.Logger]):
+    """The log of aiohttp, to which what a client does wrong is an error of ours, with a traceback."""
+
+    def exception(self, msg: object, *args: object, exc_info: Any = True, **rest: Any) -> None:
+        if isinstance(exc_info, _MISTAKES):
+            self.debug(f"{msg}: %s", *args, _line(exc_info))
+        else:
+            super().exception(msg, *args, exc_info=exc_info, **rest)
+
+
+async def _read(request: web.BaseRequest) -> bytes:
+    """The whole body. Raises RequestError."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_PATIENCE) as patience:
+            async for chunk in _chunks(request):
+                patience.reschedule(asyncio.get_running_loop().time() + _PATIENCE)
                 body += chunk
                 if len(body) > _MOST_BYTES:
                     text = f"a request has {_MOST_BYTES} bytes at most"
                     raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text)
-        except (web.RequestPayloadError, ClientPayloadError) as error:
-            raise RequestError(HTTPStatus.BAD_REQUEST, f"the body cannot be read: {error}") from None
-        return bytes(body)
+    except TimeoutError:
+        text = f"nothing of the body came for {_PATIENCE:g} s"
+        raise RequestError(HTTPStatus.REQUEST_TIMEOUT, text) from None
+    return bytes(body)
 
-    return read
+
+async def _chunks(request: web.BaseRequest) -> AsyncGenerator[bytes, None]:
+    """The body as it comes, which a client may wait to be asked for (RFC 9110, 10.1.1). Raises RequestError."""
+    if request.version == HttpVersion11 and request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(_CONTINUE)
+        request.writer.output_size = 0  # As aiohttp itself does: it is no part of the answer.
+    try:
+        async for chunk in request.content.iter_any():
+            yield chunk
+    except _MISTAKES as error:
+        raise RequestError(HTTPStatus.BAD_REQUEST, f"the body cannot be read: {_line(error)}") from None
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 async def _send(request: web.BaseRequest, reply: Reply) -> web.StreamResponse:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -15,13 +16,17 @@ from mesocosm.agent.files import Download, FilesError
 from mesocosm.agent.http import state
 from mesocosm.agent.http.access import Access
 from mesocosm.agent.http.reply import Reply, RequestError, bad_request, json_reply
-from mesocosm.agent.http.routes import Handler, Request, Route, Routes
+from mesocosm.agent.http.routes import AGENT, Handler, Request, Route, Routes
 from mesocosm.agent.logs import Logs
 from mesocosm.agent.metrics import CONTENT_TYPE, Metrics, system_stats
 from mesocosm.api import convert
 from mesocosm.api.json import to_json
 from mesocosm.errors import FlagError, MesocosmError
 from mesocosm.units import parse_duration
+
+_IDS = {"container_id", "executor_id", "framework_id"}
+_FILTERS: tuple[set[str], ...] = (set(), {"container_id"}, {"framework_id"}, {"executor_id", "framework_id"})
+"""Which of these a request for containers may have together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,7 @@ class Endpoints:
         routes.add(Route("/logging/toggle", toggle, Realm.READ_WRITE, frozenset({"GET", "HEAD", "POST"})))
         routes.add(Route("/health", self._health, realm=None), of_agent=True)
         routes.add(Route("/version", self._version, realm=None))
+        routes.add(Route("/help", functools.partial(_help, routes), realm=None))
 
     def _authorized(self, path: str, handler: Handler) -> Handler:
         if path not in AUTHORIZABLE_ENDPOINTS:
@@ -92,6 +98,11 @@ class Endpoints:
     # Containers. Those of executors are shown; nested and standalone ones, as Mesos does not, where it is asked for.
 
     async def _containers(self, request: Request) -> Reply:
+        if _IDS & request.query.keys() not in _FILTERS:
+            raise bad_request(
+                "Supported query parameters are container_id only, framework_id only, or executor_id and framework_id"
+                " only"
+            )
         chosen = request.query.get("container_id")
         nested, standalone = (_switch(request, name) for name in ("show_nested", "show_standalone"))
         if not self.access.allows(request.principal, Action.VIEW_STANDALONE_CONTAINERS):
@@ -189,6 +200,21 @@ class Endpoints:
         except MesocosmError as error:
             raise bad_request(str(error)) from None
         return Reply()
+
+
+async def _help(routes: Routes, request: Request) -> Reply:
+    """What there is: the names that paths begin with, and below /help/NAME the paths. The agent's are with its name."""
+    every = routes.paths()
+    paths = [path for path in every if f"{AGENT}{path}" not in every]
+    if name := request.path.removeprefix("/help").strip("/"):
+        links = {path: path for path in paths if path.split("/")[1] == name}
+    else:
+        links = {f"/{part}": f"help/{part}" for part in sorted({path.split("/")[1] for path in paths})}
+    if not links:
+        raise bad_request(f"No help available for '/{name}'.")
+    lines = [f"> [{path}][{path[1:]}]" for path in links] + [""]
+    lines += [f"[{path[1:]}]: {target}" for path, target in links.items()]
+    return Reply(body="\n".join(["## HELP", *lines, ""]).encode(), content_type="text/x-markdown")
 
 
 async def _content(opened: contextlib.AsyncExitStack, download: Download) -> AsyncGenerator[bytes, None]:

@@ -12,8 +12,6 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, TypeVar
 
-from google.protobuf.message import DecodeError
-
 from mesocosm.agent.agent import Agent, Observed
 from mesocosm.agent.authorization import Action
 from mesocosm.agent.files import FileInfo, FilesError
@@ -25,6 +23,7 @@ from mesocosm.agent.http.routes import Request
 from mesocosm.agent.logs import Logs
 from mesocosm.agent.metrics import Metrics
 from mesocosm.api import convert, recordio, validation
+from mesocosm.api.binary import from_bytes
 from mesocosm.api.json import from_json, loads, to_json
 from mesocosm.api.v1 import ContainerID as ContainerIDMessage
 from mesocosm.api.v1.agent import Call, Response
@@ -36,8 +35,8 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-Answer = dict[str, Any] | HTTPStatus
-"""The field of the response that the call is about, or the status where that is the whole answer."""
+Answer = dict[str, Any] | HTTPStatus | None
+"""The field of the response that the call is about (None: it is not set), or the status if that is the whole answer."""
 
 _STREAMED = frozenset({"ATTACH_CONTAINER_INPUT"})
 _STREAMING = frozenset({"ATTACH_CONTAINER_OUTPUT", "LAUNCH_NESTED_CONTAINER_SESSION"})
@@ -95,7 +94,7 @@ class Api:
         answer = await handler(call, request.principal)
         if isinstance(answer, HTTPStatus):
             return Reply(answer)
-        response = {"type": kind, kind.lower(): answer} if answer else {"type": kind}
+        response = {"type": kind} if answer is None else {"type": kind, kind.lower(): answer}
         return _encoded(response, media.accept)
 
     # What the agent is.
@@ -158,7 +157,7 @@ class Api:
 
     async def _list_files(self, call: Call, principal: str | None) -> Answer:
         found = await _shown(self._agent.files.browse(call.list_files.path, principal))
-        return {"file_infos": [_file_info(file) for file in found]}
+        return {"file_infos": [_file_info(file) for file in found]} if found else {}
 
     async def _read_file(self, call: Call, principal: str | None) -> Answer:
         asked = call.read_file
@@ -171,9 +170,9 @@ class Api:
     async def _get_containers(self, call: Call, principal: str | None) -> Answer:
         asked = call.get_containers
         if not self._access.allows(principal, Action.VIEW_STANDALONE_CONTAINERS):
-            return {}
+            return None
         found = await self._agent.observe(nested=asked.show_nested, standalone=asked.show_standalone)
-        return {"containers": [_container(observed) for observed in found]} if found else {}
+        return {"containers": [_container(observed) for observed in found]} if found else None
 
     async def _launch_container(self, call: Call, principal: str | None) -> Answer:
         return await self._launch(call.launch_container, principal)
@@ -182,7 +181,7 @@ class Api:
         return await self._launch(call.launch_nested_container, principal)
 
     async def _launch(self, asked: Call.LaunchContainer | Call.LaunchNestedContainer, principal: str | None) -> Answer:
-        container_id = convert.container_id(asked.container_id)
+        container_id = _container_id(asked.container_id)
         user = asked.command.user if asked.command.HasField("user") else None
         self._access.require_on(principal, "launch", container_id, user)
         try:
@@ -257,9 +256,17 @@ class Api:
 
     def _existing(self, asked: ContainerIDMessage, verb: str, principal: str | None) -> ContainerID:
         """The container that a call is about, which `principal` may do that with. Raises RequestError."""
-        container_id = convert.container_id(asked)
+        container_id = _container_id(asked)
         self._access.require_on(principal, verb, container_id, self._agent.user_of(container_id.root))
         return container_id
+
+
+def _container_id(asked: ContainerIDMessage) -> ContainerID:
+    """The name of a container. Raises RequestError for one that Mesos may have, but not we."""
+    try:
+        return convert.container_id(asked)
+    except ContainerError as error:
+        raise bad_request(str(error)) from None
 
 
 async def _read_call(request: Request, media: MediaTypes) -> Call:
@@ -286,12 +293,7 @@ async def _first_record(request: Request) -> bytes:
 
 def _decoded(data: bytes, media_type: str) -> Call:
     """Raises ValueError."""
-    if media_type == JSON:
-        return from_json(loads(data), Call)
-    try:
-        return Call.FromString(data)
-    except DecodeError:
-        raise ValueError("Failed to parse body into Call protobuf") from None
+    return from_json(loads(data), Call) if media_type == JSON else from_bytes(data, Call)
 
 
 def _check_streaming(kind: str, media: MediaTypes) -> None:

@@ -135,10 +135,10 @@ class MemIsolator(CgroupIsolator):
     ) -> None:
         """Writes the request, and the limit if there is one."""
         if resources.mem is not None:
-            self._memory.set_request(groups[0], resources.mem)
+            self._memory.set_request(groups[0], int(resources.mem))
         limit = resources.mem if limits.mem is None else limits.mem
         if limit is not None:
-            self._set_limit(container_id, groups[0], None if math.isinf(limit) else limit)
+            self._set_limit(container_id, groups[0], None if math.isinf(limit) else int(limit))
 
     def _set_limit(self, container_id: ContainerID, group: str, limit: int | None) -> None:
         """A limit once set is only raised: to lower it could kill the container."""

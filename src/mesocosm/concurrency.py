@@ -1,0 +1,33 @@
+"""Working beside others in one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Iterable
+
+_SLICE = 0.005
+"""Seconds of work after which others have their turn."""
+
+
+async def together(steps: Iterable[Awaitable[object]]) -> None:
+    """Awaits all `steps` at the same time, every one to its end. Raises ExceptionGroup of what failed."""
+    steps = list(steps)
+    if not steps:
+        return
+    results = await asyncio.gather(*steps, return_exceptions=True)
+    if errors := [result for result in results if isinstance(result, Exception)]:
+        raise ExceptionGroup("containers", errors)
+
+
+class Turns:
+    """Long work in short pieces: between any two of them, `pause` lets others go on if it is time."""
+
+    def __init__(self) -> None:
+        self._since = time.perf_counter()
+
+    async def pause(self) -> None:
+        """Returns at once, or after others had their turn."""
+        if time.perf_counter() - self._since >= _SLICE:
+            await asyncio.sleep(0)
+            self._since = time.perf_counter()

@@ -1,0 +1,128 @@
+"""The isolators of a containerizer, each asked in its turn, and their answers put together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import fields
+from operator import attrgetter
+from typing import Any, TypeVar
+
+from mesocosm.concurrency import together
+from mesocosm.container import (
+    ContainerConfig,
+    ContainerID,
+    ContainerStatus,
+    Limitation,
+    Resources,
+    ResourceStatistics,
+)
+from mesocosm.errors import ContainerError
+from mesocosm.isolators.base import ContainerState, Isolator
+from mesocosm.isolators.selection import NamedIsolator
+from mesocosm.launcher.info import LaunchInfo
+
+Part = TypeVar("Part", ResourceStatistics, ContainerStatus)
+
+
+class Isolation:
+    """The isolators, in the order they work in. Whatever one of them raises, MesocosmError or OSError, is raised."""
+
+    def __init__(self) -> None:
+        self.named: list[NamedIsolator] = []
+
+    @property
+    def names(self) -> list[str]:
+        """How `--isolation` names them."""
+        return [named.name for named in self.named]
+
+    def __iter__(self) -> Iterator[Isolator]:
+        return (named.isolator for named in self.named)
+
+    async def recover(self, containers: Collection[ContainerState], orphans: Collection[ContainerID]) -> None:
+        """Has them take up `containers`, and know `orphans`."""
+        for isolator in self:
+            await isolator.recover(containers, orphans)
+
+    async def prepare(self, container_id: ContainerID, config: ContainerConfig) -> list[LaunchInfo]:
+        """What the launch shall do for them. Those that may do so later are not asked yet."""
+        parts = [await isolator.prepare(container_id, config) for isolator in self if not isolator.concurrent]
+        return [part for part in parts if part is not None]
+
+    async def isolate(self, container_id: ContainerID, config: ContainerConfig, pid: int) -> None:
+        """Has all others prepare, while the init sets the container up, and then all put it where it belongs."""
+        for isolator in self:
+            if isolator.concurrent:
+                await isolator.prepare(container_id, config)
+        for isolator in self:
+            await isolator.isolate(container_id, pid)
+
+    def joins(self, container_id: ContainerID) -> list[str]:
+        """The cgroups of v1 that the init is to enter."""
+        return [group for isolator in self for group in isolator.joins(container_id)]
+
+    def watch(self, container_id: ContainerID) -> list[asyncio.Future[Limitation]]:
+        """What resolves when the container runs into a limit."""
+        return [watch for isolator in self if (watch := isolator.watch(container_id)) is not None]
+
+    async def limitation(self, container_id: ContainerID) -> Limitation | None:
+        """The limit that the container has run into, if any."""
+        for isolator in self:
+            if (limitation := await isolator.limitation(container_id)) is not None:
+                return limitation
+        return None
+
+    async def update(self, container_id: ContainerID, resources: Resources, limits: Resources) -> None:
+        """Has them apply new amounts."""
+        for isolator in self:
+            await isolator.update(container_id, resources, limits)
+
+    async def usage(self, container_id: ContainerID) -> ResourceStatistics:
+        """What the container uses of all that they measure."""
+        parts = [await isolator.usage(container_id) for isolator in self]
+        return united(ResourceStatistics, [*parts, ResourceStatistics(timestamp=time.time())])
+
+    async def last_usage(self, container_id: ContainerID, known: Sequence[ResourceStatistics]) -> ResourceStatistics:
+        """What can be read at the container's end, where its launch may not have come far; else what is `known`."""
+        parts = list(known)
+        for isolator in self:
+            with contextlib.suppress(OSError, ContainerError):
+                parts.append(await isolator.usage(container_id))
+        return united(ResourceStatistics, [*parts, ResourceStatistics(timestamp=time.time())])
+
+    async def status(self, container_id: ContainerID, known: ContainerStatus) -> ContainerStatus:
+        """What they know of the container, and what is `known` anyway."""
+        parts = [await isolator.status(container_id) for isolator in self]
+        return united(ContainerStatus, [*parts, known])
+
+    async def cleanup(self, container_id: ContainerID) -> None:
+        """Has them give back what they hold for it, the last one first; all are asked. Raises ExceptionGroup."""
+        errors: list[Exception] = []
+        for isolator in reversed(list(self)):
+            try:
+                await isolator.cleanup(container_id)
+            except Exception as error:  # noqa: BLE001 - raised below, with those of the others.
+                errors.append(error)
+        if errors:
+            raise ExceptionGroup(f"cleanup of {container_id}", errors)
+
+    async def close(self) -> None:
+        """Has them give back what they hold themselves. Raises ExceptionGroup."""
+        await together(isolator.close() for isolator in self)
+
+
+def united(kind: type[Part], parts: Iterable[Part]) -> Part:
+    """One value with what each of `parts` knows; later ones are believed more."""
+    values = _VALUES[kind]
+    known = values(kind())
+    for part in parts:
+        known = tuple(old if new is None else new for old, new in zip(known, values(part), strict=True))
+    return kind(*known)
+
+
+_VALUES: dict[type, Callable[[object], tuple[Any, ...]]] = {
+    kind: attrgetter(*(entry.name for entry in fields(kind))) for kind in (ResourceStatistics, ContainerStatus)
+}
+"""All values of one of them, in one call: they are many, and read for every container."""

@@ -1,0 +1,114 @@
+"""The launch of a container, from its sandbox to the command that runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+
+from mesocosm.container import ContainerConfig
+from mesocosm.containerizer.base import ContainerIO, Fetch, Log
+from mesocosm.containerizer.checkpoint import Checkpoints
+from mesocosm.containerizer.command import describe, find_credentials
+from mesocosm.containerizer.isolation import Isolation
+from mesocosm.containerizer.lifecycle import Container, State
+from mesocosm.containerizer.sandbox import Sandbox, open_sandbox
+from mesocosm.flags import Flags
+from mesocosm.launcher.base import Child, Launcher
+from mesocosm.launcher.failure import error_of
+from mesocosm.launcher.info import Credentials, LaunchInfo, merge
+from mesocosm.launcher.messages import Kind
+from mesocosm.linux.namespaces import Namespace
+
+
+@dataclass(frozen=True, slots=True)
+class Launching:
+    """What launches have in common. Without `fetch`, no command can have URIs; without `log`, output goes to files."""
+
+    flags: Flags
+    boot_id: str
+    checkpoints: Checkpoints
+    isolation: Isolation
+    launcher: Launcher
+    fetch: Fetch | None
+    log: Log | None
+
+    async def start(self, container: Container, parent: Container | None, io: ContainerIO | None) -> None:
+        """PROVISIONING to RUNNING. What a later process needs to know is on disk before it is done.
+
+        Raises MesocosmError or OSError.
+        """
+        container_id, config = container.container_id, container.config
+        credentials = await _find_credentials(config)
+        assert config.directory is not None
+        self.checkpoints.create(container_id, config)
+        with open_sandbox(container_id, config.directory, credentials) as sandbox:
+            container.made_sandbox = sandbox.made
+
+            container.enter(State.PREPARING)
+            parts = await self.isolation.prepare(container_id, config)
+            info = merge([self._describe(container, parent, credentials), *parts])
+
+            container.enter(State.ISOLATING)
+            container.has_pid_namespace = Namespace.PID in info.clone_namespaces
+            status_file = self.checkpoints.status_file(container_id)
+            child = await self.launcher.fork(container_id, info, None if parent is None else parent.init, status_file)
+            container.adopt(child)
+            await self.isolation.isolate(container_id, config, child.init.pid)
+
+            container.enter(State.FETCHING)
+            async with self._output(container, io) as output:
+                await self._release(container, child, info, sandbox, output)
+        report = await child.channel.report()
+        if report is None or report.kind is not Kind.RUNNING:
+            raise error_of(container_id, report)
+        container.enter(State.RUNNING)
+
+    @contextlib.asynccontextmanager
+    async def _output(self, container: Container, io: ContainerIO | None) -> AsyncIterator[ContainerIO]:
+        """What the caller has given for the command's streams, or else the logger."""
+        config = container.config
+        if io is not None or self.log is None or config.tty_info is not None:
+            yield io or ContainerIO()
+            return
+        assert config.directory is not None
+        given = await self.log(container.container_id, config, config.directory)
+        try:
+            yield given
+        finally:
+            for descriptor in (given.stdin, given.stdout, given.stderr):
+                if descriptor is not None:
+                    os.close(descriptor)
+
+    async def _release(
+        self, container: Container, child: Child, info: LaunchInfo, sandbox: Sandbox, io: ContainerIO
+    ) -> None:
+        """Brings what the command needs, and lets the init go on."""
+        container_id, config = container.container_id, container.config
+        with sandbox.streams(io) as streams:
+            if self.fetch is not None:
+                await self.fetch(container_id, config, sandbox.owner, streams[2])
+            launched = container.launched(info, self.boot_id, records_status=self.launcher.records_status)
+            self.checkpoints.write_launched(container_id, launched)
+            joins = [*child.joins, *self.isolation.joins(container_id)]
+            child.channel.release(streams, joins, recoverable=not launched.records_status)
+
+    def _describe(self, container: Container, parent: Container | None, credentials: Credentials | None) -> LaunchInfo:
+        """The command's part; that of a debug container is in the environment and the directory of its parent."""
+        info = describe(container.config, credentials, self.flags)
+        if parent is None or not container.config.debug:
+            return info
+        return replace(
+            info,
+            environment={**info.environment, **parent.environment, **container.config.environment},
+            working_directory=container.config.working_directory or parent.working_directory,
+        )
+
+
+async def _find_credentials(config: ContainerConfig) -> Credentials | None:
+    # A look-up of a name may ask the network.
+    if config.user is None:
+        return find_credentials(config)
+    return await asyncio.to_thread(find_credentials, config)
