@@ -17,6 +17,7 @@ def find(flag: str, group: str, name: str, base: type[Plugin], built_in: Sequenc
     Raises FlagError, about the value of `flag`, if there is none. `built_in` are other names that it may have.
     """
     installed = entry_points(group=group)
+    what = group.removeprefix("mesocosm.").removesuffix("s").replace("_", " ")
     for entry in installed.select(name=name):
         try:
             kind = entry.load()
@@ -24,9 +25,9 @@ def find(flag: str, group: str, name: str, base: type[Plugin], built_in: Sequenc
             raise FlagError(f"--{flag}: {name!r}, {entry.value}, cannot be loaded: {error}") from error
         if isinstance(kind, type) and issubclass(kind, base):
             return kind
-        raise FlagError(f"--{flag}: the entry point {name!r}, {entry.value}, is no {base.__name__}")
+        raise FlagError(f"--{flag}: the entry point {name!r}, {entry.value}, is no {what}")
     known = ", ".join(sorted({*built_in, *installed.names}))
     raise FlagError(
-        f"--{flag}: there is no {name!r}",
+        f"--{flag}: there is no {what} {name!r}",
         f"there are: {known}" if known else f"install a package with an entry point of the group {group!r}",
     )

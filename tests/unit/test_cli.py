@@ -28,7 +28,7 @@ BAD = {
     "no pid": (["--pids", "0", "x"], "--pids: 0 is no number of tasks"),
     "name": (["--name", "a/b", "x"], "container id 'a/b' is not a name"),
     "name with a dot": (["--name", "..", "x"], "container id '..' is not a name"),
-    "isolator": (["--isolation", "posix/nope", "x"], "there is no isolator 'posix/nope'; `mesocosm doctor` lists them"),
+    "isolator": (["--isolation", "posix/nope", "x"], "there is no isolator 'posix/nope'; there are: cgroups/all, "),
     "two isolators": (["--isolation", "posix/cpu,posix/cpu", "x"], "names 'posix/cpu' twice"),
     "file systems": (["--isolation", "filesystem/posix,filesystem/linux", "x"], "keep one of them"),
     "variable": (["--env", "=1", "x"], "--env: '=1' has no name"),

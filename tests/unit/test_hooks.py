@@ -83,9 +83,9 @@ def test_loaded_in_the_order_of_the_flag(installed: None, names: list[str], expe
 @pytest.mark.parametrize(
     ("names", "text"),
     [
-        (["nonesuch"], "--hooks: there is no 'nonesuch'; there are: broken, first, missing, odd, second"),
+        (["nonesuch"], "--hooks: there is no hook 'nonesuch'; there are: broken, first, missing, odd, second"),
         (["first", "first"], "--hooks names 'first' twice"),
-        (["first", "odd"], "'odd'.* is no Hook"),
+        (["first", "odd"], "'odd'.* is no hook"),
         (["missing"], "'missing'.* cannot be loaded"),
         (["broken"], "'broken' cannot be made: no licence"),
     ],

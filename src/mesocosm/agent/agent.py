@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mesocosm.agent import ownership
+from mesocosm.agent.authorization import Action, Authorizer
 from mesocosm.agent.boot import Boot
 from mesocosm.agent.files import Files
 from mesocosm.agent.flags import AgentFlags, Loaded
@@ -28,6 +30,7 @@ from mesocosm.container import (
     Termination,
 )
 from mesocosm.containerizer.base import LaunchResult
+from mesocosm.containerizer.checkpoint import Checkpoints
 from mesocosm.containerizer.directory import DirectoryLock
 from mesocosm.containerizer.mesos import MesosContainerizer
 from mesocosm.errors import ContainerError, FlagError, MesocosmError, leaves
@@ -61,6 +64,7 @@ class Agent:
         self.work_dir = loaded.containerizer.work_dir.absolute()
         self.started = time.time()
         self.recovered = False
+        self.authorizer = Authorizer(flags.acls)
         self.files = Files()
         self.default_container = _default_container(flags)
         self.hooks = Hooks.load(flags.hooks)
@@ -76,6 +80,8 @@ class Agent:
         self.launch_errors = 0
         self._lock = DirectoryLock(self.work_dir / "meta", "work_dir")
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._users: dict[ContainerID, str | None] = {}
+        self._checkpoints = Checkpoints(loaded.containerizer.runtime_dir)
 
     # Beginning and end.
 
@@ -108,7 +114,9 @@ class Agent:
         await self.logger.recover(running)
         terminated = self.containerizer.terminated()
         for container_id in running | terminated:
-            self._attach(container_id)
+            config = self.containerizer.config(container_id) or self._checkpoints.config(container_id)
+            if config is not None:
+                self._attach(container_id, config.user)
         for container_id in terminated:
             self._schedule_removal(container_id)
         for container_id in running:
@@ -153,7 +161,7 @@ class Agent:
             raise
         if result is LaunchResult.SUCCESS:
             logger.info("launched", extra={"container": container_id})
-            self._attach(container_id)
+            self._attach(container_id, config.user)
             self._follow(container_id)
         return result
 
@@ -175,9 +183,9 @@ class Agent:
         self._detach(container_id)
 
     def user_of(self, container_id: ContainerID) -> str | None:
-        """As whom the container's command runs, if that was said; None also for one that has ended."""
+        """As whom the command of a top-level container runs, or ran, if that was said; None also for an unknown one."""
         config = self.containerizer.config(container_id)
-        return None if config is None else config.user
+        return self._users.get(container_id) if config is None else config.user
 
     async def observe(self, *, nested: bool = True, standalone: bool = True) -> list[Observed]:
         """The running containers, in the order of their names: top-level ones if `standalone`, others if `nested`."""
@@ -207,15 +215,22 @@ class Agent:
             await self.fetcher.fetch(container_id, config.command.uris, config.directory, owner, log)
         await self.hooks.post_fetch(container_id, config.directory)
 
-    def _attach(self, container_id: ContainerID) -> None:
-        """Shows the sandbox among the files. That of a nested container is in its parent's."""
-        if container_id.parent is None:
-            sandbox = self.containerizer.sandbox(container_id)
-            self.files.attach(str(sandbox), sandbox)
-            self.files.attach(f"/containers/{container_id}", sandbox)
+    def _attach(self, container_id: ContainerID, user: str | None) -> None:
+        """Shows the sandbox of the `user` among the files. That of a nested container is in its parent's."""
+        if container_id.parent is not None:
+            return
+
+        def may_see(principal: str | None) -> bool:
+            return ownership.allows(self.authorizer, principal, Action.ACCESS_SANDBOXES, user)
+
+        self._users[container_id] = user
+        sandbox = self.containerizer.sandbox(container_id)
+        for path in (str(sandbox), f"/containers/{container_id}"):
+            self.files.attach(path, sandbox, may_see)
 
     def _detach(self, container_id: ContainerID) -> None:
         if container_id.parent is None:
+            self._users.pop(container_id, None)
             self.files.detach(str(self.containerizer.sandbox(container_id)))
             self.files.detach(f"/containers/{container_id}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import faulthandler
 import logging
 import os
 import signal
@@ -15,7 +16,7 @@ from typing import Any
 from mesocosm.agent import tls
 from mesocosm.agent.agent import Agent
 from mesocosm.agent.authentication import Authenticator, Realm, load_credentials
-from mesocosm.agent.authorization import Action, Authorizer
+from mesocosm.agent.authorization import Action
 from mesocosm.agent.counts import add_agent_metrics
 from mesocosm.agent.flags import AgentFlags, Loaded
 from mesocosm.agent.http.access import Access
@@ -44,6 +45,7 @@ _SIGNALS = {signal.SIGTERM: _Ending.LEAVE, signal.SIGINT: _Ending.LEAVE, signal.
 
 async def serve(loaded: Loaded, logs: Logs) -> None:
     """Is the agent until a signal ends it. Raises MesocosmError, OSError or ExceptionGroup where it cannot be."""
+    faulthandler.enable()  # For the SIGABRT of a watchdog.
     with _signals(logs) as ending:
         agent = Agent(loaded)
         routes = Routes()
@@ -62,11 +64,11 @@ async def _work(agent: Agent, ending: asyncio.Future[_Ending]) -> None:
     recovery = asyncio.create_task(agent.recover())
     waiting: list[asyncio.Future[Any]] = [recovery, ending]
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    if not recovery.done():
+    if not recovery.done() and ending.result() is _Ending.LEAVE:
         recovery.cancel()
         await asyncio.wait([recovery])
         return
-    recovery.result()
+    await recovery
     if agent.flags.recover == "cleanup":
         logger.info("--recover=cleanup: every container is destroyed, and the agent ends")
         await agent.destroy_all()
@@ -92,7 +94,7 @@ async def _watched(ending: asyncio.Future[_Ending]) -> _Ending:
 async def _listen(agent: Agent, server: Server, routes: Routes, logs: Logs) -> None:
     """Answers requests from now on, until the recovery that there is no answer yet. Raises FlagError."""
     flags, metrics = agent.flags, Metrics()
-    access = Access(Authorizer(flags.acls))
+    access = Access(agent.authorizer, agent.user_of)
     context = tls.server_context(os.environ)
     host, port = await server.listen(flags.ip or _LOOPBACK, flags.port, context)
     add_agent_metrics(metrics, agent)

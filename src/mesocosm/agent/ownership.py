@@ -1,26 +1,34 @@
-"""Whose a container is to access control lists, which know users by their names."""
+"""Whose a container is to the access control lists, which know users by their names."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pwd
 
 from mesocosm.agent.authorization import Action, Authorizer
 
+_DIGITS = 10
+"""That the number of a user has at most."""
+
 
 def allows(authorizer: Authorizer, principal: str | None, action: Action, user: str | None) -> bool:
-    """Whether `principal` may do `action` to what is the `user`'s; without one it is the agent's own.
+    """Whether `principal` may do `action` to what is the `user`'s, which is the agent's own if there is none.
 
-    A container may name its user by a number: that has to be allowed as it is written, and by the user's name.
+    A user can be given as `UID` or `UID:GID`. That has to be allowed as it is written and by the name: lists that
+    forbid what is root's mean 0, too, and lists that allow a user mean his groups.
     """
-    return all(authorizer.allows(principal, action, name) for name in _names(user or str(os.geteuid())))
+    return all(authorizer.allows(principal, action, name) for name in _names(user))
 
 
-def _names(user: str) -> list[str]:
-    number, _, group = user.partition(":")
-    if number.isdecimal():
-        with contextlib.suppress(KeyError, OverflowError, ValueError):  # Nobody has that number.
-            name = pwd.getpwuid(int(number)).pw_name
-            return [name] if user == str(os.geteuid()) else [user, name]
-    return [user]
+def _names(user: str | None) -> set[str]:
+    if not user:
+        return {_name(os.geteuid())}
+    number = user.partition(":")[0]
+    return {user, _name(int(number))} if number.isdecimal() and len(number) <= _DIGITS else {user}
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

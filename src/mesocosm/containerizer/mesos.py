@@ -85,6 +85,7 @@ class MesosContainerizer:
         self._chosen: Launcher | None = None
         self._containers: dict[ContainerID, Container] = {}
         self._terminations: dict[ContainerID, Termination] = {}
+        self._unrecorded: set[ContainerID] = set()  # Those of which that is not on disk.
         self._terminals: dict[ContainerID, int] = {}  # Of those that have ended, and that nobody has attached to.
         self.destroy_errors = 0
         """How often a container could not be taken apart."""
@@ -140,6 +141,7 @@ class MesosContainerizer:
             await together(container.abandon() for container in self._containers.values())
         finally:
             self._containers.clear()
+            self._record_again()
             self._close_terminals()
             await self._isolation.close()
             if self._chosen is not None:
@@ -312,6 +314,7 @@ class MesosContainerizer:
         await asyncio.to_thread(remove_sandbox, container_id, self.sandbox(container_id))
         for other in [other for other in self._terminations if other.is_within(container_id)]:
             del self._terminations[other]
+            self._unrecorded.discard(other)
         self._close_terminals(container_id)
 
     async def prune_images(self, excluded: Collection[str] = ()) -> None:
@@ -353,7 +356,7 @@ class MesosContainerizer:
         limitation = next((watch.result() for watch in watches if watch.done()), None)
         limitation = limitation or await self._isolation.limitation(container_id)
         container.termination = _terminated(status, limitation)
-        self._record(container, container.termination)
+        container.recorded = self._record(container_id, container.termination)
         return container.termination
 
     async def _exit_status(self, container: Container, watches: Sequence[asyncio.Future[Limitation]]) -> int | None:
@@ -399,11 +402,11 @@ class MesosContainerizer:
             self._checkpoints.remove(container_id)
             await asyncio.to_thread(self._remove_new_sandbox, container)
             return
-        if termination != container.termination or not container.recorded:
-            self._record(container, termination)
-        if container.recorded:  # Else a later containerizer shall see that it did run.
-            self._checkpoints.forget_launched(container_id)
         self._terminations[container_id] = termination
+        if (container.recorded and termination == container.termination) or self._record(container_id, termination):
+            self._checkpoints.forget_launched(container_id)
+        else:
+            self._unrecorded.add(container_id)  # What says that it did run stays on record.
 
     def _remove_new_sandbox(self, container: Container) -> None:
         """Removes the sandbox of a launch that has failed; one that may be older, if nothing is in it."""
@@ -482,14 +485,21 @@ class MesosContainerizer:
         for container_id in [each for each in self._terminals if within is None or each.is_within(within)]:
             os.close(self._terminals.pop(container_id))
 
-    def _record(self, container: Container, termination: Termination) -> None:
+    def _record(self, container_id: ContainerID, termination: Termination) -> bool:
         """Writes the termination. That it cannot be written must not keep the container from being taken apart."""
         try:
-            self._checkpoints.write_termination(container.container_id, termination)
+            self._checkpoints.write_termination(container_id, termination)
         except OSError as error:
-            logger.error("the end of %s is not recorded: %s", container.container_id, error)
-        else:
-            container.recorded = True
+            logger.error("the end of %s is not recorded: %s", container_id, error)
+            return False
+        return True
+
+    def _record_again(self) -> None:
+        """Tries it again with those that could not be recorded: the disk may have room by now."""
+        for container_id in self._unrecorded:
+            if self._record(container_id, self._terminations[container_id]):
+                self._checkpoints.forget_launched(container_id)
+        self._unrecorded.clear()
 
     def _set_aside(self, path: Path) -> None:
         """Keeps damaged state for people, where no containerizer reads it. Raises OSError."""

@@ -80,22 +80,10 @@ def find(name: str) -> type[Isolator]:
         for _, kind in inspect.getmembers(module, inspect.isclass):
             if issubclass(kind, Isolator) and kind.__module__ == module.__name__:
                 return kind
-    return _find_elsewhere(name)
-
-
-def _find_elsewhere(name: str) -> type[Isolator]:
     # Imported here: it takes longer than a launch, and few have isolators of other packages.
-    from importlib.metadata import entry_points
+    from mesocosm import plugins
 
-    for entry in entry_points(group=ENTRY_POINTS, name=name):
-        try:
-            kind = entry.load()
-        except Exception as error:
-            raise FlagError(f"--isolation: {name!r}, {entry.value}, cannot be loaded: {error}") from error
-        if isinstance(kind, type) and issubclass(kind, Isolator):
-            return kind
-        raise FlagError(f"--isolation: the entry point {name!r}, {entry.value}, is no isolator")
-    raise FlagError(f"--isolation: there is no isolator {name!r}", "`mesocosm doctor` lists them")
+    return plugins.find("isolation", ENTRY_POINTS, name, Isolator, built_in())
 
 
 def _expand(name: str, flags: Flags) -> Iterable[str]:

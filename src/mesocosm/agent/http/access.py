@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http import HTTPStatus
 
+from mesocosm.agent import ownership
 from mesocosm.agent.authorization import Action, Authorizer
 from mesocosm.agent.http.reply import RequestError
 from mesocosm.container import ContainerID
@@ -12,8 +14,10 @@ from mesocosm.container import ContainerID
 class Access:
     """The access control lists, asked on behalf of requests."""
 
-    def __init__(self, authorizer: Authorizer) -> None:
+    def __init__(self, authorizer: Authorizer, user_of: Callable[[ContainerID], str | None]) -> None:
+        """`user_of` tells as whom the command of a top-level container runs."""
         self._authorizer = authorizer
+        self._user_of = user_of
 
     def allows(self, principal: str | None, action: Action, value: str | None = None) -> bool:
         """Whether it is allowed."""
@@ -25,14 +29,19 @@ class Access:
             raise RequestError(HTTPStatus.FORBIDDEN)
 
     def require_on(self, principal: str | None, verb: str, container_id: ContainerID, user: str | None) -> None:
-        """The same for a `verb`, such as "kill", on a container; `user` is whose it is, or is to be.
+        """The same for a `verb`, such as "kill", on a container; `user` is as whom a command to launch shall run.
 
-        The lists for launches below another container are in two: by the user of the command and of that container.
+        The lists for launches below another container are in two: by that user, and by that of the top-level one.
         """
+        owner = self._user_of(container_id.root)
         if container_id.parent is None:
             self.require(principal, Action(f"{verb}_standalone_containers"))
         elif verb == "launch":
-            self.require(principal, Action.LAUNCH_NESTED_CONTAINERS_AS_USER, user)
-            self.require(principal, Action.LAUNCH_NESTED_CONTAINERS_UNDER_PARENT_WITH_USER, user)
+            self._require_of(principal, Action.LAUNCH_NESTED_CONTAINERS_AS_USER, user)
+            self._require_of(principal, Action.LAUNCH_NESTED_CONTAINERS_UNDER_PARENT_WITH_USER, owner)
         else:
-            self.require(principal, Action(f"{verb}_nested_containers"), user)
+            self._require_of(principal, Action(f"{verb}_nested_containers"), owner)
+
+    def _require_of(self, principal: str | None, action: Action, user: str | None) -> None:
+        if not ownership.allows(self._authorizer, principal, action, user):
+            raise RequestError(HTTPStatus.FORBIDDEN)

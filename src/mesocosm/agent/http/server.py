@@ -72,9 +72,7 @@ class Server:
     async def listen_locally(self, path: Path) -> None:
         """Listens on a Unix socket that only this user can open. Raises FlagError."""
         try:
-            with contextlib.suppress(FileNotFoundError):
-                if stat.S_ISSOCK(path.lstat().st_mode):
-                    path.unlink()  # Left by an agent that was killed.
+            _remove_stale(path)
             listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
                 listening.bind(str(path))
@@ -188,6 +186,24 @@ async def _send(request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
 def _headers(reply: Reply) -> dict[str, str]:
     content = {} if reply.content_type is None else {"Content-Type": reply.content_type}
     return {**reply.headers, **content}
+
+
+def _remove_stale(path: Path) -> None:
+    """Removes the socket of an agent that was killed. Raises OSError, and FlagError for what is no such thing."""
+    try:
+        is_socket = stat.S_ISSOCK(path.lstat().st_mode)
+    except FileNotFoundError:
+        return
+    if not is_socket:
+        raise FlagError(f"--operator_socket: {path} is there, and no socket", "remove it, or give another path")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # Should too many wait there already, that is an error.
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+    raise FlagError(f"--operator_socket: another process listens on {path}", "give each agent a path of its own")
 
 
 def _bind(host: str, port: int) -> socket.socket:
