@@ -5,8 +5,8 @@ PYTHON := $(VENV)/bin/python
 RESULTS := .cache/test
 
 # What the tests use of Debian; without it they skip.
-PACKAGES := procps iproute2 iptables xfsprogs busybox-static strace util-linux crun runc bubblewrap \
-            qemu-system-x86 cpio kmod systemd
+PACKAGES := curl procps iproute2 iptables xfsprogs busybox-static strace util-linux crun runc bubblewrap \
+            qemu-system-x86 cpio kmod systemd openssl
 
 # What "make run" runs, unless CMD='…' is given.
 define CMD

@@ -82,12 +82,16 @@ class Client:
         self.call("REMOVE_CONTAINER", container_id=container_id)
         return elapsed
 
+    def list_containers(self) -> Answer:
+        return self.call("GET_CONTAINERS", show_standalone=True)
+
     def containers(self) -> int:
         """How many there are; -1 before the agent has recovered, or while it is not there."""
         try:
-            return len(self.call("GET_CONTAINERS", show_standalone=True).json.get("get_containers", {}).get("containers", ()))
+            listed = self.list_containers().json.get("get_containers", {})
         except (ConnectionError, RuntimeError):
             return -1
+        return len(listed.get("containers", ()))
 
     def healthy(self) -> bool:
         try:
@@ -98,7 +102,9 @@ class Client:
     def close(self) -> None:
         self._connection.close()
 
-    def _request(self, method: str, path: str, body: str | None = None, headers: dict[str, str] | None = None) -> Answer:
+    def _request(
+        self, method: str, path: str, body: str | None = None, headers: dict[str, str] | None = None
+    ) -> Answer:
         try:
             self._connection.request(method, path, body, headers or {})
             response = self._connection.getresponse()
@@ -125,7 +131,7 @@ class Service:
         assert self._process is not None
         return self._process.pid
 
-    def start(self, *arguments: str) -> None:
+    def start(self) -> None:
         """Executes it, and returns at once."""
         flags = {
             "work_dir": self._place.work / "agent",
@@ -137,18 +143,18 @@ class Service:
             "logging_level": "WARNING",
         }
         argv = [sys.executable, "-m", "mesocosm", "agent", *(f"--{name}={value}" for name, value in flags.items())]
-        self._process = subprocess.Popen([*argv, *arguments])
+        self._process = subprocess.Popen(argv)
 
-    def await_recovery(self, count: int) -> float:
-        """The seconds until it answers on /health, and knows of `count` containers."""
-        start = time.perf_counter()
+    def start_and_await(self, count: int) -> None:
+        """Executes it, and returns when it answers on /health, and knows of `count` containers."""
+        self.start()
+        deadline = time.monotonic() + _PATIENCE
         client = Client(self.port)
         while not client.healthy() or client.containers() != count:
-            if time.perf_counter() - start > _PATIENCE or (self._process and self._process.poll() is not None):
+            if time.monotonic() > deadline or (self._process and self._process.poll() is not None):
                 raise RuntimeError("the agent does not recover its containers")
             time.sleep(0.002)
         client.close()
-        return time.perf_counter() - start
 
     def memory(self) -> int:
         """Resident bytes of its process."""
@@ -168,8 +174,7 @@ def service(place: Workplace) -> Iterator[Service]:
     """An agent that has started."""
     agent = Service(place)
     try:
-        agent.start()
-        agent.await_recovery(0)
+        agent.start_and_await(0)
         yield agent
     finally:
         agent.end()

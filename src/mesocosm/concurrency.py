@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
 
-_SLICE = 0.005
+Value = TypeVar("Value")
+Result = TypeVar("Result")
+
+_SLICE = 0.002
 """Seconds of work after which others have their turn."""
 
 
@@ -31,3 +35,12 @@ class Turns:
         if time.perf_counter() - self._since >= _SLICE:
             await asyncio.sleep(0)
             self._since = time.perf_counter()
+
+
+async def each(function: Callable[[Value], Result], values: Iterable[Value]) -> list[Result]:
+    """What `function` makes of each of many values, with turns for others in between."""
+    turns, results = Turns(), []
+    for value in values:
+        await turns.pause()
+        results.append(function(value))
+    return results

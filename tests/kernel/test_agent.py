@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
+import time
+from collections.abc import Callable
 
 import pytest
 
 from tests.agent_process import AgentProcess, identity
+from tests.command_line import TIMEOUT
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
 
 def test_a_container_from_launch_to_removal(agent: AgentProcess) -> None:
@@ -28,7 +32,7 @@ def test_a_container_from_launch_to_removal(agent: AgentProcess) -> None:
 def test_containers_outlive_the_agent(agent: AgentProcess) -> None:
     agent.start()
     for name in ("x", "y"):
-        assert agent.launch(name, f"mkfifo go; read status < go; exit $status").status == 200
+        assert agent.launch(name, "mkfifo go; read status < go; exit $status").status == 200
     assert agent.launch("kid", "sleep 1000", nested_in="x").status == 200
     assert agent.stop(signal.SIGKILL) == -signal.SIGKILL
     (agent.sandbox("y") / "go").write_text("5\n")
@@ -65,3 +69,25 @@ def test_a_second_agent_is_refused(agent: AgentProcess) -> None:
         result.stderr
         == f"mesocosm: --work_dir: {agent.flags.work_dir}/meta is in use by another process; give each one its own\n"
     )
+
+
+def test_sandboxes_that_are_old_are_removed(agent: AgentProcess) -> None:
+    """One of an ended container, with what is known of that, and one that a boot of the machine has left alone."""
+    agent.start()
+    for name in ("x", "y"):
+        assert agent.launch(name, "true").status == 200
+        agent.wait_for(name)
+    assert agent.stop() == 0
+    shutil.rmtree(agent.flags.runtime_dir / "containers" / "y")
+    agent.start("--gc_non_executor_container_sandboxes", "--gc_delay=0secs")
+    await_(lambda: not agent.sandbox("x").exists() and not agent.sandbox("y").exists())
+    await_(lambda: agent.call("WAIT_CONTAINER", container_id=identity("x")).status == 404)
+    assert agent.launch("y", "true").status == 200
+
+
+def await_(condition: Callable[[], bool]) -> None:
+    """Waits until `condition` holds. The removal of a directory is no event that another process is told of."""
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -16,7 +16,7 @@ import pytest
 from tests.agent_process import AgentProcess, Answer, identity
 from tests.unit import recorded
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
 NOBODY_ELSE = "there is no master, so no framework, and none of their tasks and executors"
 ISOLATORS = "the recorded agent had the isolators network/cni and cgroups/net_cls"

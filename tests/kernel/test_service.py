@@ -34,12 +34,9 @@ SECONDS = 120
 
 @pytest.fixture(scope="module")
 def service() -> AgentProcess:
-    """The agent, installed as the unit says, and started; systemd is told where the program is."""
-    installed = Path("/etc/systemd/system") / UNIT.name
-    shutil.copy(UNIT, installed)
-    changes = installed.with_name(f"{UNIT.name}.d") / "override.conf"
-    changes.parent.mkdir()
-    changes.write_text(f"[Service]\nExecStart=\nExecStart={CHECKOUT}/.venv/bin/mesocosm agent\n")
+    """The agent, installed as the unit says, and started."""
+    shutil.copy(UNIT, "/etc/systemd/system")
+    Path("/usr/bin/mesocosm").symlink_to(CHECKOUT / ".venv/bin/mesocosm")
     Path("/etc/default/mesocosm-agent").write_text(f"MESOS_LOG_DIR={LOG.parent}\n")
     run("systemctl", "daemon-reload")
     agent = AgentProcess(Flags(work_dir=Path("/var/lib/mesocosm"), runtime_dir=Path("/run/mesocosm")), LOG.parent)

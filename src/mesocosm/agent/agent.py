@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +22,9 @@ from mesocosm.agent.gc import GarbageCollector
 from mesocosm.agent.resources import AgentResources, detect
 from mesocosm.api import v1
 from mesocosm.api.json import from_json
+from mesocosm.concurrency import Turns
 from mesocosm.container import (
+    RUNTIME_SEPARATOR,
     ContainerConfig,
     ContainerID,
     ContainerStatus,
@@ -117,8 +119,8 @@ class Agent:
             config = self.containerizer.config(container_id) or self._checkpoints.config(container_id)
             if config is not None:
                 self._attach(container_id, config.user)
-        for container_id in terminated:
-            self._schedule_removal(container_id)
+        for sandbox in [*map(self.containerizer.sandbox, terminated), *self._forgotten(running | terminated)]:
+            self._schedule_removal(sandbox)
         for container_id in running:
             self._follow(container_id)
         boot.record()
@@ -155,6 +157,7 @@ class Agent:
             if container_id in await self.containerizer.containers() | self.containerizer.terminated():
                 return LaunchResult.ALREADY_LAUNCHED
             config = await self.hooks.pre_launch(container_id, config)
+            self.gc.unschedule(self.containerizer.sandbox(container_id))  # Of a container of that name before the boot.
             result = await self.containerizer.launch(container_id, config)
         except Exception:
             self.launch_errors += 1
@@ -194,10 +197,13 @@ class Agent:
             for container_id in await self.containerizer.containers()
             if (nested if container_id.parent is not None else standalone)
         ]
-        return list(await asyncio.gather(*map(self._observe, sorted(chosen, key=str))))
+        turns, found = Turns(), []
+        for container_id in sorted(chosen, key=str):
+            await turns.pause()
+            found.append(await self._observe(container_id))
+        return found
 
     async def _observe(self, container_id: ContainerID) -> Observed:
-        await asyncio.sleep(0)  # Reading takes a moment: let others have theirs.
         try:
             status = await self.containerizer.status(container_id)
             return Observed(container_id, status, await self.containerizer.usage(container_id))
@@ -244,10 +250,15 @@ class Agent:
             await self.containerizer.wait(container_id)
         except ContainerError:
             return  # The agent ends, or it could not be taken apart.
-        self._schedule_removal(container_id)
+        self._schedule_removal(self.containerizer.sandbox(container_id))
 
-    def _schedule_removal(self, container_id: ContainerID) -> None:
-        sandbox = self.containerizer.sandbox(container_id)
+    def _forgotten(self, known: Collection[ContainerID]) -> Iterator[Path]:
+        """Sandboxes of which there is nothing else: a boot of the machine ends what is in the runtime directory."""
+        sandboxes = self.work_dir / RUNTIME_SEPARATOR
+        if sandboxes.exists():
+            yield from set(sandboxes.iterdir()) - set(map(self.containerizer.sandbox, known))
+
+    def _schedule_removal(self, sandbox: Path) -> None:
         if self.flags.gc_non_executor_container_sandboxes and sandbox.exists():
             self.gc.schedule(sandbox, sandbox.stat().st_mtime)
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import enum
 import faulthandler
+import gc
 import logging
 import os
 import signal
@@ -46,6 +47,7 @@ _SIGNALS = {signal.SIGTERM: _Ending.LEAVE, signal.SIGINT: _Ending.LEAVE, signal.
 async def serve(loaded: Loaded, logs: Logs) -> None:
     """Is the agent until a signal ends it. Raises MesocosmError, OSError or ExceptionGroup where it cannot be."""
     faulthandler.enable()  # For the SIGABRT of a watchdog.
+    gc.freeze()  # The code stays: not to look through it again and again saves pauses of 50 ms.
     with _signals(logs) as ending:
         agent = Agent(loaded)
         routes = Routes()
@@ -69,6 +71,7 @@ async def _work(agent: Agent, ending: asyncio.Future[_Ending]) -> None:
         await asyncio.wait([recovery])
         return
     await recovery
+    gc.freeze()
     if agent.flags.recover == "cleanup":
         logger.info("--recover=cleanup: every container is destroyed, and the agent ends")
         await agent.destroy_all()

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mesocosm.concurrency import together
+from mesocosm.concurrency import Turns, together
 from mesocosm.container import (
     RUNTIME_SEPARATOR,
     ContainerConfig,
@@ -177,8 +177,10 @@ class MesosContainerizer:
             for container in found.running
         ]
         await self._isolation.recover(states, [container.container_id for container in found.lost])
+        turns = Turns()
         for container in found.running:
             container.task = asyncio.create_task(self._live(container, None))
+            await turns.pause()
         for path in found.misplaced:
             self._set_aside(path)
         await together(self.destroy(container.container_id) for container in found.lost)

@@ -31,6 +31,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 class Sandbox:
     """An open sandbox. `made` says whether it was missing before."""
 
+    directory: Path
     descriptor: int
     owner: Credentials | None
     made: bool
@@ -53,7 +54,8 @@ class Sandbox:
     def _output(self, name: str) -> int:
         # Not through a link: an earlier container could have put it there, to anywhere.
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(name, flags, FILE_MODE, dir_fd=self.descriptor)
+        with _naming(self.directory / name):
+            descriptor = os.open(name, flags, FILE_MODE, dir_fd=self.descriptor)
         os.set_blocking(descriptor, True)
         os.fchmod(descriptor, FILE_MODE)  # Not what the umask makes of it.
         _give(descriptor, self.owner)
@@ -64,7 +66,7 @@ class Sandbox:
 def open_sandbox(container_id: ContainerID, directory: Path, owner: Credentials | None) -> Iterator[Sandbox]:
     """The sandbox at `directory`, made for its owner and his group if it is missing. Raises OSError."""
     base, inside = sandbox_parts(container_id, directory)
-    with _parent(base, inside, make=True) as (parent, name):
+    with _parent(base, inside, make=True) as (parent, name), _naming(directory):
         try:
             os.mkdir(name, DIRECTORY_MODE, dir_fd=parent)
             made = True
@@ -76,7 +78,7 @@ def open_sandbox(container_id: ContainerID, directory: Path, owner: Credentials 
         if made:
             os.fchmod(descriptor, DIRECTORY_MODE)
             _give(descriptor, owner)
-        yield Sandbox(descriptor, owner, made)
+        yield Sandbox(directory, descriptor, owner, made)
     finally:
         os.close(descriptor)
 
@@ -124,6 +126,15 @@ def _parent(base: Path, inside: str, *, make: bool) -> Iterator[tuple[int, str]]
         parent = open_in_root(trusted, above, _DIRECTORY)
         opened.callback(os.close, parent)
         yield parent, posixpath.basename(inside)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Has an OSError name the whole path, of which the call knew a part."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _give(descriptor: int, owner: Credentials | None) -> None:

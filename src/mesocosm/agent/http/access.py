@@ -28,7 +28,7 @@ class Access:
         if not self.allows(principal, action, value):
             raise RequestError(HTTPStatus.FORBIDDEN)
 
-    def require_on(self, principal: str | None, verb: str, container_id: ContainerID, user: str | None) -> None:
+    def require_on(self, principal: str | None, verb: str, container_id: ContainerID, user: str | None = None) -> None:
         """The same for a `verb`, such as "kill", on a container; `user` is as whom a command to launch shall run.
 
         The lists for launches below another container are in two: by that user, and by that of the top-level one.

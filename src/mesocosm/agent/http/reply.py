@@ -13,6 +13,8 @@ JSON = "application/json"
 PROTOBUF = "application/x-protobuf"
 RECORDIO = "application/recordio"
 TEXT = "text/plain; charset=utf-8"
+_LONGEST = 4096
+"""Characters of what is said to be wrong, which may quote all that was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class RequestError(Exception):
     """A request that is refused: the status, and one line for whoever sent it."""
 
     def __init__(self, status: HTTPStatus, text: str = "", headers: Mapping[str, str] | None = None) -> None:
+        text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
         super().__init__(text)
         self.reply = Reply(status, text.encode(errors="replace"), TEXT if text else None, headers or {})
 

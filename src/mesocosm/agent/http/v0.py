@@ -21,6 +21,7 @@ from mesocosm.agent.logs import Logs
 from mesocosm.agent.metrics import CONTENT_TYPE, Metrics, system_stats
 from mesocosm.api import convert
 from mesocosm.api.json import to_json
+from mesocosm.concurrency import each
 from mesocosm.errors import FlagError, MesocosmError
 from mesocosm.units import parse_duration
 
@@ -54,13 +55,14 @@ class Endpoints:
             "/files/download": self._download,
             "/files/debug": self._files_debug,
             "/metrics/snapshot": self._snapshot,
-            "/metrics": self._prometheus,
             "/system/stats.json": self._system,
         }
         for path, handler in of_agent.items():
             routes.add(Route(path, self._authorized(path, handler)), of_agent=True)
         for path, handler in others.items():
             routes.add(Route(path, self._authorized(path, handler)))
+        # Lists know only the other path to the same numbers.
+        routes.add(Route("/metrics", self._authorized("/metrics/snapshot", self._prometheus)))
         toggle = self._authorized("/logging/toggle", self._toggle)
         routes.add(Route("/logging/toggle", toggle, Realm.READ_WRITE, frozenset({"GET", "HEAD", "POST"})))
         routes.add(Route("/health", self._health, realm=None), of_agent=True)
@@ -108,7 +110,7 @@ class Endpoints:
         if not self.access.allows(request.principal, Action.VIEW_STANDALONE_CONTAINERS):
             return json_reply([])
         found = await self.agent.observe(nested=nested, standalone=standalone)
-        entries = [_container(observed) for observed in found]
+        entries = await each(_container, found)
         return json_reply([entry for entry in entries if chosen in (None, entry["container_id"])])
 
     async def _statistics(self, request: Request) -> Reply:
@@ -116,19 +118,7 @@ class Endpoints:
         if not self.access.allows(request.principal, Action.VIEW_STANDALONE_CONTAINERS):
             return json_reply([])
         found = await self.agent.observe(nested=False)
-        return json_reply(
-            [
-                {
-                    "executor_id": str(observed.container_id),
-                    "executor_name": "",
-                    "framework_id": "",
-                    "source": str(observed.container_id),
-                    "statistics": to_json(convert.resource_statistics(observed.statistics)),
-                }
-                for observed in found
-                if observed.statistics is not None
-            ]
-        )
+        return json_reply(await each(_executor, [observed for observed in found if observed.statistics is not None]))
 
     async def _debug(self, request: Request) -> Reply:
         """What has begun and has not ended: containers that are launched, or destroyed."""
@@ -221,6 +211,17 @@ async def _content(opened: contextlib.AsyncExitStack, download: Download) -> Asy
     async with opened:
         async for chunk in download.chunks():
             yield chunk
+
+
+def _executor(observed: Observed) -> dict[str, Any]:
+    assert observed.statistics is not None
+    return {
+        "executor_id": str(observed.container_id),
+        "executor_name": "",
+        "framework_id": "",
+        "source": str(observed.container_id),
+        "statistics": to_json(convert.resource_statistics(observed.statistics)),
+    }
 
 
 def _container(observed: Observed) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from mesocosm.api.binary import from_bytes
 from mesocosm.api.json import from_json, loads, to_json
 from mesocosm.api.v1 import ContainerID as ContainerIDMessage
 from mesocosm.api.v1.agent import Call, Response
+from mesocosm.concurrency import each
 from mesocosm.container import ContainerID
 from mesocosm.containerizer.base import LaunchResult
 from mesocosm.errors import ContainerError, MesocosmError, UnknownContainerError, leaves
@@ -172,7 +173,7 @@ class Api:
         if not self._access.allows(principal, Action.VIEW_STANDALONE_CONTAINERS):
             return None
         found = await self._agent.observe(nested=asked.show_nested, standalone=asked.show_standalone)
-        return {"containers": [_container(observed) for observed in found]} if found else None
+        return {"containers": await each(_container, found)} if found else None
 
     async def _launch_container(self, call: Call, principal: str | None) -> Answer:
         return await self._launch(call.launch_container, principal)
@@ -190,8 +191,9 @@ class Api:
             )
             result = await self._agent.launch(container_id, config)
         except (MesocosmError, OSError, ExceptionGroup) as error:
-            logger.warning("%s was not launched: %s", container_id, error)
-            raise bad_request("; ".join(map(str, leaves(error)))) from None
+            refusal = bad_request("; ".join(map(str, leaves(error))))
+            logger.warning("%s was not launched: %s", container_id, refusal)
+            raise refusal from None
         if result is LaunchResult.NOT_SUPPORTED:
             raise bad_request("The provided ContainerInfo is not supported")
         return HTTPStatus.ACCEPTED if result is LaunchResult.ALREADY_LAUNCHED else HTTPStatus.OK
@@ -257,7 +259,7 @@ class Api:
     def _existing(self, asked: ContainerIDMessage, verb: str, principal: str | None) -> ContainerID:
         """The container that a call is about, which `principal` may do that with. Raises RequestError."""
         container_id = _container_id(asked)
-        self._access.require_on(principal, verb, container_id, self._agent.user_of(container_id.root))
+        self._access.require_on(principal, verb, container_id)
         return container_id
 
 
