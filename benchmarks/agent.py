@@ -54,9 +54,11 @@ class Target:
 
     @property
     def missed(self) -> bool:
+        """Whether it was not."""
         return self.value > self.most
 
     def columns(self) -> list[str]:
+        """What the table shows."""
         return [self.name, f"{self.value:.2f} {self.unit}".strip(), f"≤ {self.most:.4g} {self.unit}".strip()]
 
 

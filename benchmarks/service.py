@@ -36,6 +36,7 @@ class Answer:
 
     @property
     def json(self) -> Any:
+        """The body, which is JSON."""
         return json.loads(self.body)
 
 
@@ -47,6 +48,7 @@ class Client:
         self._keep = keep
 
     def get(self, path: str) -> Answer:
+        """Raises OSError."""
         return self._request("GET", path)
 
     def call(self, kind: str, **fields: Any) -> Answer:
@@ -83,6 +85,7 @@ class Client:
         return elapsed
 
     def list_containers(self) -> Answer:
+        """GET_CONTAINERS."""
         return self.call("GET_CONTAINERS", show_standalone=True)
 
     def containers(self) -> int:
@@ -94,12 +97,14 @@ class Client:
         return len(listed.get("containers", ()))
 
     def healthy(self) -> bool:
+        """Whether it answers."""
         try:
             return self.get("/health").status == 200
         except ConnectionError:
             return False
 
     def close(self) -> None:
+        """Closes the connection; the next request makes another."""
         self._connection.close()
 
     def _request(
@@ -126,11 +131,6 @@ class Service:
         self._process: subprocess.Popen[bytes] | None = None
         self.port = _free_port()
 
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
     def start(self) -> None:
         """Executes it, and returns at once."""
         flags = {
@@ -143,7 +143,9 @@ class Service:
             "logging_level": "WARNING",
         }
         argv = [sys.executable, "-m", "mesocosm", "agent", *(f"--{name}={value}" for name, value in flags.items())]
-        self._process = subprocess.Popen(argv)
+        # As that of an installed program, its code is compiled, by the first start.
+        compiled = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(self._place.work / "compiled")}
+        self._process = subprocess.Popen(argv, env={**os.environ, **compiled})
 
     def start_and_await(self, count: int) -> None:
         """Executes it, and returns when it answers on /health, and knows of `count` containers."""
@@ -158,7 +160,8 @@ class Service:
 
     def memory(self) -> int:
         """Resident bytes of its process."""
-        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        assert self._process is not None
+        lines = Path(f"/proc/{self._process.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
 
     def end(self, number: int = signal.SIGUSR1) -> None:

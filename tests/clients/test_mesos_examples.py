@@ -15,7 +15,11 @@ import pytest
 from tests.agent_process import AgentProcess
 from tests.command_line import TIMEOUT
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow, pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")]
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl"),
+]
 
 _PART = re.compile(r"^\w+ HTTP (Request|Response).*:\n", re.MULTILINE)
 _NOT_AS_PRINTED = {

@@ -64,7 +64,7 @@ def test_a_logger_of_another_package(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert logger.settings == LoggerSettings(tmp_path, {"key": "value"})  # type: ignore[attr-defined]
     with pytest.raises(FlagError, match=r"--container_logger: 'odd', plugin_0:nothing, cannot be loaded"):
         create("odd", tmp_path)
-    with pytest.raises(FlagError, match=r"there is no container logger 'other'; there are: bad, logrotate, mine, odd, sandbox"):
+    with pytest.raises(FlagError, match=r"no container logger 'other'; there are: bad, logrotate, mine, odd, sandbox"):
         create("other", tmp_path)
 
 
