@@ -1,7 +1,7 @@
 """The agent over HTTP: how long `true` takes, and what it is like to have many idle containers.
 
-Beside it are the library, in this process and with the same container, crun, and `docker run` where there is a daemon;
-everyone has a turn in every round, in random order. The exit status is 1 where a target is missed.
+Beside it are the library, in this process and with the same container, crun, and `docker run` where there is a daemon.
+The exit status is 1 where a target is missed.
 """
 
 from __future__ import annotations
@@ -11,83 +11,76 @@ import asyncio
 import contextlib
 import itertools
 import os
-import random
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import ours
 from mesocosm import MesosContainerizer
 from mesocosm.container import CommandInfo, ContainerConfig, ContainerID, Resources
-from peers import installed, seconds
-from report import median, milliseconds, percentile, show
+from peers import Peer, installed, seconds
+from report import median, show
 from service import Client, Service, service
+from turns import COLUMNS, PAUSE, Measure, immediate, rows, take_turns
 from workplace import Workplace, workplace
 
 AGENT = "mesocosm agent, one connection"
 RECONNECTED = "mesocosm agent, a connection for each call"
 LIBRARY = "mesocosm, library"
 DOCKER = "docker run"
-_PAUSE = 0.02
-"""Seconds between two measurements, in which whoever has something to do afterwards does it, on his own time."""
 _REPEATS = 9
 _RESTARTS = 3
 
 _numbers = itertools.count()
 
-Measure = Callable[[], Awaitable[float]]
-
 
 @dataclass(frozen=True)
 class Target:
-    """A number that is to be reached, and the text it is shown as."""
+    """A number that is `bound` at most, or else `at_least`."""
 
     name: str
     value: float
     unit: str
-    most: float
+    bound: float
+    at_least: bool = False
 
     @property
     def missed(self) -> bool:
-        """Whether it was not."""
-        return self.value > self.most
+        """Whether it is not."""
+        return self.value < self.bound if self.at_least else self.value > self.bound
 
     def columns(self) -> list[str]:
         """What the table shows."""
-        return [self.name, f"{self.value:.2f} {self.unit}".strip(), f"≤ {self.most:.4g} {self.unit}".strip()]
+        sign = "≥" if self.at_least else "≤"
+        return [self.name, f"{self.value:.2f} {self.unit}".strip(), f"{sign} {self.bound:g} {self.unit}".strip()]
 
 
 # One container at a time.
 
 
-async def take_turns(place: Workplace, client: Client, reconnecting: Client, rounds: int) -> dict[str, list[float]]:
+async def one_at_a_time(agent: Service, place: Workplace, rounds: int, limit: float) -> dict[str, list[float]]:
     """The seconds of each contender in each round."""
-    command = _true(place)
+    client, reconnecting, command = Client(agent.port), Client(agent.port, keep=False), _true(place)
     async with ours.containerizer(place) as containerizer:
         with _docker(place) as docker:
             contenders: dict[str, Measure] = {
-                AGENT: lambda: _immediate(client.launch_to_exit(command)),
-                RECONNECTED: lambda: _immediate(reconnecting.launch_to_exit(command)),
+                AGENT: lambda: immediate(client.launch_to_exit(command)),
+                RECONNECTED: lambda: immediate(reconnecting.launch_to_exit(command)),
                 LIBRARY: lambda: _launch_to_exit(containerizer, command),
+                **{peer.name: partial(_measure, peer, place) for peer in installed() if peer.program == "crun"},
+                **docker,
             }
-            for peer in installed():
-                if peer.program == "crun":
-                    contenders[peer.name] = lambda peer=peer: _immediate(peer.measure(place, "/bin/true"))
-            if docker is not None:
-                contenders[DOCKER] = lambda: _immediate(docker())
-            times: dict[str, list[float]] = {name: [] for name in contenders}
-            for number in range(rounds + 1):
-                for name in random.sample(list(contenders), len(contenders)):  # Nobody always comes after the same one.
-                    elapsed = await contenders[name]()
-                    if number:  # The first one of each reads its files from disk.
-                        times[name].append(elapsed)
-                    await asyncio.sleep(_PAUSE)
-    return times
+            return await take_turns(contenders, rounds, limit)
+
+
+async def _measure(peer: Peer, place: Workplace) -> float:
+    return peer.measure(place, "/bin/true")
 
 
 def _true(place: Workplace) -> tuple[str, ...]:
@@ -107,21 +100,17 @@ async def _launch_to_exit(containerizer: MesosContainerizer, command: Sequence[s
     return elapsed
 
 
-async def _immediate(value: float) -> float:
-    return value
-
-
 @contextlib.contextmanager
-def _docker(place: Workplace) -> Iterator[Callable[[], float] | None]:
-    """Measures `docker run` with the root file system of all, as an image; None where no daemon answers."""
+def _docker(place: Workplace) -> Iterator[dict[str, Measure]]:
+    """`docker run` with the root file system of all, as an image; nothing where no daemon answers."""
     if shutil.which("docker") is None or subprocess.run(["docker", "info"], capture_output=True).returncode != 0:
-        yield None
+        yield {}
         return
     image = f"mesocosm-benchmark-{os.getpid()}"
     archive = subprocess.run(["tar", "-C", str(place.rootfs), "-c", "."], capture_output=True, check=True).stdout
     subprocess.run(["docker", "import", "-", image], input=archive, capture_output=True, check=True)
     try:
-        yield lambda: seconds(["docker", "run", "--rm", image, "/bin/true"])
+        yield {DOCKER: lambda: immediate(seconds(["docker", "run", "--rm", image, "/bin/true"]))}
     finally:
         subprocess.run(["docker", "rmi", image], capture_output=True, check=True)
 
@@ -129,8 +118,9 @@ def _docker(place: Workplace) -> Iterator[Callable[[], float] | None]:
 # Many idle ones.
 
 
-def among_idle(agent: Service, client: Client, command: Sequence[str], count: int, rounds: int) -> list[Target]:
+def among_idle(agent: Service, command: Sequence[str], count: int, rounds: int) -> list[Target]:
     """Launches them, and measures what it is like then."""
+    client = Client(agent.port)
     alone = _latency(client, command, rounds)
     for _ in range(count):
         client.launch(["/bin/sleep", "100000"])
@@ -157,7 +147,7 @@ def _latency(client: Client, command: Sequence[str], rounds: int) -> float:
     times = []
     for _ in range(rounds):
         times.append(client.launch_to_exit(command))
-        time.sleep(_PAUSE)
+        time.sleep(PAUSE)
     return median(times)
 
 
@@ -187,37 +177,22 @@ def targets(times: dict[str, list[float]]) -> list[Target]:
     agent = median(times[AGENT])
     found = [Target("launch and wait of `true`, one connection", agent * 1000, "ms", 8)]
     if DOCKER in times:
-        found.append(Target("the same to `docker run`", agent / median(times[DOCKER]), "", 1 / 30))
+        found.append(Target("`docker run` to that", median(times[DOCKER]) / agent, "", 30, at_least=True))
     return found
-
-
-def rows(times: dict[str, list[float]]) -> list[list[str]]:
-    """One line for each contender, the fastest first."""
-    agent = median(times[AGENT])
-    return [
-        [
-            name,
-            milliseconds(median(values)),
-            milliseconds(min(values)),
-            milliseconds(percentile(values, 0.95)),
-            f"{median(values) / agent:.2f}",
-        ]
-        for name, values in sorted(times.items(), key=lambda item: median(item[1]))
-    ]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=150)
+    parser.add_argument("--seconds", type=float, default=60, help="when to stop before the last round")
     parser.add_argument("--idle", type=int, default=500, help="containers that sleep")
     parser.add_argument("--markdown", action="store_true", help="print the tables for docs/performance.md")
     arguments = parser.parse_args()
     with workplace() as place, service(place) as agent:
-        client, reconnecting = Client(agent.port), Client(agent.port, keep=False)
-        times = asyncio.run(take_turns(place, client, reconnecting, arguments.rounds))
-        found = [*targets(times), *among_idle(agent, client, _true(place), arguments.idle, arguments.rounds)]
-    header = ["launch and wait of `true`", "median", "least", "95 %", "to the agent"]
-    show(header, rows(times), markdown=arguments.markdown)
+        times = asyncio.run(one_at_a_time(agent, place, arguments.rounds, arguments.seconds))
+        found = [*targets(times), *among_idle(agent, _true(place), arguments.idle, arguments.rounds)]
+    header = ["launch and wait of `true`", *COLUMNS, "to the agent"]
+    show(header, rows(times, AGENT), markdown=arguments.markdown)
     print()
     show(["agent", "measured", "target"], [target.columns() for target in found], markdown=arguments.markdown)
     missed = [target.name for target in found if target.missed]

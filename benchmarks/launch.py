@@ -1,30 +1,23 @@
 """How long `true` takes in a container, from launch to exit: Mesocosm and the peers that are installed, side by side.
 
-Everyone has a turn in every round, in random order, so that noise hits all alike. The exit status is 1 where the
-library is slower than crun or bubblewrap.
+The exit status is 1 where the library is slower than crun or bubblewrap.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import random
 import sys
-import time
-from collections.abc import Awaitable, Callable
 
 import ours
 from peers import installed, seconds
-from report import median, milliseconds, percentile, show
+from report import median, show
+from turns import COLUMNS, Measure, immediate, rows, take_turns
 from workplace import Workplace, workplace
 
 LIBRARY = "mesocosm, library"
 COMMAND = "mesocosm run"
 _MUST_BEAT = ("bwrap", "crun")
-_PAUSE = 0.02
-"""Seconds between two measurements, in which whoever has something to do afterwards does it, on his own time."""
-
-Measure = Callable[[], Awaitable[float]]
 
 
 async def measure(place: Workplace, rounds: int, limit: float) -> dict[str, list[float]]:
@@ -32,49 +25,16 @@ async def measure(place: Workplace, rounds: int, limit: float) -> dict[str, list
     async with ours.containerizer(place) as containerizer:
         contenders: dict[str, Measure] = {
             LIBRARY: lambda: ours.launch_to_exit(containerizer, place),
-            COMMAND: lambda: _immediate(seconds(_command_line(place))),
+            COMMAND: lambda: immediate(seconds(_command_line(place))),
         }
         for peer in installed():
-            contenders[peer.name] = lambda peer=peer: _immediate(peer.measure(place, "/bin/true"))
-        for once in contenders.values():
-            await once()  # Not counted: the first one of each reads its files from disk.
-        return await _take_turns(contenders, rounds, limit)
-
-
-async def _take_turns(contenders: dict[str, Measure], rounds: int, limit: float) -> dict[str, list[float]]:
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    deadline = time.monotonic() + limit
-    for _ in range(rounds):
-        if time.monotonic() > deadline:
-            break
-        for name in random.sample(list(contenders), len(contenders)):  # Nobody always comes after the same one.
-            times[name].append(await contenders[name]())
-            await asyncio.sleep(_PAUSE)
-    return times
-
-
-async def _immediate(value: float) -> float:
-    return value
+            contenders[peer.name] = lambda peer=peer: immediate(peer.measure(place, "/bin/true"))
+        return await take_turns(contenders, rounds, limit)
 
 
 def _command_line(place: Workplace) -> list[str]:
     directories = ["--work-dir", str(place.work), "--runtime-dir", str(place.state / "mesocosm-run")]
     return [sys.executable, "-m", "mesocosm", "run", *directories, "--rootfs", str(place.rootfs), "--", "/bin/true"]
-
-
-def rows(times: dict[str, list[float]]) -> list[list[str]]:
-    """One line for each contender, the fastest first."""
-    library = median(times[LIBRARY])
-    return [
-        [
-            name,
-            milliseconds(median(values)),
-            milliseconds(min(values)),
-            milliseconds(percentile(values, 0.95)),
-            f"{median(values) / library:.2f}",
-        ]
-        for name, values in sorted(times.items(), key=lambda item: median(item[1]))
-    ]
 
 
 def faster_peers(times: dict[str, list[float]]) -> list[str]:
@@ -91,8 +51,8 @@ def main() -> int:
     arguments = parser.parse_args()
     with workplace() as place:
         times = asyncio.run(measure(place, arguments.rounds, arguments.seconds))
-    header = ["launch to exit of `true`", "median", "least", "95 %", "to the library"]
-    show(header, rows(times), markdown=arguments.markdown)
+    header = ["launch to exit of `true`", *COLUMNS, "to the library"]
+    show(header, rows(times, LIBRARY), markdown=arguments.markdown)
     for name in faster_peers(times):
         print(f"{name} is faster than the library", file=sys.stderr)
     return 1 if faster_peers(times) else 0

@@ -162,7 +162,7 @@ class AgentProcess:
         message = {"type": kind, **({kind.lower(): fields} if fields else {})}
         return self.request("POST", path, json.dumps(message).encode(), {"Content-Type": "application/json"})
 
-    def launch(self, name: str, command: str | list[str], *, nested_in: str | None = None, **fields: Any) -> Answer:
+    def launch(self, name: str, command: str | list[str], /, *, nested_in: str | None = None, **fields: Any) -> Answer:
         """LAUNCH_CONTAINER of a script for the shell, or of a program with its arguments."""
         if isinstance(command, str):
             info: dict[str, Any] = {"value": command}

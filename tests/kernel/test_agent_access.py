@@ -347,8 +347,8 @@ def test_the_log_file_is_opened_again(agent: AgentProcess, run_directory: Path) 
     os.kill(agent.pid, signal.SIGHUP)
     assert agent.get("/health").status == 200, "the signal has come before"
     assert log.exists()
-    assert agent.launch("odd", "true", container={"type": "MESOS", "hostname": "odd"}).status == 400
-    assert "WARNING mesocosm.agent.http.v1 odd was not launched" in log.read_text()
+    assert agent.launch("odd", "true", command={"user": "nosuch"}).status == 400
+    assert "WARNING mesocosm.agent.agent not launched" in log.read_text()
 
 
 def test_quiet(agent: AgentProcess, run_directory: Path) -> None:

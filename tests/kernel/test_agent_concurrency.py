@@ -71,19 +71,19 @@ def test_all_clients_have_the_same_container(agent: AgentProcess, holdings: Hold
     waits = at_once(lambda _: agent.call("WAIT_CONTAINER", container_id=identity("x")))
     assert {answer.text for answer in waits} == {'{"type":"WAIT_CONTAINER","wait_container":{"exit_status":9}}'}
     removals = at_once(lambda _: agent.call("REMOVE_CONTAINER", container_id=identity("x")))
-    assert {answer.status for answer in removals} <= {200, 404}
+    assert {answer.status for answer in removals} <= {200, 404, 409}
     assert 200 in {answer.status for answer in removals}
     nothing_is_left(agent, holdings, before)
 
 
-def test_a_large_sandbox_is_removed_once(agent: AgentProcess, holdings: Holdings) -> None:
+def test_all_clients_remove_a_large_sandbox(agent: AgentProcess, holdings: Holdings) -> None:
     before = holdings.at_rest()
     assert (
         agent.launch("x", "for i in 1 2 3 4 5 6 7 8 9; do mkdir $i; touch $i/a $i/b $i/c $i/d $i/e; done").status == 200
     )
     agent.wait_for("x")
     removals = at_once(lambda _: agent.call("REMOVE_CONTAINER", container_id=identity("x")))
-    assert {answer.status for answer in removals} <= {200, 404}
+    assert {answer.status for answer in removals} <= {200, 404, 409}
     nothing_is_left(agent, holdings, before)
 
 

@@ -416,3 +416,17 @@ async def test_a_terminal_outlives_its_container(launch: Launch) -> None:
     for ended in (container, other):
         await containerizer.remove(ended.container_id)
     assert not any("ptmx" in str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink())
+
+
+async def test_removed_by_two_at_once(launch: Launch) -> None:
+    """The second is refused, and not told that all is gone while the first still removes it."""
+    container = await launch("mkdir d; i=0; while [ $i -lt 300 ]; do : > d/$i; i=$((i+1)); done")
+    assert await container.wait() == 0
+    containerizer = launch.containerizer()
+    results = await asyncio.gather(
+        *(containerizer.remove(container.container_id) for _ in range(3)), return_exceptions=True
+    )
+    assert [str(result) for result in results if result is not None] == [
+        f"{container.container_id} is being removed"
+    ] * 2
+    assert not container.sandbox.exists()

@@ -75,12 +75,12 @@ def test_after_a_crash_it_comes_back_with_its_containers(service: AgentProcess) 
 
 
 def test_the_journal_knows_the_levels(service: AgentProcess) -> None:
-    assert service.launch("odd", "true", container={"type": "MESOS", "hostname": "odd"}).status == 400
+    assert service.launch("odd", "true", command={"user": "nosuch"}).status == 400
     output = run("journalctl", "--unit", UNIT.name, "--output=json", "--output-fields=PRIORITY,MESSAGE")
     entries = {entry["MESSAGE"]: entry["PRIORITY"] for entry in map(json.loads, output.splitlines())}
     assert entries["INFO mesocosm.agent.agent recovered 0 containers"] == "6"
-    assert [priority for text, priority in entries.items() if "odd was not launched" in text] == ["4"]
-    assert "WARNING mesocosm.agent.http.v1 odd was not launched" in control("status", "--no-pager", "--full")
+    assert [priority for text, priority in entries.items() if "not launched" in text] == ["4"]
+    assert "WARNING mesocosm.agent.agent not launched" in control("status", "--no-pager", "--full")
 
 
 def test_stopped_it_leaves_containers_running(service: AgentProcess) -> None:

@@ -46,6 +46,9 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
+_LONGEST = 4096
+"""Characters of a reason in the log, which may quote all that was sent."""
+
 
 @dataclass(frozen=True, slots=True)
 class Observed:
@@ -159,8 +162,10 @@ class Agent:
             config = await self.hooks.pre_launch(container_id, config)
             self.gc.unschedule(self.containerizer.sandbox(container_id))  # Of a container of that name before the boot.
             result = await self.containerizer.launch(container_id, config)
-        except Exception:
+        except Exception as error:
             self.launch_errors += 1
+            reason = "; ".join(map(str, leaves(error)))[:_LONGEST]
+            logger.warning("not launched: %s", reason, extra={"container": container_id})
             raise
         if result is LaunchResult.SUCCESS:
             logger.info("launched", extra={"container": container_id})
@@ -276,8 +281,13 @@ class Agent:
     def _spawn(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # Read, as whoever asked for it may be gone.
 
 
 def _default_container(flags: AgentFlags) -> v1.ContainerInfo | None:

@@ -86,6 +86,7 @@ class MesosContainerizer:
         self._containers: dict[ContainerID, Container] = {}
         self._terminations: dict[ContainerID, Termination] = {}
         self._unrecorded: set[ContainerID] = set()  # Those of which that is not on disk.
+        self._removing: set[ContainerID] = set()
         self._terminals: dict[ContainerID, int] = {}  # Of those that have ended, and that nobody has attached to.
         self.destroy_errors = 0
         """How often a container could not be taken apart."""
@@ -312,8 +313,14 @@ class MesosContainerizer:
             raise ContainerError(f"{container_id} has not ended", "destroy it first")
         if container_id not in self._terminations:
             raise UnknownContainerError(f"there is no container {container_id}")
-        self._checkpoints.remove(container_id)
-        await asyncio.to_thread(remove_sandbox, container_id, self.sandbox(container_id))
+        if any(container_id.is_within(other) or other.is_within(container_id) for other in self._removing):
+            raise ContainerError(f"{container_id} is being removed")
+        self._removing.add(container_id)
+        try:
+            self._checkpoints.remove(container_id)
+            await asyncio.to_thread(remove_sandbox, container_id, self.sandbox(container_id))
+        finally:
+            self._removing.discard(container_id)
         for other in [other for other in self._terminations if other.is_within(container_id)]:
             del self._terminations[other]
             self._unrecorded.discard(other)

@@ -191,9 +191,7 @@ class Api:
             )
             result = await self._agent.launch(container_id, config)
         except (MesocosmError, OSError, ExceptionGroup) as error:
-            refusal = bad_request("; ".join(map(str, leaves(error))))
-            logger.warning("%s was not launched: %s", container_id, refusal)
-            raise refusal from None
+            raise bad_request("; ".join(map(str, leaves(error)))) from None
         if result is LaunchResult.NOT_SUPPORTED:
             raise bad_request("The provided ContainerInfo is not supported")
         return HTTPStatus.ACCEPTED if result is LaunchResult.ALREADY_LAUNCHED else HTTPStatus.OK
