@@ -86,7 +86,7 @@ _METRICS_UNUSED = (
     *("containerizer/mesos/filesystem/*", "containerizer/mesos/provisioner/*", "resource_provider_manager/*"),
     *("slave/*_percent", "slave/*_used", "slave/*_revocable_total", "slave/gpus_total"),
     *("slave/executors_*", "slave/frameworks_active", "slave/tasks_*", "slave/*valid_framework_messages"),
-    *("slave/*valid_status_updates", "slave/executor_directory_max_allowed_age_secs"),
+    "slave/*valid_status_updates",
 )
 
 
@@ -131,7 +131,6 @@ DIFFERENT: dict[str, dict[str, str]] = {
     "v0_flags": _flags("flags.{}"),
     "v0_metrics_snapshot": {
         **dict.fromkeys(_METRICS_UNUSED, UNUSED),
-        "slave/recovery_*": "not counted yet",
     },
     "v0_monitor_statistics": {
         "[t2]*": NOBODY_ELSE,

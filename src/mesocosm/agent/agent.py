@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Collection, Coroutine, Iterator
 from dataclasses import dataclass, replace
@@ -83,6 +84,8 @@ class Agent:
         )
         self.resources: AgentResources
         self.launch_errors = 0
+        self.recovery_errors = 0
+        self.recovery_time = math.nan
         self._lock = DirectoryLock(self.work_dir / "meta", "work_dir")
         self._tasks: set[asyncio.Task[Any]] = set()
         self._users: dict[ContainerID, str | None] = {}
@@ -105,6 +108,7 @@ class Agent:
 
         Raises RecoveryError for a record that is damaged if the flag `strict` is set, and OSError.
         """
+        began = time.monotonic()
         boot = Boot.find(self.work_dir / "meta")
         if boot.is_new:
             logger.info("the machine was booted since the last agent: none of its containers runs")
@@ -115,6 +119,7 @@ class Agent:
         except ExceptionGroup as errors:
             for error in leaves(errors):
                 logger.error("recovery: %s", error)
+                self.recovery_errors += 1
         running = await self.containerizer.containers()
         await self.logger.recover(running)
         terminated = self.containerizer.terminated()
@@ -127,6 +132,7 @@ class Agent:
         for container_id in running:
             self._follow(container_id)
         boot.record()
+        self.recovery_time = time.monotonic() - began
         self.recovered = True
         logger.info("recovered %d containers", len(running))
 

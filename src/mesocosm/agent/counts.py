@@ -25,6 +25,13 @@ def add_agent_metrics(metrics: Metrics, agent: Agent) -> None:
         "Containers that could not be taken apart",
     )
     _add_fetcher(metrics, agent)
+    metrics.gauge("slave/recovery_time_secs", lambda: agent.recovery_time, "Seconds that the recovery took")
+    metrics.counter("slave/recovery_errors", lambda: agent.recovery_errors, "What the recovery had to do without")
+    metrics.gauge(
+        "slave/executor_directory_max_allowed_age_secs",
+        agent.gc.allowed_age,
+        "Seconds that sandboxes may be old, as full as the disk is",
+    )
     metrics.counter("gc/path_removals_succeeded", lambda: agent.gc.path_removals_succeeded, "Sandboxes removed")
     metrics.counter("gc/path_removals_failed", lambda: agent.gc.path_removals_failed, "Removals that failed")
     metrics.gauge("gc/path_removals_pending", lambda: agent.gc.path_removals_pending, "Sandboxes to be removed")

@@ -119,7 +119,7 @@ class GarbageCollector:
             self._changed.clear()
             age = self._delay
             if loop.time() >= watch:
-                age = await self._age()
+                age = await self.allowed_age()
                 watch = loop.time() + self._interval
             await self._remove_older(age)
             if not self._entries:
@@ -130,7 +130,7 @@ class GarbageCollector:
                 async with asyncio.timeout(max(0.0, pause)):
                     await self._changed.wait()
 
-    async def _age(self) -> float:
+    async def allowed_age(self) -> float:
         """The age, in seconds, that paths may reach while the disk is as full as it is now."""
         try:
             used = await asyncio.to_thread(self._used, self._work_dir)
