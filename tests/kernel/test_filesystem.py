@@ -86,50 +86,6 @@ async def test_a_host_directory_can_be_unmounted_meanwhile(launch: Launch, share
 # The root filesystem.
 
 
-async def test_nothing_of_the_host_is_mounted(launch: Launch, rootfs: Path) -> None:
-    output = await launch.output("cat /proc/self/mountinfo", isolation=LINUX, rootfs=rootfs)
-    points = [line.split()[4] for line in output.splitlines()]
-    assert set(points[:3]) >= {"/", "/proc"}
-    expected = ("/proc", "/sys", "/dev", "/mnt/mesos/sandbox")
-    assert [point for point in points if point != "/" and not point.startswith(expected)] == []
-    assert points.count("/") == 1
-
-
-async def test_the_old_root_cannot_be_reached(launch: Launch, rootfs: Path, run_directory: Path) -> None:
-    (run_directory / "of-the-host").touch()
-    script = f"cd /; cd ../../..; pwd; ls -d {run_directory} 2>&1; chroot /proc/1/root ls /; ls /.. | tr '\\n' ' '"
-    container = await launch(script, isolation=LINUX, rootfs=rootfs)
-    assert await container.wait() == 0
-    assert "of-the-host" not in container.stream()
-    assert "No such file" in container.stream()
-
-
-async def test_devices(launch: Launch, rootfs: Path) -> None:
-    output = await launch.output("cd /dev; ls; stat -c '%a %t %T' null zero full random urandom tty", rootfs=rootfs)
-    names = {"core", "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout"}
-    lines = output.splitlines()
-    assert set(lines[:-6]) == names | {"tty", "urandom", "zero"}
-    assert lines[-6:] == ["666 1 3", "666 1 5", "666 1 7", "666 1 8", "666 1 9", "666 5 0"]
-    script = "echo x > /dev/null; head -c 4 /dev/zero | wc -c; echo 1 > /dev/full 2>/dev/null || echo full; ls /dev/pts"
-    assert (await launch.output(script, rootfs=rootfs, user="app")).split() == ["4", "full", "ptmx"]
-
-
-@pytest.mark.parametrize(
-    "path", ["/proc/sys/kernel/hostname", "/proc/sysrq-trigger", "/proc/irq", "/sys/kernel", "/sys"]
-)
-async def test_files_of_the_kernel_cannot_be_written(launch: Launch, rootfs: Path, path: str) -> None:
-    script = f"[ -d {path} ] && ! touch {path}/x 2>/dev/null && exit; ! (: >> {path}) 2>/dev/null"
-    assert await launch.output(script, isolation=LINUX, rootfs=rootfs) == ""
-
-
-@pytest.mark.parametrize("path", ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/acpi", "/sys/firmware"])
-async def test_files_of_the_kernel_that_are_hidden(launch: Launch, rootfs: Path, path: str) -> None:
-    if not Path(path).exists():
-        pytest.skip(f"this kernel has no {path}")
-    read = f"if [ -d {path} ]; then ls {path}; else head -c 100 {path}; fi | wc -c"
-    assert int(await launch.output(read, isolation=LINUX, rootfs=rootfs)) == 0
-
-
 async def test_a_read_only_root_filesystem(launch: Launch, writable_rootfs: Path) -> None:
     script = "touch /made 2>/dev/null && echo written; touch /mnt/mesos/sandbox/made /dev/shm/made"
     assert await launch.output(script, rootfs=writable_rootfs) == "written"

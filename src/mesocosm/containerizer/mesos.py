@@ -138,8 +138,10 @@ class MesosContainerizer:
         for container in incomplete:
             container.orphan |= not container.started.done()
         try:
-            await together(self.destroy(container.container_id) for container in incomplete)
-            await together(container.abandon() for container in self._containers.values())
+            try:
+                await together(self.destroy(container.container_id) for container in incomplete)
+            finally:
+                await together(container.abandon() for container in self._containers.values())
         finally:
             self._containers.clear()
             self._record_again()

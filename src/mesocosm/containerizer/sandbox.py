@@ -87,8 +87,7 @@ def remove_sandbox(container_id: ContainerID, directory: Path) -> None:
     """Removes the sandbox at `directory` with all that is in it; absent is no error. Raises OSError."""
     base, inside = sandbox_parts(container_id, directory)
     with contextlib.suppress(FileNotFoundError), _parent(base, inside, make=False) as (parent, name):
-        # A link in its place is no sandbox, but something of the parent's.
-        if stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+        if _is_directory(name, parent):
             shutil.rmtree(name, dir_fd=parent)
 
 
@@ -96,6 +95,8 @@ def remove_unused_sandbox(container_id: ContainerID, directory: Path) -> None:
     """Removes the sandbox at `directory` if all that is in it is empty output; absent is no error. Raises OSError."""
     base, inside = sandbox_parts(container_id, directory)
     with contextlib.suppress(FileNotFoundError), _parent(base, inside, make=False) as (parent, name):
+        if not _is_directory(name, parent):
+            return
         descriptor = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
         try:
             with os.scandir(descriptor) as entries:
@@ -126,6 +127,11 @@ def _parent(base: Path, inside: str, *, make: bool) -> Iterator[tuple[int, str]]
         parent = open_in_root(trusted, above, _DIRECTORY)
         opened.callback(os.close, parent)
         yield parent, posixpath.basename(inside)
+
+
+def _is_directory(name: str, parent: int) -> bool:
+    """Whether that is a sandbox. A link in its place is none, but something of the parent's. Raises OSError."""
+    return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,55 @@
+"""A sandbox goes with a launch that was not complete, unless something is in it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mesocosm.container import ContainerID
+from mesocosm.containerizer.sandbox import remove_unused_sandbox
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+X = ContainerID("x")
+Y = ContainerID("y", X)
+
+
+@pytest.mark.parametrize("names", [[], ["stdout"], ["stdout", "stderr"]])
+def test_an_unused_one(tmp_path: Path, names: list[str]) -> None:
+    sandbox = tmp_path / "x"
+    sandbox.mkdir()
+    for name in names:
+        (sandbox / name).touch()
+    remove_unused_sandbox(X, sandbox)
+    assert list(tmp_path.iterdir()) == []
+    remove_unused_sandbox(X, sandbox)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda sandbox: (sandbox / "stdout").write_text("precious"),
+        lambda sandbox: (sandbox / "other").touch(),
+        lambda sandbox: (sandbox / "stdout").mkdir(),
+        lambda sandbox: (sandbox / "stdout").symlink_to("elsewhere"),
+    ],
+)
+def test_one_with_something_in_it(tmp_path: Path, use: Callable[[Path], object]) -> None:
+    sandbox = tmp_path / "x"
+    sandbox.mkdir()
+    use(sandbox)
+    before = list(sandbox.iterdir())
+    remove_unused_sandbox(X, sandbox)
+    assert list(sandbox.iterdir()) == before
+
+
+def test_a_link_in_its_place(tmp_path: Path) -> None:
+    """Which a container may have put there, in its own sandbox."""
+    elsewhere, inside = tmp_path / "elsewhere", tmp_path / "x/containers"
+    elsewhere.mkdir()
+    inside.mkdir(parents=True)
+    (inside / "y").symlink_to(elsewhere)
+    remove_unused_sandbox(Y, inside / "y")
+    assert elsewhere.exists()
