@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import http.client
+import contextlib
 import itertools
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -24,6 +25,8 @@ _HOST = "127.0.0.1"
 _PATIENCE = 60.0
 """Seconds in which the agent has to answer."""
 
+_LENGTH = re.compile(rb"\r\nContent-Length: (\d+)", re.IGNORECASE)
+
 _numbers = itertools.count()
 
 
@@ -41,20 +44,24 @@ class Answer:
 
 
 class Client:
-    """Requests to the agent, on one connection that is kept, or on a new one for each if not `keep`."""
+    """Requests to the agent, on one connection that is kept, or on a new one for each if not `keep`.
+
+    It does as little as a client can, so that it is the agent that is measured. Requests raise OSError.
+    """
 
     def __init__(self, port: int, *, keep: bool = True) -> None:
-        self._connection = http.client.HTTPConnection(_HOST, port, timeout=_PATIENCE)
+        self._port = port
         self._keep = keep
+        self._socket: socket.socket | None = None
 
     def get(self, path: str) -> Answer:
-        """Raises OSError."""
+        """Any path."""
         return self._request("GET", path)
 
     def call(self, kind: str, **fields: Any) -> Answer:
         """A call of the v1 API. Raises RuntimeError for one that is refused."""
         body = json.dumps({"type": kind, kind.lower(): fields})
-        answer = self._request("POST", "/api/v1", body, {"Content-Type": "application/json"})
+        answer = self._request("POST", "/api/v1", body)
         if answer.status != 200:
             raise RuntimeError(f"{kind}: {answer.status} {answer.body.decode()}")
         return answer
@@ -105,21 +112,40 @@ class Client:
 
     def close(self) -> None:
         """Closes the connection; the next request makes another."""
-        self._connection.close()
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
-    def _request(
-        self, method: str, path: str, body: str | None = None, headers: dict[str, str] | None = None
-    ) -> Answer:
-        try:
-            self._connection.request(method, path, body, headers or {})
-            response = self._connection.getresponse()
-            return Answer(response.status, response.read())
-        except (OSError, http.client.HTTPException):
-            self._connection.close()
-            raise
-        finally:
-            if not self._keep:
-                self._connection.close()
+    def _request(self, method: str, path: str, body: str = "") -> Answer:
+        head = f"{method} {path} HTTP/1.1\r\nHost: {_HOST}\r\nContent-Type: application/json\r\n"
+        request = f"{head}Content-Length: {len(body.encode())}\r\n\r\n{body}"
+        with contextlib.ExitStack() as undone:
+            undone.callback(self.close)
+            if self._socket is None:
+                self._socket = socket.create_connection((_HOST, self._port), timeout=_PATIENCE)
+            self._socket.sendall(request.encode())
+            answer = _receive(self._socket)
+            if self._keep:
+                undone.pop_all()
+        return answer
+
+
+def _receive(connection: socket.socket) -> Answer:
+    """An answer whose length is in its head, as it is in all that are not streams. Raises OSError."""
+    data = bytearray()
+    while (end := data.find(b"\r\n\r\n")) < 0:
+        data += _chunk(connection)
+    status, length = int(data[9:12]), _LENGTH.search(data, 0, end)
+    size = end + 4 + (0 if length is None else int(length[1]))
+    while len(data) < size:
+        data += _chunk(connection)
+    return Answer(status, bytes(data[end + 4 :]))
+
+
+def _chunk(connection: socket.socket) -> bytes:
+    if not (chunk := connection.recv(1 << 20)):
+        raise ConnectionError("the agent has closed the connection")
+    return chunk
 
 
 class Service:
