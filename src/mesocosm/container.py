@@ -164,6 +164,42 @@ class TTYInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class PortMapping:
+    """A port of the host, from which connections come to a port of the container (`NetworkInfo.PortMapping`)."""
+
+    host_port: int
+    container_port: int
+    protocol: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IPAddress:
+    """An address of a container, or one that is asked for; without `ip_address`, any of the `protocol`."""
+
+    protocol: str = "IPv4"
+    ip_address: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A name, and mostly a value (`Label` of mesos.proto)."""
+
+    key: str
+    value: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkInfo:
+    """A network that a container joins by its `name`, and what it asks for there. Without a name: the host's."""
+
+    name: str | None = None
+    ip_addresses: tuple[IPAddress, ...] = ()
+    groups: tuple[str, ...] = ()
+    labels: tuple[Label, ...] = ()
+    port_mappings: tuple[PortMapping, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class URI:
     """A file that is fetched into the sandbox before the command starts (`CommandInfo.URI` of mesos.proto).
 
@@ -200,12 +236,14 @@ class CommandInfo:
 class Resources:
     """Amounts a container asks for: `cpus` in cores, `mem` in bytes, `pids` in tasks. None: not asked for.
 
-    As a limit, an infinite number is none, although there is a request.
+    As a limit, an infinite number is none, although there is a request. `ports` are ranges of the host's, with both
+    ends.
     """
 
     cpus: float | None = None
     mem: int | float | None = None
     pids: int | None = None
+    ports: tuple[tuple[int, int], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +253,8 @@ class ContainerConfig:
     `directory` is the sandbox on the host (None: below the work directory). `rootfs` is a directory to use as the
     root file system (None: the host's). `resources` are requests: a share of the CPU and the soft memory limit;
     `limits` are bounds, and default to the requests as in Mesos. `environment` is exactly what the command gets
-    besides PATH and MESOS_SANDBOX. `user` is a name or `UID[:GID]`.
+    besides PATH and MESOS_SANDBOX. `user` is a name or `UID[:GID]`. Those of `network_infos` that have a name are
+    networks that it joins, and then it is not in the host's; with `loopback_only` it is in none at all.
     """
 
     command: CommandInfo
@@ -233,6 +272,14 @@ class ContainerConfig:
     limits: Resources = Resources()
     container_class: ContainerClass = ContainerClass.DEFAULT
     tty_info: TTYInfo | None = None
+    network_infos: tuple[NetworkInfo, ...] = ()
+    loopback_only: bool = False
+    hostname: str | None = None
+
+    @property
+    def networks(self) -> tuple[NetworkInfo, ...]:
+        """The networks that it joins, in the order of its interfaces; none: it is where its parent is, or the host."""
+        return tuple(info for info in self.network_infos if info.name is not None)
 
     @property
     def debug(self) -> bool:
@@ -242,11 +289,15 @@ class ContainerConfig:
 
 @dataclass(frozen=True, slots=True)
 class Limitation:
-    """A limit that a container ran into, for which it is destroyed. `reason` is a `TaskStatus.Reason` of Mesos."""
+    """A limit that a container ran into, for which it is destroyed. `reason` is a `TaskStatus.Reason` of Mesos.
+
+    `ranges` are the numbers that it took of a resource of such, with both ends.
+    """
 
     reason: str
     message: str
     resource: str
+    ranges: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +331,14 @@ class ResourceStatistics:
     mem_low_pressure_counter: int | None = None
     mem_medium_pressure_counter: int | None = None
     mem_critical_pressure_counter: int | None = None
+    net_rx_packets: int | None = None
+    net_rx_bytes: int | None = None
+    net_rx_errors: int | None = None
+    net_rx_dropped: int | None = None
+    net_tx_packets: int | None = None
+    net_tx_bytes: int | None = None
+    net_tx_errors: int | None = None
+    net_tx_dropped: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +350,7 @@ class Termination:
     message: str | None = None
     limited_resource: str | None = None
     usage: ResourceStatistics | None = None
+    limited_ranges: tuple[tuple[int, int], ...] = ()
 
     @property
     def exit_status(self) -> int | None:
@@ -304,7 +364,8 @@ class Termination:
 
 @dataclass(frozen=True, slots=True)
 class ContainerStatus:
-    """What a running container is: `executor_pid` is its init on the host."""
+    """What a running container is: `executor_pid` is its init on the host, `network_infos` have its addresses."""
 
     container_id: ContainerID | None = None
     executor_pid: int | None = None
+    network_infos: tuple[NetworkInfo, ...] | None = None

@@ -22,9 +22,13 @@ from mesocosm.container import (
     ContainerID,
     ContainerStatus,
     ContainerType,
+    IPAddress,
     IpcMode,
+    Label,
     LinuxInfo,
     MountPropagation,
+    NetworkInfo,
+    PortMapping,
     Resources,
     ResourceStatistics,
     Termination,
@@ -149,8 +153,6 @@ IMAGE = {"mode": "RW", "container_path": "x", "image": {"type": "APPC"}}
     [
         ({"docker": {"image": "x"}}, "docker", None),
         ({"mesos": {"image": {"type": "DOCKER"}}}, "mesos.image", None),
-        ({"hostname": "x"}, "hostname", "network/cni"),
-        ({"network_infos": [{"name": "x"}]}, "network_infos", "network/cni"),
         ({"rlimit_info": {"rlimits": [{}]}}, "rlimit_info", "posix/rlimits"),
         ({"linux_info": {"seccomp": {"profile_name": "x"}}}, "linux_info.seccomp", "linux/seccomp"),
         ({"linux_info": {"capability_info": {}}}, "linux_info.capability_info", "linux/capabilities"),
@@ -177,6 +179,36 @@ def test_what_nothing_serves(fields: dict[str, Any], name: str, isolator: str | 
 )
 def test_fields_that_ask_for_nothing(fields: dict[str, Any]) -> None:
     assert contained(**fields) == ContainerConfig(CommandInfo())
+
+
+def test_networks_go_both_ways() -> None:
+    fields = {
+        "name": "blue",
+        "ip_addresses": [{"protocol": "IPv6", "ip_address": "fd00::1"}, {"protocol": "IPv4"}],
+        "groups": ["a"],
+        "labels": {"labels": [{"key": "k", "value": "v"}, {"key": "l"}]},
+        "port_mappings": [{"host_port": 8080, "container_port": 80, "protocol": "tcp"}],
+    }
+    config = contained(network_infos=[fields, {"ip_addresses": [{}]}], hostname="h")
+    info, host = config.network_infos
+    assert info == NetworkInfo(
+        "blue",
+        (IPAddress("IPv6", "fd00::1"), IPAddress("IPv4")),
+        ("a",),
+        (Label("k", "v"), Label("l")),
+        (PortMapping(8080, 80, "tcp"),),
+    )
+    assert host == NetworkInfo(None, (IPAddress("IPv4"),))
+    assert config.networks == (info,)
+    assert config.hostname == "h"
+    status = convert.container_status(ContainerStatus(network_infos=(info,)))
+    assert to_json(status)["network_infos"] == [fields]
+
+
+def test_a_limit_of_ports() -> None:
+    ended = Termination(9, "REASON_CONTAINER_LIMITATION", "m", "ports", limited_ranges=((1, 2), (7, 7)))
+    (resource,) = convert.termination(ended).limitation.resources
+    assert [(part.begin, part.end) for part in resource.ranges.range] == [(1, 2), (7, 7)]
 
 
 def test_terminals() -> None:
@@ -254,7 +286,10 @@ def test_volumes_that_nothing_serves(fields: dict[str, Any], expected: str) -> N
         ([{**CPUS, "scalar": {"value": 0.1}}, {**CPUS, "scalar": {"value": 0.2}}], Resources(cpus=0.3)),
         ([{**MEM, "scalar": {"value": 0.5}}], Resources(mem=MB // 2)),
         ([{"name": "gpus", "type": "SCALAR", "scalar": {"value": 1}}], Resources()),
-        ([{"name": "ports", "type": "RANGES", "ranges": {"range": [{"begin": 1, "end": 2}]}}], Resources()),
+        (
+            [{"name": "ports", "type": "RANGES", "ranges": {"range": [{"begin": 1, "end": 2}]}}],
+            Resources(ports=((1, 2),)),
+        ),
     ],
 )
 def test_requests(resources: list[dict[str, Any]], expected: Resources) -> None:

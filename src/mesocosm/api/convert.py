@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from mesocosm.api import v1
 from mesocosm.api.v1.agent import Call, Response
@@ -21,9 +21,13 @@ from mesocosm.container import (
     ContainerID,
     ContainerStatus,
     ContainerType,
+    IPAddress,
     IpcMode,
+    Label,
     LinuxInfo,
     MountPropagation,
+    NetworkInfo,
+    PortMapping,
     Resources,
     ResourceStatistics,
     Termination,
@@ -76,6 +80,8 @@ def container_config(
         limits=limits(bounds),
         container_class=ContainerClass.DEBUG if is_session else ContainerClass.DEFAULT,
         tty_info=tty_info(container.tty_info) if container.HasField("tty_info") else None,
+        network_infos=tuple(network_info(info) for info in container.network_infos if info.ListFields()),
+        hostname=container.hostname if container.HasField("hostname") else None,
     )
 
 
@@ -136,9 +142,6 @@ def _refuse_unserved(message: v1.ContainerInfo) -> None:
     asked = {
         "docker": (message.HasField("docker"), None),
         "mesos.image": (message.mesos.HasField("image"), None),
-        "hostname": (message.HasField("hostname"), "network/cni"),
-        # Without a name, it is the network of the host.
-        "network_infos": (any(network.ListFields() for network in message.network_infos), "network/cni"),
         "rlimit_info": (bool(message.rlimit_info.rlimits), "posix/rlimits"),
         "linux_info.capability_info": (info.HasField("capability_info"), "linux/capabilities"),
         "linux_info.bounding_capabilities": (info.HasField("bounding_capabilities"), "linux/capabilities"),
@@ -153,6 +156,48 @@ def _refuse_unserved(message: v1.ContainerInfo) -> None:
 def _unserved(what: str, isolator: str | None) -> ContainerError:
     hint = f"it takes the isolator {isolator}, which this version has not" if isolator else None
     return ContainerError(f"{what} is not supported", hint)
+
+
+# Networks.
+
+
+def network_info(message: v1.NetworkInfo) -> NetworkInfo:
+    """A network to join, or that a container is in."""
+    return NetworkInfo(
+        name=message.name if message.HasField("name") else None,
+        ip_addresses=tuple(
+            IPAddress(
+                v1.NetworkInfo.Protocol.Name(address.protocol),
+                address.ip_address if address.HasField("ip_address") else None,
+            )
+            for address in message.ip_addresses
+        ),
+        groups=tuple(message.groups),
+        labels=tuple(
+            Label(label.key, label.value if label.HasField("value") else None) for label in message.labels.labels
+        ),
+        port_mappings=tuple(
+            PortMapping(
+                mapping.host_port, mapping.container_port, mapping.protocol if mapping.HasField("protocol") else None
+            )
+            for mapping in message.port_mappings
+        ),
+    )
+
+
+def network_info_message(value: NetworkInfo) -> v1.NetworkInfo:
+    """The inverse."""
+    message = v1.NetworkInfo(name=value.name, groups=value.groups)
+    for address in value.ip_addresses:
+        protocol = v1.NetworkInfo.Protocol.Value(address.protocol)
+        message.ip_addresses.add(protocol=protocol, ip_address=address.ip_address)
+    for label in value.labels:
+        message.labels.labels.add(key=label.key, value=label.value)
+    for mapping in value.port_mappings:
+        message.port_mappings.add(
+            host_port=mapping.host_port, container_port=mapping.container_port, protocol=mapping.protocol
+        )
+    return message
 
 
 # Volumes.
@@ -200,20 +245,24 @@ def _propagation(path: str, asked: v1.MountPropagation.Mode = v1.MountPropagatio
 
 
 def resources(messages: Iterable[v1.Resource]) -> Resources:
-    """The requests of cpus and mem, added up over all roles. Raises ContainerError.
+    """The requests of cpus, mem and ports, added up over all roles. Raises ContainerError.
 
-    Others (disk, gpus, ports, or what an operator made up) are promises of the agent that no isolator of this version
+    Others (disk, gpus, or what an operator made up) are promises of the agent that no isolator of this version
     keeps track of; as Mesos without theirs, this does not look at them. Volumes made of a disk are refused.
     """
     totals: dict[str, float] = {}
+    ports: tuple[tuple[int, int], ...] = ()
     for message in messages:
         if message.HasField("disk"):
             raise ContainerError("resources: volumes made of the resource 'disk' are not supported")
         if message.HasField("revocable"):
             raise ContainerError(f"resources: {message.name!r} is revocable, which is not supported")
         totals[message.name] = totals.get(message.name, 0.0) + message.scalar.value
+        if message.name == "ports":
+            ports += tuple((part.begin, part.end) for part in message.ranges.range)
     # A request for nothing is none.
-    return _amounts("resources", {name: total for name, total in totals.items() if name in _AMOUNTS and total != 0})
+    amounts = {name: total for name, total in totals.items() if name in _AMOUNTS and total != 0}
+    return replace(_amounts("resources", amounts), ports=ports or None)
 
 
 def limits(messages: Mapping[str, v1.Value.Scalar]) -> Resources:
@@ -267,15 +316,19 @@ def termination(value: Termination) -> Response.WaitContainer:
     reason = value.reason if value.reason in _REASONS else "REASON_CONTAINER_LIMITATION"
     message.MergeFrom(Response.WaitContainer(state=v1.TASK_FAILED, reason=reason))
     if value.limited_resource is not None:
-        message.limitation.resources.append(_limited(value.limited_resource, value.usage))
+        message.limitation.resources.append(_limited(value.limited_resource, value))
     return message
 
 
 _REASONS = frozenset(v1.TaskStatus.DESCRIPTOR.enum_types_by_name["Reason"].values_by_name)
 
 
-def _limited(name: str, usage: ResourceStatistics | None) -> v1.Resource:
+def _limited(name: str, value: Termination) -> v1.Resource:
     """The resource that a container ran out of, and how much of it was used: 0 if nobody knows, as in Mesos."""
+    if value.limited_ranges:
+        ranges = [v1.Value.Range(begin=begin, end=end) for begin, end in value.limited_ranges]
+        return v1.Resource(name=name, type=v1.Value.RANGES, ranges=v1.Value.Ranges(range=ranges))
+    usage = value.usage
     used = usage.mem_maximum_bytes if name == "mem" and usage is not None else None
     amount = 0.0 if used is None else round(used / _MB, 3)
     return v1.Resource(name=name, type=v1.Value.SCALAR, scalar=v1.Value.Scalar(value=amount))
@@ -284,7 +337,8 @@ def _limited(name: str, usage: ResourceStatistics | None) -> v1.Resource:
 def container_status(value: ContainerStatus) -> v1.ContainerStatus:
     """What a running container is."""
     identity = None if value.container_id is None else container_id_message(value.container_id)
-    return v1.ContainerStatus(container_id=identity, executor_pid=value.executor_pid)
+    networks = map(network_info_message, value.network_infos or ())
+    return v1.ContainerStatus(container_id=identity, executor_pid=value.executor_pid, network_infos=networks)
 
 
 def resource_statistics(value: ResourceStatistics) -> v1.ResourceStatistics:

@@ -521,4 +521,6 @@ class MesosContainerizer:
 def _terminated(status: int | None, limitation: Limitation | None) -> Termination:
     if limitation is None:
         return Termination(status)
-    return Termination(status, limitation.reason, limitation.message, limitation.resource)
+    return Termination(
+        status, limitation.reason, limitation.message, limitation.resource, limited_ranges=limitation.ranges
+    )

@@ -11,6 +11,7 @@ from mesocosm.errors import ContainerError
 logger = logging.getLogger(__name__)
 
 _LIMITS = {"cpus": "cgroups/cpu", "mem": "cgroups/mem", "pids": "cgroups/pids"}
+_NETWORKS = "network/cni"
 
 
 def check_needs(container_id: ContainerID, config: ContainerConfig, isolation: Collection[str]) -> None:
@@ -24,6 +25,10 @@ def check_needs(container_id: ContainerID, config: ContainerConfig, isolation: C
             asked = config.resources.pids
         if asked is not None and isolator not in isolation:
             raise ContainerError(f"{container_id} has a limit of {name}", f"enable the isolator {isolator}")
+    if (config.networks or config.loopback_only or config.hostname is not None) and _NETWORKS not in isolation:
+        raise ContainerError(
+            f"{container_id} asks for a network or a host name of its own", f"enable the isolator {_NETWORKS}"
+        )
     if config.rootfs is None and config.rootfs_read_only:
         raise ContainerError(f"{container_id} asks for a read-only root filesystem, but has none of its own")
     for field, isolator in _ignored(config).items():

@@ -34,7 +34,8 @@ class LaunchInfo:
 
     `enter_namespaces` are entered as the parent container has them, `clone_namespaces` are new. `operations` are
     applied in order, and then `volumes`, which a container asked for and may cover anything with: with targets inside
-    `rootfs`, before that becomes the root directory. `tty` asks for a terminal of so many rows and columns.
+    `rootfs`, before that becomes the root directory. `tty` asks for a terminal of so many rows and columns. `hostname`
+    takes a new UTS namespace.
     """
 
     enter_namespaces: Namespace = Namespace.NONE
@@ -48,6 +49,7 @@ class LaunchInfo:
     credentials: Credentials | None = None
     command: Command | None = None
     tty: tuple[int, int] | None = None
+    hostname: str | None = None
 
 
 def merge(parts: Iterable[LaunchInfo]) -> LaunchInfo:
@@ -64,6 +66,8 @@ def merge(parts: Iterable[LaunchInfo]) -> LaunchInfo:
     info = LaunchInfo(**merged)
     if both := info.enter_namespaces & info.clone_namespaces & ~Namespace.PID:
         raise ContainerError(f"the {both.file} namespace is to be both the parent's and a new one")
+    if info.hostname is not None and Namespace.UTS not in info.clone_namespaces:
+        raise ContainerError(f"the host name {info.hostname} takes a UTS namespace of the container's own")
     for operation in (*info.operations, *info.volumes):
         _check_known(operation)
     return info

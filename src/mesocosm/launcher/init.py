@@ -181,6 +181,9 @@ def _set_up(info: LaunchInfo, prepared: dict[Operation, tuple[int, ...]]) -> Non
     os.umask(0)
     if sys.platform == "linux" and os.geteuid() == 0:
         _leave_host()
+    if info.hostname is not None:
+        with _Step(f"set the host name {info.hostname}"):
+            socket.sethostname(info.hostname)
     if Namespace.MOUNT in info.clone_namespaces:
         with _Step("new mount namespace"):
             unshare(Namespace.MOUNT)
