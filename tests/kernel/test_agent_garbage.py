@@ -16,6 +16,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mesocosm.agent import rate_limit
 from mesocosm.api.json import from_json
 from mesocosm.api.v1.agent import Call
 from tests.agent_held import Holdings
@@ -39,7 +40,7 @@ class Target:
     def __init__(self, agent: AgentProcess, directory: Path) -> None:
         self.agent = agent
         self._holdings = Holdings(agent, directory)
-        agent.start(env=self._holdings.env)
+        agent.start(env={**self._holdings.env, rate_limit.VARIABLE: ""})
         assert agent.launch("top", "echo hello; sleep 1000").status == 200
         for name in ("a", "top"):  # What is made at the first launch and the first look at a file is made now.
             agent.launch(name, "true")

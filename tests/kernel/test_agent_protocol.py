@@ -358,10 +358,44 @@ def test_queries_are_checked(agent: AgentProcess) -> None:
 def test_help_lists_what_there_is(agent: AgentProcess) -> None:
     agent.start()
     names = re.findall(r"^\[(.*)\]: (help/.*)$", agent.get("/help").text, re.MULTILINE)
-    listed = [path for _, page in names for path in re.findall(r"\]: (/.*)$", agent.get(f"/{page}").text, re.MULTILINE)]
-    assert {"/slave(1)/state", "/files/browse", "/metrics", "/version"} <= set(listed)
-    without_parameters = [path for path in listed if not path.startswith("/files/") and path != "/slave(1)/api/v1"]
-    assert {agent.get(path).status for path in without_parameters} == {200}
+    listed = [path for _, page in names for path in re.findall(r"\]: (.*)$", agent.get(f"/{page}").text, re.MULTILINE)]
+    assert {"slave(1)/state", "files/browse", "metrics", "version"} <= set(listed)
+    without_parameters = [path for path in listed if not path.startswith("files/") and path != "slave(1)/api/v1"]
+    assert {agent.get(f"/{path}").status for path in without_parameters} == {200}
+    page = agent.get("/help/slave(1)/state")
+    assert page.headers["Content-Type"] == "text/x-markdown"
+    assert page.text.startswith("### USAGE ###\n>        /state\n>        /slave(1)/state\n\n### TL;DR; ###\n")
+    assert "`--authenticate_http_readonly`" in page.text
+    assert agent.get("/help", Accept="text/html").headers["Content-Type"] == "text/plain; charset=utf-8"
+    processes = {entry["id"]: entry["endpoints"] for entry in agent.get("/help?format=json").json["processes"]}
+    assert [f"help/{name}" for name in processes] == [page for _, page in names]
+    assert {"name": "/state", "text": page.text} in processes["slave(1)"]
+
+
+def test_json_comes_as_a_script_that_calls_back(agent: AgentProcess) -> None:
+    agent.start()
+    paths = ["/state", "/slave(1)/state", "/flags", "/containers", "/containerizer/debug", "/monitor/statistics"]
+    paths += ["/files/debug", "/metrics/snapshot", "/system/stats.json", "/version"]
+    for path in paths:
+        answer = agent.get(f"{path}?jsonp=site.on%5B0%5D")
+        assert (answer.status, answer.headers["Content-Type"]) == (200, "text/javascript"), path
+        called = re.fullmatch(r"site\.on\[0\]\((.*)\)", answer.text, re.DOTALL)
+        assert called is not None, path
+        assert type(json.loads(called[1])) is type(agent.get(path).json), path
+        for odd in ("", "alert(1)//", "a%20b", "x" * 129, "%3Cscript%3E"):
+            assert agent.get(f"{path}?jsonp={odd}").status == 400, path
+    answer = agent.get("/files/browse?path=/nope&jsonp=f")
+    assert (answer.status, answer.text) == (404, "there is nothing at '/nope'")
+    assert agent.get("/metrics?jsonp=f").headers["Content-Type"].startswith("text/plain")
+
+
+def test_snapshots_of_the_metrics_are_limited(agent: AgentProcess) -> None:
+    agent.start(env={**os.environ, "LIBPROCESS_METRICS_SNAPSHOT_ENDPOINT_RATE_LIMIT": "1/1000secs"})
+    assert agent.get("/metrics/snapshot?timeout=1secs").status == 200
+    with pytest.raises(TimeoutError):
+        agent.request("GET", "/metrics/snapshot", timeout=0.5)
+    assert agent.get("/metrics").status == 200
+    assert agent.call("GET_METRICS", timeout={"nanoseconds": 10**9}).status == 200
 
 
 # Who may do what.

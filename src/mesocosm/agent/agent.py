@@ -21,6 +21,7 @@ from mesocosm.agent.files import Files
 from mesocosm.agent.flags import AgentFlags, Loaded
 from mesocosm.agent.gc import GarbageCollector
 from mesocosm.agent.resources import AgentResources, detect
+from mesocosm.agent.timer import Timer
 from mesocosm.api import v1
 from mesocosm.api.json import from_json
 from mesocosm.concurrency import Turns
@@ -84,6 +85,7 @@ class Agent:
         )
         self.resources: AgentResources
         self.launch_errors = 0
+        self.launch_time = Timer()
         self.recovery_errors = 0
         self.recovery_time = math.nan
         self._lock = DirectoryLock(self.work_dir / "meta", "work_dir")
@@ -162,6 +164,7 @@ class Agent:
         return await self._finish(self._launch(container_id, config))
 
     async def _launch(self, container_id: ContainerID, config: ContainerConfig) -> LaunchResult:
+        began = time.monotonic()
         try:
             if container_id in await self.containerizer.containers() | self.containerizer.terminated():
                 return LaunchResult.ALREADY_LAUNCHED
@@ -174,6 +177,7 @@ class Agent:
             logger.warning("not launched: %s", reason, extra={"container": container_id})
             raise
         if result is LaunchResult.SUCCESS:
+            self.launch_time.record(time.monotonic() - began)
             logger.info("launched", extra={"container": container_id})
             self._attach(container_id, config.user)
             self._follow(container_id)
@@ -213,6 +217,11 @@ class Agent:
             await turns.pause()
             found.append(await self._observe(container_id))
         return found
+
+    async def containers_with_rootfs(self) -> int:
+        """How many running containers do not see the root file system of the host."""
+        configs = map(self.containerizer.config, await self.containerizer.containers())
+        return sum(config is not None and config.rootfs is not None for config in configs)
 
     async def _observe(self, container_id: ContainerID) -> Observed:
         try:

@@ -9,21 +9,46 @@ from mesocosm.agent.metrics import Metrics, add_system_metrics
 
 _MB = 1 << 20
 
+_WITHOUT_MASTER = (
+    *(f"slave/{name}{kind}" for name in ("cpus", "mem", "disk", "gpus") for kind in ("_used", "_percent")),
+    *(
+        f"slave/{name}_revocable_{kind}"
+        for name in ("cpus", "mem", "disk", "gpus")
+        for kind in ("total", "used", "percent")
+    ),
+    *("slave/registered", "slave/frameworks_active", "slave/gpus_total", "resource_provider_manager/subscribed"),
+    *(f"slave/tasks_{state}" for state in ("staging", "starting", "running", "killing")),
+    *(f"slave/executors_{state}" for state in ("registering", "running", "terminating")),
+)
+"""Gauges of what only a master brings: frameworks, with their tasks and executors, and what these use.
+
+They are 0, and not absent, for those who add them up over many agents.
+"""
+_COUNTED_WITHOUT_MASTER = (
+    *(f"slave/tasks_{state}" for state in ("finished", "failed", "killed", "lost", "gone")),
+    *("slave/executors_terminated", "slave/executors_preempted"),
+    *(
+        f"slave/{kind}_{message}"
+        for kind in ("valid", "invalid")
+        for message in ("framework_messages", "status_updates")
+    ),
+    *("resource_provider_manager/events/subscribe", "resource_provider_manager/events/disconnect"),
+)
+"""Counters of the same."""
+
 
 def add_agent_metrics(metrics: Metrics, agent: Agent) -> None:
     """Adds all of them."""
     add_system_metrics(metrics)
     metrics.gauge("slave/uptime_secs", lambda: time.time() - agent.started, "Seconds since the agent has started")
-    metrics.gauge("slave/registered", lambda: 0, "Whether a master knows the agent")
     metrics.gauge("slave/cpus_total", lambda: agent.resources.cpus, "CPUs for containers")
     metrics.gauge("slave/mem_total", lambda: agent.resources.mem // _MB, "Memory for containers, MB")
     metrics.gauge("slave/disk_total", lambda: agent.resources.disk // _MB, "Disk for containers, MB")
-    metrics.counter("slave/container_launch_errors", lambda: agent.launch_errors, "Launches that failed")
-    metrics.counter(
-        "containerizer/mesos/container_destroy_errors",
-        lambda: agent.containerizer.destroy_errors,
-        "Containers that could not be taken apart",
-    )
+    for name in _WITHOUT_MASTER:
+        metrics.gauge(name, lambda: 0, "There is no master, so 0")
+    for name in _COUNTED_WITHOUT_MASTER:
+        metrics.counter(name, lambda: 0, "There is no master, so 0")
+    _add_containerizer(metrics, agent)
     _add_fetcher(metrics, agent)
     metrics.gauge("slave/recovery_time_secs", lambda: agent.recovery_time, "Seconds that the recovery took")
     metrics.counter("slave/recovery_errors", lambda: agent.recovery_errors, "What the recovery had to do without")
@@ -35,6 +60,21 @@ def add_agent_metrics(metrics: Metrics, agent: Agent) -> None:
     metrics.counter("gc/path_removals_succeeded", lambda: agent.gc.path_removals_succeeded, "Sandboxes removed")
     metrics.counter("gc/path_removals_failed", lambda: agent.gc.path_removals_failed, "Removals that failed")
     metrics.gauge("gc/path_removals_pending", lambda: agent.gc.path_removals_pending, "Sandboxes to be removed")
+
+
+def _add_containerizer(metrics: Metrics, agent: Agent) -> None:
+    metrics.counter("slave/container_launch_errors", lambda: agent.launch_errors, "Launches that failed")
+    metrics.timer("containerizer/mesos/container_launch", agent.launch_time, "Launches, until the command runs")
+    metrics.counter(
+        "containerizer/mesos/container_destroy_errors",
+        lambda: agent.containerizer.destroy_errors,
+        "Containers that could not be taken apart",
+    )
+    metrics.gauge(
+        "containerizer/mesos/filesystem/containers_new_rootfs",
+        agent.containers_with_rootfs,
+        "Running containers with a root file system of their own",
+    )
 
 
 def _add_fetcher(metrics: Metrics, agent: Agent) -> None:

@@ -28,6 +28,7 @@ from mesocosm.agent.http.state import Address
 from mesocosm.agent.logs import Logs
 from mesocosm.agent.metrics import Metrics
 from mesocosm.agent.notify import Notifier
+from mesocosm.agent.rate_limit import snapshot_limit
 
 logger = logging.getLogger(__name__)
 
@@ -99,11 +100,12 @@ async def _listen(agent: Agent, server: Server, routes: Routes, logs: Logs) -> N
     flags, metrics = agent.flags, Metrics()
     access = Access(agent.authorizer, agent.user_of)
     context = tls.server_context(os.environ)
+    limit = snapshot_limit(os.environ)
     host, port = await server.listen(flags.ip or _LOOPBACK, flags.port, context)
     add_agent_metrics(metrics, agent)
     ip = flags.advertise_ip or host
     address = Address(await _hostname(flags, ip), ip, flags.advertise_port or port)
-    add_endpoints(routes, agent, access, metrics, logs, address)
+    add_endpoints(routes, agent, access, metrics, limit, logs, address)
     if (log := flags.external_log_file or logs.path) is not None:
         agent.files.attach("/slave/log", log, lambda who: access.allows(who, Action.ACCESS_MESOS_LOGS))
     _tell(flags, host, port, secure=context is not None)

@@ -21,6 +21,8 @@ import psutil
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from mesocosm.agent.timer import PERCENTILES, Timer
+
 logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -51,6 +53,13 @@ class Metrics:
     def counter(self, name: str, value: Value, text: str = "") -> None:
         """The same for a number that only grows, from 0 at the start of the agent."""
         self._add(name, _Entry(value, text, counts=True))
+
+    def timer(self, name: str, timer: Timer, text: str = "") -> None:
+        """The last of the times, in ms, and as soon as there are two of them `…/count`, `…/min`, `…/p50` and so on."""
+        name = f"{name}_ms"
+        self.gauge(name, lambda: timer.last, text)
+        for part in ("count", *PERCENTILES):
+            self.gauge(f"{name}/{part}", _of_times(timer, part), f"{text}: {part}")
 
     def remove(self, name: str) -> None:
         """Forgets a metric; an unknown one is no error."""
@@ -101,6 +110,10 @@ async def _gather(waiting: Mapping[asyncio.Future[float], str], within: float | 
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - likewise; it was cancelled by others.
             _complain(waiting[future], error)
     return numbers
+
+
+def _of_times(timer: Timer, part: str) -> Value:
+    return lambda: timer.statistics().get(part, math.nan)
 
 
 def _complain(name: str, error: BaseException) -> None:

@@ -6,15 +6,25 @@ from mesocosm.agent.agent import Agent
 from mesocosm.agent.authentication import Realm
 from mesocosm.agent.http import state, v0, v1
 from mesocosm.agent.http.access import Access
+from mesocosm.agent.http.help import Help
 from mesocosm.agent.http.routes import Route, Routes
 from mesocosm.agent.logs import Logs
 from mesocosm.agent.metrics import Metrics
+from mesocosm.agent.rate_limit import RateLimiter
 
 
 def add_endpoints(
-    routes: Routes, agent: Agent, access: Access, metrics: Metrics, logs: Logs, address: state.Address
+    routes: Routes,
+    agent: Agent,
+    access: Access,
+    metrics: Metrics,
+    limit: RateLimiter | None,
+    logs: Logs,
+    address: state.Address,
 ) -> None:
-    """Fills `routes`. `address` is where the agent can be reached."""
+    """Fills `routes`. `limit` is how often there is a snapshot of the metrics, `address` where the agent is reached."""
     api = v1.Api(agent, access, metrics, logs, address)
-    routes.add(Route("/api/v1", api.handle, Realm.READ_WRITE, frozenset({"POST"})), of_agent=True)
-    v0.Endpoints(agent, access, metrics, logs, address).add_to(routes)
+    summary = "The calls of the v1 API, in JSON or protobuf."
+    routes.add(Route("/api/v1", api.handle, Realm.READ_WRITE, frozenset({"POST"}), summary), of_agent=True)
+    v0.Endpoints(agent, access, metrics, limit, logs, address).add_to(routes)
+    routes.add(Route("/help", Help(routes).handle, realm=None, summary="What there is, also as `format=json`."))

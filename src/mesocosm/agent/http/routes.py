@@ -36,6 +36,8 @@ class Route:
     handler: Handler
     realm: Realm | None = Realm.READ_ONLY
     methods: frozenset[str] = frozenset({"GET", "HEAD"})
+    summary: str = ""
+    """One sentence for `/help`."""
 
 
 AGENT = "/slave(1)"
@@ -69,6 +71,6 @@ class Routes:
             raise RequestError(HTTPStatus.METHOD_NOT_ALLOWED, text, {"Allow": ", ".join(allowed)})
         return route
 
-    def paths(self) -> list[str]:
-        """Every registered path, sorted."""
-        return sorted(self._routes)
+    def by_path(self) -> Mapping[str, Route]:
+        """Every route by its path."""
+        return self._routes

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import functools
+import re
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 
@@ -15,16 +15,19 @@ from mesocosm.agent.authorization import AUTHORIZABLE_ENDPOINTS, Action
 from mesocosm.agent.files import Download, FilesError
 from mesocosm.agent.http import state
 from mesocosm.agent.http.access import Access
-from mesocosm.agent.http.reply import Reply, RequestError, bad_request, json_reply
-from mesocosm.agent.http.routes import AGENT, Handler, Request, Route, Routes
+from mesocosm.agent.http.reply import JSON, Reply, RequestError, bad_request, json_reply
+from mesocosm.agent.http.routes import Handler, Request, Route, Routes
 from mesocosm.agent.logs import Logs
 from mesocosm.agent.metrics import CONTENT_TYPE, Metrics, system_stats
+from mesocosm.agent.rate_limit import RateLimiter
 from mesocosm.api import convert
 from mesocosm.api.json import to_json
 from mesocosm.concurrency import each
 from mesocosm.errors import FlagError, MesocosmError
 from mesocosm.units import parse_duration
 
+_CALLBACK = re.compile(r"[\w$.\[\]]{1,128}", re.ASCII)
+"""What may be called with an answer: the name, which anybody may choose, cannot be a program."""
 _IDS = {"container_id", "executor_id", "framework_id"}
 _FILTERS: tuple[set[str], ...] = (set(), {"container_id"}, {"framework_id"}, {"executor_id", "framework_id"})
 """Which of these a request for containers may have together."""
@@ -37,37 +40,42 @@ class Endpoints:
     agent: Agent
     access: Access
     metrics: Metrics
+    limit: RateLimiter | None
     logs: Logs
     address: state.Address
 
     def add_to(self, routes: Routes) -> None:
         """Puts every endpoint where Mesos has it."""
-        of_agent: dict[str, Handler] = {
-            "/state": self._state,
-            "/flags": self._flags,
-            "/containers": self._containers,
-            "/containerizer/debug": self._debug,
-            "/monitor/statistics": self._statistics,
+        of_agent: dict[str, tuple[Handler, str]] = {
+            "/state": (self._state, "The agent, what it offers and what its frameworks do."),
+            "/flags": (self._flags, "The value of every flag that has one."),
+            "/containers": (
+                self._containers,
+                "What runs and what it uses; `show_nested`, `show_standalone`: those too.",
+            ),
+            "/containerizer/debug": (self._debug, "Containers on their way to run or to end."),
+            "/monitor/statistics": (self._statistics, "What every top-level container uses."),
         }
-        others: dict[str, Handler] = {
-            "/files/browse": self._browse,
-            "/files/read": self._read,
-            "/files/download": self._download,
-            "/files/debug": self._files_debug,
-            "/metrics/snapshot": self._snapshot,
-            "/system/stats.json": self._system,
+        others: dict[str, tuple[Handler, str]] = {
+            "/files/browse": (self._browse, "The files in the directory `path`."),
+            "/files/read": (self._read, "`length` bytes of the file `path`, from `offset` on."),
+            "/files/download": (self._download, "The file `path`, as it is."),
+            "/files/debug": (self._files_debug, "Where the files are that are shown."),
+            "/metrics/snapshot": (self._snapshot, "All numbers that can be told within `timeout`."),
+            "/system/stats.json": (self._system, "The load and the memory of the machine."),
         }
-        for path, handler in of_agent.items():
-            routes.add(Route(path, self._authorized(path, handler)), of_agent=True)
-        for path, handler in others.items():
-            routes.add(Route(path, self._authorized(path, handler)))
+        for path, (handler, summary) in of_agent.items():
+            routes.add(Route(path, _as_script(self._authorized(path, handler)), summary=summary), of_agent=True)
+        for path, (handler, summary) in others.items():
+            routes.add(Route(path, _as_script(self._authorized(path, handler)), summary=summary))
         # Lists know only the other path to the same numbers.
-        routes.add(Route("/metrics", self._authorized("/metrics/snapshot", self._prometheus)))
+        prometheus = self._authorized("/metrics/snapshot", self._prometheus)
+        routes.add(Route("/metrics", prometheus, summary="The same numbers for Prometheus."))
         toggle = self._authorized("/logging/toggle", self._toggle)
-        routes.add(Route("/logging/toggle", toggle, Realm.READ_WRITE, frozenset({"GET", "HEAD", "POST"})))
-        routes.add(Route("/health", self._health, realm=None), of_agent=True)
-        routes.add(Route("/version", self._version, realm=None))
-        routes.add(Route("/help", functools.partial(_help, routes), realm=None))
+        methods = frozenset({"GET", "HEAD", "POST"})
+        routes.add(Route("/logging/toggle", toggle, Realm.READ_WRITE, methods, "Logs at `level` for `duration`."))
+        routes.add(Route("/health", self._health, realm=None, summary="200, if the agent lives."), of_agent=True)
+        routes.add(Route("/version", _as_script(self._version), realm=None, summary="Which version the agent is."))
 
     def _authorized(self, path: str, handler: Handler) -> Handler:
         if path not in AUTHORIZABLE_ENDPOINTS:
@@ -167,6 +175,8 @@ class Endpoints:
             seconds = None if timeout is None else parse_duration(timeout)
         except FlagError as error:
             raise bad_request(f"Invalid timeout: {error}") from None
+        if self.limit is not None:
+            await self.limit.acquire()
         return json_reply(await self.metrics.snapshot(seconds))
 
     async def _prometheus(self, request: Request) -> Reply:
@@ -192,19 +202,19 @@ class Endpoints:
         return Reply()
 
 
-async def _help(routes: Routes, request: Request) -> Reply:
-    """What there is: the names that paths begin with, and below /help/NAME the paths. The agent's are with its name."""
-    every = routes.paths()
-    paths = [path for path in every if f"{AGENT}{path}" not in every]
-    if name := request.path.removeprefix("/help").strip("/"):
-        links = {path: path for path in paths if path.split("/")[1] == name}
-    else:
-        links = {f"/{part}": f"help/{part}" for part in sorted({path.split("/")[1] for path in paths})}
-    if not links:
-        raise bad_request(f"No help available for '/{name}'.")
-    lines = [f"> [{path}][{path[1:]}]" for path in links] + [""]
-    lines += [f"[{path[1:]}]: {target}" for path, target in links.items()]
-    return Reply(body="\n".join(["## HELP", *lines, ""]).encode(), content_type="text/x-markdown")
+def _as_script(handler: Handler) -> Handler:
+    """The endpoint with JSONP: with `jsonp=f`, its JSON comes as the script `f(…)`."""
+
+    async def called_back(request: Request) -> Reply:
+        name = request.query.get("jsonp")
+        if name is not None and not _CALLBACK.fullmatch(name):
+            raise bad_request(f"jsonp: {name!r} is no name of a function")
+        reply = await handler(request)
+        if name is None or reply.content_type != JSON:
+            return reply
+        return replace(reply, body=b"%s(%s)" % (name.encode(), reply.body), content_type="text/javascript")
+
+    return called_back
 
 
 async def _content(opened: contextlib.AsyncExitStack, download: Download) -> AsyncGenerator[bytes, None]:
