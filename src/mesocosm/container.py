@@ -146,13 +146,36 @@ class Tmpfs:
 
 
 @dataclass(frozen=True, slots=True)
+class SeccompInfo:
+    """The filter of a container's system calls: the profile `profile_name`, or none at all."""
+
+    profile_name: str | None = None
+    unconfined: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RLimit:
+    """A limit of setrlimit(2): `name` is that of `RLimitInfo.RLimit.Type` without the `RLMT_`. No numbers: no limit."""
+
+    name: str
+    soft: int | None = None
+    hard: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LinuxInfo:
-    """What a container asks of the Linux isolators (`LinuxInfo` of mesos.proto). `shm_size` is in bytes here."""
+    """What a container asks of the Linux isolators (`LinuxInfo` of mesos.proto). `shm_size` is in bytes here.
+
+    Capabilities are names without the `CAP_`; None leaves the choice to the agent.
+    """
 
     share_pid_namespace: bool = False
     ipc_mode: IpcMode | None = None
     shm_size: int | None = None
     share_cgroups: bool = True
+    effective_capabilities: tuple[str, ...] | None = None
+    bounding_capabilities: tuple[str, ...] | None = None
+    seccomp: SeccompInfo | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +295,7 @@ class ContainerConfig:
     limits: Resources = Resources()
     container_class: ContainerClass = ContainerClass.DEFAULT
     tty_info: TTYInfo | None = None
+    rlimits: tuple[RLimit, ...] = ()
     network_infos: tuple[NetworkInfo, ...] = ()
     loopback_only: bool = False
     hostname: str | None = None

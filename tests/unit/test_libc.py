@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mesocosm.linux import libc, memfd, mount, path, process
+from mesocosm.linux import capabilities, libc, memfd, mount, path, prctl, process, rlimits, seccomp
 from mesocosm.linux.namespaces import Namespace, enter, inode, supported, unshare
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
@@ -32,7 +32,10 @@ FAILURES: dict[str, Callable[[], object]] = {
     "close_range": lambda: process._close_range(5, 4, 0),
     "pidfd_getfd": lambda: process.take_descriptor(NONE, 0),
     "keyctl": lambda: process._keyctl(12345, None),
-    "prctl": lambda: process._prctl(12345, 0, 0, 0, 0),
+    "prctl": lambda: prctl._prctl(12345, 0, 0, 0, 0),
+    "capget": lambda: capabilities._capget(capabilities._Header(0, 0), (capabilities._Data * 2)()),
+    "capset": lambda: capabilities.put(capabilities.Sets(1, 0)),
+    "seccomp": lambda: seccomp.load(b""),
 }
 
 
@@ -46,12 +49,30 @@ def test_a_call_that_fails(name: str) -> None:
 
 def test_every_call_has_failed_once() -> None:
     calls = set()
-    for module in (mount, process, sys.modules["mesocosm.linux.namespaces"], path):
+    for module in (mount, process, sys.modules["mesocosm.linux.namespaces"], path, prctl, capabilities, seccomp):
         text = Path(str(module.__file__)).read_text()
         for declaration in ("declare(", "system_call("):
             for part in text.replace("\n", " ").replace("( ", "(").split(declaration)[1:]:
                 calls.add(part.split('"')[1].strip() if '"' in part[:8] else part.split('"')[1])
     assert calls - {"openat2", "sched_getcpu"} == set(FAILURES)  # One is tested elsewhere, the other cannot fail.
+
+
+def test_a_limit_that_cannot_be() -> None:
+    number = rlimits.number("CORE")
+    assert number is not None
+    before = rlimits.get(number)
+    with pytest.raises(OSError, match="setrlimit: Invalid argument"):
+        rlimits.put(number, 2, 1)
+    rlimits.put(number, before[0], before[1])
+    assert rlimits.get(number) == before
+
+
+def test_sets_of_capabilities_and_their_names() -> None:
+    assert capabilities.set_of(["CHOWN", "KILL", "CHOWN"]) == 0b100001
+    assert capabilities.names_of(0b100001 | 1 << 63) == ("CHOWN", "KILL", "63")
+    last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+    assert last < len(capabilities.NAMES), "this kernel has a capability that has no name here"
+    assert capabilities.bounding() >> (last + 1) == 0
 
 
 def test_openat2_names_the_path(tmp_path: Path) -> None:

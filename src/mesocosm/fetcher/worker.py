@@ -30,7 +30,7 @@ from mesocosm.fetcher.names import archive_of, shown, target_of
 from mesocosm.fetcher.sources import Source, Sources
 from mesocosm.fetcher.tree import EXECUTABLE_MODE, FILE_MODE, Tree
 from mesocosm.launcher.info import Credentials
-from mesocosm.linux import descriptors, process
+from mesocosm.linux import descriptors, prctl, process
 
 _CHUNK = 1 << 20
 _LONGEST_LINE = 1000
@@ -169,7 +169,7 @@ def _become(credentials: Credentials | None) -> None:
         os.setresgid(credentials.gid, credentials.gid, credentials.gid)
         os.setresuid(credentials.uid, credentials.uid, credentials.uid)
         if sys.platform == "linux":
-            process.hide_from_ptrace()  # Also from the user himself, who could have it lie about the cache.
+            prctl.hide_from_ptrace()  # Also from the user himself, who could have it lie about the cache.
 
 
 def _end_with(channel: socket.socket) -> None:

@@ -29,13 +29,43 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
+class ResourceLimit:
+    """A limit of setrlimit(2), by the number that the kernel has for it, and its name for people. None: no limit."""
+
+    name: str
+    number: int
+    soft: int | None
+    hard: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """Sets of capabilities, as in `linux.capabilities`: nothing in the container ever has more than `bounding`.
+
+    A command of root has all of that, as the kernel gives it with every exec. One of another user has those that are
+    `effective`: they are permitted, inheritable and ambient, too, so that it passes them on to what it executes.
+    """
+
+    bounding: int
+    effective: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SystemCallFilters:
+    """Programs for seccomp(2): that of the command, and that of the init, which only has to wait and to report."""
+
+    command: bytes
+    init: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchInfo:
     """One isolator's part in a launch, or all parts merged.
 
     `enter_namespaces` are entered as the parent container has them, `clone_namespaces` are new. `operations` are
     applied in order, and then `volumes`, which a container asked for and may cover anything with: with targets inside
-    `rootfs`, before that becomes the root directory. `tty` asks for a terminal of so many rows and columns. `hostname`
-    takes a new UTS namespace.
+    `rootfs`, before that becomes the root directory. `tty` asks for a terminal of so many rows and columns.
+    `hostname` is that of a new UTS namespace. What follows it takes from the command what it could do otherwise.
     """
 
     enter_namespaces: Namespace = Namespace.NONE
@@ -50,6 +80,15 @@ class LaunchInfo:
     command: Command | None = None
     tty: tuple[int, int] | None = None
     hostname: str | None = None
+    rlimits: tuple[ResourceLimit, ...] = ()
+    capabilities: Capabilities | None = None
+    no_new_privileges: bool = False
+    system_calls: SystemCallFilters | None = None
+
+    @property
+    def confines(self) -> bool:
+        """Whether the command is to have less than whoever executes it."""
+        return bool(self.rlimits or self.capabilities or self.no_new_privileges or self.system_calls)
 
 
 def merge(parts: Iterable[LaunchInfo]) -> LaunchInfo:
@@ -86,7 +125,7 @@ def _check_known(operation: Operation) -> None:
 def _join(name: str, before: Any, added: Any) -> Any:
     if isinstance(before, Namespace | bool):
         return before | added
-    if name in ("operations", "volumes"):
+    if name in ("operations", "volumes", "rlimits"):
         return before + added
     if isinstance(before, Mapping):
         return {**before, **added}

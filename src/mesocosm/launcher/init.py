@@ -16,16 +16,18 @@ import signal
 import socket
 import sys
 import termios
-from collections.abc import Collection, Iterator, Sequence
-from types import TracebackType
-from typing import Any, NoReturn
+from collections.abc import Collection, Sequence
+from typing import NoReturn
 
-from mesocosm.launcher.info import Command, Credentials, LaunchInfo
+from mesocosm.launcher import execution
+from mesocosm.launcher.execution import ALL_SIGNALS
+from mesocosm.launcher.info import LaunchInfo
 from mesocosm.launcher.kernel_filesystems import KernelFilesystems
 from mesocosm.launcher.messages import CHANNEL, PEER, RELEASE, STOP_COMMAND, Kind, Report, Start, receive_object
 from mesocosm.launcher.operations import Bind, Mount, Operation, Root
 from mesocosm.launcher.status import write_status
-from mesocosm.linux import descriptors, mount, process
+from mesocosm.launcher.step import Failure, Step
+from mesocosm.linux import descriptors, mount, prctl, process
 from mesocosm.linux.mount import Attribute
 from mesocosm.linux.namespaces import Namespace, unshare
 from mesocosm.linux.path import make_directory
@@ -33,33 +35,6 @@ from mesocosm.linux.path import make_directory
 _REHEARSALS = 20
 _STREAMS = 3
 _MOST_RELEASED = 32
-_ROOT = Credentials(0, 0)
-_ALL_SIGNALS = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}
-
-
-class _Failure(Exception):
-    """A step of the launch failed; the report says which."""
-
-    def __init__(self, report: Report) -> None:
-        super().__init__(report)
-        self.report = report
-
-
-class _Step:
-    """Names what is being done, so that an OSError of it becomes a report. `what` is turned into text only then."""
-
-    __slots__ = ("_what",)
-
-    def __init__(self, what: object) -> None:
-        self._what = what
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _kind: object, error: BaseException | None, _traceback: TracebackType | None) -> None:
-        if isinstance(error, OSError):
-            path = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
-            raise _Failure(Report(Kind.FAILED, error.errno or 0, step=str(self._what), path=path)) from error
 
 
 def run(channel: int, operations: Sequence[Operation], processors: Collection[int]) -> NoReturn:
@@ -69,7 +44,7 @@ def run(channel: int, operations: Sequence[Operation], processors: Collection[in
     in advance what it can. It may run on `processors`, or wherever it does if there are none.
     """
     try:
-        signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, ALL_SIGNALS)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # A launcher ignores it, but nobody could reap then.
         if sys.platform == "linux":
             process.set_title("mesocosm-init")  # The arguments are of no concern to the container.
@@ -97,8 +72,7 @@ def rehearse() -> None:
     """
     for _ in range(_REHEARSALS):
         _warm_up()
-        with contextlib.suppress(_Failure), _acting_as(_ROOT if os.geteuid() == 0 else None):
-            _spawn(Command("/", ("/",)), {}, [])  # A directory cannot be executed.
+        execution.rehearse()
 
 
 def _warm_up() -> None:
@@ -106,7 +80,7 @@ def _warm_up() -> None:
     pickle.loads(pickle.dumps(Start(LaunchInfo(operations=(Mount("tmpfs", "/"), Bind("/", "/"), KernelFilesystems())))))
     Report.unpack(Report(Kind.RUNNING, step="rehearsal").pack())
     root = Root(os.open("/", os.O_DIRECTORY | os.O_CLOEXEC))
-    with contextlib.suppress(_Failure), _Step("rehearsal"):  # Not as another user than root.
+    with contextlib.suppress(Failure), Step("rehearsal"):  # Not as another user than root.
         os.close(make_directory(root.descriptor, "/"))
         tree = mount.create("tmpfs", ())
         mount.change(tree, Attribute.READ_ONLY)
@@ -138,8 +112,8 @@ def _live(start: Start, line: socket.socket, prepared: dict[Operation, tuple[int
         _set_up(info, prepared)
         terminal = _open_terminal(info)
         _await_release(line)
-        command = _start(info, terminal)
-    except _Failure as failure:
+        command = execution.start(info, None if terminal is None else terminal[1])
+    except Failure as failure:
         line.sendall(failure.report.pack())
         return
     _announce(line, terminal)
@@ -165,7 +139,7 @@ def _await_release(line: socket.socket) -> None:
         os.dup2(descriptor, number)
     if len(received) > _STREAMS:
         os.dup2(received[_STREAMS], PEER, inheritable=False)
-    with _Step("enter the cgroups"):
+    with Step("enter the cgroups"):
         for tasks in received[_STREAMS + 1 :]:
             os.write(tasks, b"0")  # Itself, which has one thread.
     for descriptor in received:
@@ -174,33 +148,33 @@ def _await_release(line: socket.socket) -> None:
 
 def _set_up(info: LaunchInfo, prepared: dict[Operation, tuple[int, ...]]) -> None:
     """Makes the container as `info` describes it, and goes into it."""
-    with _Step("new session"):
+    with Step("new session"):
         os.setsid()
     if sys.platform == "linux" and os.getpid() != 1:
-        process.adopt_orphans()  # The POSIX launcher finds what leaves the session by its parent.
+        prctl.adopt_orphans()  # The POSIX launcher finds what leaves the session by its parent.
     os.umask(0)
     if sys.platform == "linux" and os.geteuid() == 0:
         _leave_host()
     if info.hostname is not None:
-        with _Step(f"set the host name {info.hostname}"):
+        with Step(f"set the host name {info.hostname}"):
             socket.sethostname(info.hostname)
     if Namespace.MOUNT in info.clone_namespaces:
-        with _Step("new mount namespace"):
+        with Step("new mount namespace"):
             unshare(Namespace.MOUNT)
-    with _Step("open the root directory"):
+    with Step("open the root directory"):
         root = Root(os.open("/", os.O_DIRECTORY | os.O_CLOEXEC), prepared=prepared)
     for operation in (*info.operations, *info.volumes):
-        with _Step(operation):
+        with Step(operation):
             operation.apply(root)
     if info.rootfs is not None:
-        with _Step(f"change the root to {info.rootfs}"):
+        with Step(f"change the root to {info.rootfs}"):
             if info.rootfs_read_only:
                 mount.change(root.descriptor, Attribute.READ_ONLY, recursive=False)
             mount.pivot_root(root.descriptor)
     root.close()
     os.umask(0o022)
     if info.working_directory is not None:
-        with _Step(f"enter the directory {info.working_directory}"):
+        with Step(f"enter the directory {info.working_directory}"):
             if info.rootfs is not None:
                 os.makedirs(info.working_directory, exist_ok=True)
             os.chdir(info.working_directory)
@@ -208,7 +182,7 @@ def _set_up(info: LaunchInfo, prepared: dict[Operation, tuple[int, ...]]) -> Non
 
 def _leave_host() -> None:
     """Gives up what would reach into the host although no namespace isolates it."""
-    with _Step("new session keyring"):
+    with Step("new session keyring"):
         try:
             process.join_new_keyring()
         except OSError as error:
@@ -221,7 +195,7 @@ def _open_terminal(info: LaunchInfo) -> tuple[int, str] | None:
     """A new terminal of the container: its master's descriptor and the name of its slave."""
     if info.tty is None:
         return None
-    with _Step("open a terminal"):
+    with Step("open a terminal"):
         master, slave = os.openpty()
         name = os.ttyname(slave)
         if info.credentials is not None:
@@ -243,72 +217,6 @@ def _mount_console(terminal: str) -> None:
         os.close(console)
 
 
-def _start(info: LaunchInfo, terminal: tuple[int, str] | None) -> int:
-    """Executes the command as its user; returns its pid.
-
-    posix_spawn(3) shares the memory until the exec, which a fork would have to copy. It takes over the credentials of
-    its caller, so the init takes on those of the command for a moment.
-    """
-    assert info.command is not None
-    actions: list[tuple[int, int, str, int, int] | tuple[int, int, int]] = []
-    if terminal is not None:
-        # Opened by the leader of a new session, it becomes the controlling terminal.
-        actions.append((os.POSIX_SPAWN_OPEN, 0, terminal[1], os.O_RDWR, 0))
-        actions.extend((os.POSIX_SPAWN_DUP2, 0, number) for number in (1, 2))
-    with _Step("switch the user"), _acting_as(info.credentials):
-        return _spawn(info.command, dict(info.environment), actions)
-
-
-def _spawn(command: Command, environment: dict[str, str], actions: Sequence[object]) -> int:
-    """Executes the first candidate that can be, as execvp(3) does. Raises _Failure if none can be."""
-    problem = errno.ENOENT
-    # A session of its own if it gets a terminal; else it stays in the init's, by which the POSIX launcher finds it.
-    group: dict[str, Any] = {"setsid": True} if actions else {"setpgroup": 0}
-    for candidate in _candidates(command.executable, environment.get("PATH", "")):
-        try:
-            return os.posix_spawn(
-                candidate,
-                command.argv,
-                environment,
-                file_actions=actions,  # type: ignore[arg-type]
-                setsigmask=(),
-                setsigdef=_ALL_SIGNALS,
-                **group,
-            )
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
-                problem = error.errno or problem
-            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):
-                break
-    raise _Failure(Report(Kind.NOT_EXECUTED, problem, path=command.executable))
-
-
-def _candidates(executable: str, path: str) -> Iterator[str]:
-    if "/" in executable:
-        yield executable
-    else:
-        for directory in path.split(":"):
-            yield f"{directory or '.'}/{executable}"
-
-
-@contextlib.contextmanager
-def _acting_as(credentials: Credentials | None) -> Iterator[None]:
-    """Takes on `credentials`, and keeps the own ones as saved ids: an exec replaces these, so no program gets them."""
-    if credentials is None:
-        yield
-        return
-    before = os.getgroups()
-    os.setgroups(credentials.groups)
-    os.setresgid(credentials.gid, credentials.gid, -1)
-    os.setresuid(credentials.uid, credentials.uid, -1)
-    try:
-        yield
-    finally:
-        os.setresuid(0, 0, -1)
-        os.setresgid(0, 0, -1)
-        os.setgroups(before)
-
-
 def _announce(line: socket.socket, terminal: tuple[int, str] | None) -> None:
     """Reports that the command runs, and keeps nothing open that it has: its reader shall see when it closes it."""
     descriptors.send(line, Report(Kind.RUNNING).pack(), () if terminal is None else (terminal[0],))
@@ -321,7 +229,7 @@ def _announce(line: socket.socket, terminal: tuple[int, str] | None) -> None:
 def _supervise(command: int) -> Report:
     """Reaps what ends and passes on every signal, until the command has ended; then ends the pid namespace's rest."""
     while True:
-        number = signal.sigwait(_ALL_SIGNALS)
+        number = signal.sigwait(ALL_SIGNALS)
         if number != signal.SIGCHLD:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(command, signal.SIGSTOP if number == STOP_COMMAND else number)

@@ -24,7 +24,7 @@ from mesocosm.launcher import init
 from mesocosm.launcher.messages import receive_object
 from mesocosm.launcher.operations import Operation
 from mesocosm.launcher.spawn import CONTROL
-from mesocosm.linux import capabilities, descriptors, process
+from mesocosm.linux import capabilities, descriptors, prctl, process
 from mesocosm.linux.namespaces import Namespace, enter
 
 REPLY = struct.Struct("=iiI")
@@ -98,7 +98,7 @@ def _close_up() -> None:
     inheritable capabilities end here.
     """
     if os.geteuid() == 0:
-        process.hide_from_ptrace()
+        prctl.hide_from_ptrace()
         capabilities.drop_inheritable()
 
 

@@ -1,4 +1,4 @@
-"""Processes: clone3(2), pidfds (pidfd_open(2)), prctl(2), and what /proc says of a process."""
+"""Processes: clone3(2), pidfds (pidfd_open(2)), and what /proc says of a process."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from functools import cache
 
 from mesocosm.linux.libc import declare, system_call
 from mesocosm.linux.namespaces import Namespace
+from mesocosm.linux.prctl import set_name
 
 CLONE_PIDFD = 0x00001000
 CLONE_VFORK = 0x00004000
 CLONE_PARENT = 0x00008000
 CLONE_INTO_CGROUP = 0x200000000
-PR_SET_DUMPABLE = 4
-PR_SET_CHILD_SUBREAPER = 36
-PR_SET_NAME = 15
 KEYCTL_JOIN_SESSION_KEYRING = 1
 _HIGHEST_DESCRIPTOR = 0xFFFFFFFF
 
@@ -40,8 +38,6 @@ _clone3 = system_call("clone3", 435, ctypes.POINTER(_CloneArguments), ctypes.c_s
 _close_range = system_call("close_range", 436, ctypes.c_uint, ctypes.c_uint, ctypes.c_uint)
 _pidfd_getfd = system_call("pidfd_getfd", 438, ctypes.c_int, ctypes.c_int, ctypes.c_uint)
 _keyctl = system_call("keyctl", {"x86_64": 250, "aarch64": 219}, ctypes.c_int, ctypes.c_char_p)
-_prctl = declare("prctl", ctypes.c_int, ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
-
 _sched_getcpu = declare("sched_getcpu", ctypes.c_int)
 
 
@@ -102,16 +98,6 @@ def run_beside(pid: int) -> None:
             os.sched_setaffinity(pid, others)
 
 
-def hide_from_ptrace() -> None:
-    """Makes the process undumpable: no other without CAP_SYS_PTRACE may trace it or open its /proc/PID/fd (proc(5))."""
-    _prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
-
-
-def adopt_orphans() -> None:
-    """Makes the process the parent of every descendant whose own parent has ended (PR_SET_CHILD_SUBREAPER)."""
-    _prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
 def join_new_keyring() -> None:
     """Leaves the session keyring for a new, empty one (session-keyring(7)). Raises OSError."""
     _keyctl(KEYCTL_JOIN_SESSION_KEYRING, None)
@@ -122,8 +108,7 @@ def set_title(title: str) -> None:
 
     The kernel shows the memory that the arguments were in (proc_pid_cmdline(5)), so a title is cut to their length.
     """
-    name = ctypes.create_string_buffer(title.encode()[:15])
-    _prctl(PR_SET_NAME, ctypes.addressof(name), 0, 0, 0)
+    set_name(title)
     start, end = _argument_area()
     text = title.encode()[: end - start - 1]
     ctypes.memmove(start, text.ljust(end - start, b"\0"), end - start)
