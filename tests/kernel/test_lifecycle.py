@@ -28,7 +28,7 @@ from mesocosm.isolators.selection import NamedIsolator
 from mesocosm.launcher.info import LaunchInfo
 from tests.launching import LINUX, TIMEOUT, Launch
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 X = ContainerID("x")
 STEPS = ["prepare", "isolate"]
 
@@ -251,7 +251,6 @@ async def test_a_cancelled_launch_leaves_nothing(obstruct: Callable[[Obstacle], 
     assert await containerizer.containers() == set()
 
 
-@pytest.mark.slow
 async def test_destroy_at_every_turn_of_the_loop(launch: Launch, rootfs: Path) -> None:
     """The launch takes less turns of the event loop than this; all of them see a destroy once."""
     containerizer = launch.containerizer()
@@ -360,7 +359,6 @@ async def test_a_launch_after_close(launch: Launch, flags: Flags) -> None:
     await containerizer.close()
 
 
-@pytest.mark.slow
 async def test_many_at_once(launch: Launch, rootfs: Path) -> None:
     containerizer = launch.containerizer()
     ids = [ContainerID(f"m{number}") for number in range(200)]
@@ -376,7 +374,6 @@ async def test_many_at_once(launch: Launch, rootfs: Path) -> None:
     assert found == [number % 100 for number in range(200)]
 
 
-@pytest.mark.slow
 async def test_many_at_once_in_one_new_root_filesystem(launch: Launch, writable_rootfs: Path) -> None:
     """They all make the same mount points in it."""
     containerizer = launch.containerizer()
