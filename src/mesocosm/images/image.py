@@ -34,6 +34,6 @@ class Image:
     """Of its manifest; of its config for one from an archive of `docker save`, which has no manifest of a registry."""
     config: ImageConfig
     layers: tuple[Path, ...]
-    """Absolute directories, the lowest first, with whiteouts of overlayfs: devices 0/0, and `trusted.overlay.opaque`."""
+    """Absolute directories, the lowest first, whiteouts of overlayfs: devices 0/0 and `trusted.overlay.opaque`."""
     size: int
     """Bytes of its files on disk, those of shared layers included."""
