@@ -388,8 +388,12 @@ class Termination:
 
 @dataclass(frozen=True, slots=True)
 class ContainerStatus:
-    """What a running container is: `executor_pid` is its init on the host, `network_infos` have its addresses."""
+    """What a running container is: `executor_pid` is its init on the host, `network_infos` have its addresses.
+
+    `net_cls_classid` is the class of its packets (`CgroupInfo.NetCls`).
+    """
 
     container_id: ContainerID | None = None
     executor_pid: int | None = None
     network_infos: tuple[NetworkInfo, ...] | None = None
+    net_cls_classid: int | None = None

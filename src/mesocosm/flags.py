@@ -35,6 +35,12 @@ class Flags:
     cgroups_root: str = flag("mesos", "The cgroup below which the containers' cgroups are made.")
     cgroups_enable_cfs: bool = flag(False, "Limit the CPU time of a container to its `cpus`, by the CFS quota.")
     cgroups_limit_swap: bool = flag(False, "Limit memory and swap together, instead of memory alone.")
+    cgroups_net_cls_primary_handle: str | None = flag(
+        None, "The upper 16 bits of the handles of `cgroups/net_cls`, as `0xAAAA`. Default: the operator manages them."
+    )
+    cgroups_net_cls_secondary_handles: str | None = flag(
+        None, "The range of the lower 16 bits of these handles, as `0xAAAA,0xBBBB`. Default: all but 0."
+    )
     cgroups_destroy_timeout: float = flag(60.0, "How long the removal of a container's cgroups is tried.")
     disallow_sharing_agent_pid_namespace: bool = flag(
         False, "Refuse a top-level container that asks for `share_pid_namespace`."

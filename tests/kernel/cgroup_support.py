@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -90,6 +92,44 @@ def a_group(kind: str, name: str) -> str:
     if hierarchy is None or (hierarchy.version == 2) != (kind == "unified"):
         pytest.skip(f"no cgroup hierarchy of the kind {kind}")
     return hierarchy.group(name)
+
+
+@pytest.fixture
+def legacy(flags: Flags) -> Iterator[Callable[..., Path]]:
+    """Mounts hierarchies of cgroup v1, which a host may have mounted nowhere; returns where they are then.
+
+    That of the freezer is there as well, for the launcher. A test asks for this before `launch`, whose containers have
+    to be gone when they are unmounted.
+    """
+    # Not by the test's name: a mount namespace that is made at this time, whoever's, has them as well.
+    directory = Path(tempfile.mkdtemp(prefix="cgroup-"))
+
+    def mount(*controllers: str) -> Path:
+        for controller in ("freezer", *controllers):
+            path = directory / controller
+            path.mkdir()
+            command = ("mount", "-t", "cgroup", "-o", controller, "none", path)
+            result = subprocess.run(command, capture_output=True, text=True, check=False)
+            if result.returncode != 0:
+                pytest.skip(f"the {controller} controller of cgroup v1 cannot be mounted here: {result.stderr.strip()}")
+        return directory
+
+    yield mount
+    for path in directory.iterdir():
+        if path.is_mount():
+            for group in cgroup.subtree(f"{path}/{flags.cgroups_root}"):
+                cgroup.remove(group)
+            subprocess.run(["umount", path], check=True)
+        path.rmdir()
+    directory.rmdir()
+
+
+def group_of(flags: Flags, controller: str, container_id: ContainerID, unified: bool = False) -> str:
+    """The directory of a container's cgroup, with `controller` on v1 or wherever it is."""
+    mounted = cgroup.hierarchies(str(flags.cgroups_hierarchy))
+    hierarchy = mounted.unified if unified else mounted.of(controller)
+    assert hierarchy is not None
+    return hierarchy.group(flags.cgroups_root, container_id.cgroup)
 
 
 def alive(pid: int) -> bool:

@@ -11,16 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesocosm.container import CommandInfo, ContainerClass, ContainerConfig, ContainerID, LinuxInfo, Resources
-from mesocosm.errors import ContainerError, UnknownContainerError, UnsupportedError
+from mesocosm.errors import ContainerError, FlagError, UnknownContainerError, UnsupportedError
 from mesocosm.flags import Flags
 from mesocosm.isolators.cgroups.all import expand
 from mesocosm.isolators.cgroups.base import CgroupIsolator, owns_cgroup
 from mesocosm.isolators.cgroups.cpu import CpuIsolator, CpuTimes, quota, shares, weight
+from mesocosm.isolators.cgroups.cpuset import CpusetIsolator
+from mesocosm.isolators.cgroups.hugetlb import HugetlbIsolator
 from mesocosm.isolators.cgroups.mem import MemIsolator, _oom_score, _text
+from mesocosm.isolators.cgroups.net_cls import Handles, NetClsIsolator
+from mesocosm.isolators.cgroups.net_prio import NetPrioIsolator
 from mesocosm.isolators.cgroups.pids import PidsIsolator
-from mesocosm.linux.cgroup import Hierarchy
+from mesocosm.linux import cgroup
+from mesocosm.linux.cgroup import Hierarchies, Hierarchy
 
-ISOLATORS = (CpuIsolator, MemIsolator, PidsIsolator)
+ISOLATORS = (
+    *(CpuIsolator, MemIsolator, PidsIsolator, CpusetIsolator, HugetlbIsolator, NetClsIsolator, NetPrioIsolator),
+)
 PARENT = ContainerID("parent")
 CHILD = ContainerID("child", PARENT)
 amounts = st.floats(0, 1e6, exclude_min=True)
@@ -128,6 +135,64 @@ def test_refused_without_the_controller(
     with pytest.raises(UnsupportedError, match=f"no {isolator.controllers[0]} controller") as caught:
         isolator.create(Flags(cgroups_hierarchy=tmp_path))
     assert "mount -t cgroup" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("isolator", [NetClsIsolator, NetPrioIsolator])
+def test_refused_where_only_cgroup_v2_is(isolator: type[CgroupIsolator], monkeypatch: pytest.MonkeyPatch) -> None:
+    unified = Hierarchy(frozenset({"cpu", "memory"}), "/sys/fs/cgroup", 2)
+    monkeypatch.setattr(cgroup, "hierarchies", lambda _root: Hierarchies((unified,)))
+    with pytest.raises(UnsupportedError, match="cgroup v2 has none"):
+        isolator.find(Flags())
+
+
+def handles(primary: str, secondaries: str | None = None) -> Handles:
+    found = Handles.of(Flags(cgroups_net_cls_primary_handle=primary, cgroups_net_cls_secondary_handles=secondaries))
+    assert found is not None
+    return found
+
+
+def test_handles_are_the_lowest_free_ones() -> None:
+    free = handles("0xAAAA", "0x10,18")
+    assert [free.take(ContainerID(name)) for name in "abc"] == [0xAAAA0010, 0xAAAA0011, 0xAAAA0012]
+    with pytest.raises(ContainerError, match="all 3 are in use"):
+        free.take(PARENT)
+    free.give_back(ContainerID("b"))
+    free.give_back(PARENT)  # Which has none.
+    assert free.take(PARENT) == 0xAAAA0011
+
+
+def test_handles_that_containers_have_already() -> None:
+    free = handles("0x1")
+    free.keep(CHILD, 0x10001)
+    free.keep(PARENT, 0x20002)  # Of other flags.
+    assert free.take(PARENT) == 0x10002
+
+
+def test_every_handle_can_be_had_but_zero() -> None:
+    free = handles("0xffff")
+    every = [free.take(PARENT) for _ in range(0xFFFF)]
+    assert (every[0], every[-1]) == (0xFFFF0001, 0xFFFFFFFF)
+    assert Handles.of(Flags()) is None
+
+
+@pytest.mark.parametrize(
+    ("primary", "secondaries", "message"),
+    [
+        ("0", None, "--cgroups_net_cls_primary_handle: '0' is no handle"),
+        ("0x10000", None, "'0x10000' is no handle"),
+        ("65536", None, "'65536' is no handle"),
+        ("-1", None, "'-1' is no handle"),
+        ("one", None, "'one' is no handle"),
+        ("0x1", "0x1", "--cgroups_net_cls_secondary_handles: '0x1' is no range"),
+        ("0x1", "0x1,0x2,0x3", "is no range"),
+        ("0x1", "0x0,0x2", "'0x0' is no handle"),
+        ("0x1", "0x3,0x2", "there is nothing in the range"),
+        (None, "0x1,0x2", "needs --cgroups_net_cls_primary_handle"),
+    ],
+)
+def test_handles_that_make_no_sense(primary: str, secondaries: str | None, message: str) -> None:
+    with pytest.raises(FlagError, match=message):
+        handles(primary, secondaries)
 
 
 def test_all_of_nothing_is_nothing(tmp_path: Path) -> None:

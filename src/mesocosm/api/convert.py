@@ -338,7 +338,10 @@ def container_status(value: ContainerStatus) -> v1.ContainerStatus:
     """What a running container is."""
     identity = None if value.container_id is None else container_id_message(value.container_id)
     networks = map(network_info_message, value.network_infos or ())
-    return v1.ContainerStatus(container_id=identity, executor_pid=value.executor_pid, network_infos=networks)
+    message = v1.ContainerStatus(container_id=identity, executor_pid=value.executor_pid, network_infos=networks)
+    if value.net_cls_classid is not None:
+        message.cgroup_info.net_cls.classid = value.net_cls_classid
+    return message
 
 
 def resource_statistics(value: ResourceStatistics) -> v1.ResourceStatistics:

@@ -60,8 +60,8 @@ class Isolation:
             await isolator.isolate(container_id, pid)
 
     def joins(self, container_id: ContainerID) -> list[str]:
-        """The cgroups of v1 that the init is to enter."""
-        return [group for isolator in self for group in isolator.joins(container_id)]
+        """The cgroups of v1 that the init is to enter. Controllers that are mounted together have the same one."""
+        return list(dict.fromkeys(group for isolator in self for group in isolator.joins(container_id)))
 
     def watch(self, container_id: ContainerID) -> list[asyncio.Future[Limitation]]:
         """What resolves when the container runs into a limit."""

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from mesocosm.container import Resources
 from mesocosm.errors import FlagError, UnsupportedError
 from mesocosm.flags import Flags
-from mesocosm.isolators.selection import built_in, find, names
+from mesocosm.isolators.selection import find, names
 from mesocosm.launcher.selection import launcher_name
 
 _POSIX = ("posix/cpu", "posix/mem")
 _LINUX = ("filesystem/linux", "namespaces/pid", "namespaces/ipc")
-_EVERY_CGROUP = "cgroups/all"
+# The others only account, or wait for an operator to write something.
+_CGROUPS = ("cgroups/cpu", "cgroups/mem", "cgroups/pids")
 _LIMITED_BY = {"cpus": "cgroups/cpu", "mem": "cgroups/mem", "pids": "cgroups/pids"}
 
 PIDS = 4096
@@ -61,8 +62,7 @@ def choose(isolation: str | None = None) -> Choice:
 
 def strongest() -> tuple[str, ...]:
     """The isolators that a container gets where all of them work."""
-    cgroups = (name for name in built_in() if name.startswith("cgroups/") and name != _EVERY_CGROUP)
-    return (*_LINUX, *cgroups)
+    return (*_LINUX, *_CGROUPS)
 
 
 def _choose_working(flags: Flags) -> Choice:

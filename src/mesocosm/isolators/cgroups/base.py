@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import ClassVar, Self
 
-from mesocosm.container import CGROUP_LEAF, ContainerConfig, ContainerID, Resources, ResourceStatistics
+from mesocosm.container import (
+    CGROUP_LEAF,
+    ContainerConfig,
+    ContainerID,
+    ContainerStatus,
+    Resources,
+    ResourceStatistics,
+)
 from mesocosm.errors import ContainerError, UnknownContainerError, UnsupportedError
 from mesocosm.flags import Flags
 from mesocosm.isolators.base import ContainerState, Isolator, Phase
@@ -20,16 +29,20 @@ def owns_cgroup(container_id: ContainerID, config: ContainerConfig) -> bool:
 
 
 class CgroupIsolator(Isolator):
-    """One cgroup controller, by whichever version of cgroups the host has it in.
+    """One cgroup controller, by whichever version of cgroups the host has it in: v1 where it is mounted, else v2.
 
-    A subclass names its `controllers`, of which v2 has the first only, and the amount of `Resources` it is about. It
-    reads and writes the control files in `apply` and `measure`. `groups` are the cgroups of a container: one for each
-    hierarchy, so mostly one.
+    A subclass names what it is called, and reads and writes control files in `set_up`, `apply` and `measure`, as far as
+    there is anything to do but to have the cgroup. `groups` are the cgroups of a container: one for each hierarchy, so
+    mostly one.
     """
 
     phase = Phase.CGROUPS
     controllers: ClassVar[tuple[str, ...]]
-    resource: ClassVar[str]
+    """Its names on cgroup v1."""
+    unified_controllers: ClassVar[tuple[str, ...] | None]
+    """Its names on cgroup v2; none for what every cgroup of v2 has; None: v2 has not got it."""
+    resource: ClassVar[str | None] = None
+    """The amount of `Resources` it is about, if any."""
 
     def __init__(self, flags: Flags, hierarchies: tuple[cgroup.Hierarchy, ...]) -> None:
         self.flags = flags
@@ -46,7 +59,7 @@ class CgroupIsolator(Isolator):
             raise UnsupportedError(f"{cls.name()} needs root", "run as root, or use --isolation=posix/cpu,posix/mem")
         hierarchies = cls.find(flags)
         for hierarchy in hierarchies:
-            _refuse_unusable(hierarchy, flags.cgroups_root, cls.controllers[0], cls.name())
+            _refuse_unusable(hierarchy, flags.cgroups_root, cls.unified_controllers or (), cls.name())
         return cls(flags, hierarchies)
 
     @classmethod
@@ -58,19 +71,30 @@ class CgroupIsolator(Isolator):
     def find(cls, flags: Flags) -> tuple[cgroup.Hierarchy, ...]:
         """The hierarchies of the controllers on this host. Raises UnsupportedError where one is missing."""
         mounted = cgroup.hierarchies(str(flags.cgroups_hierarchy))
-        found: dict[str, cgroup.Hierarchy] = {}
-        for controller in cls.controllers:
-            hierarchy = mounted.of(controller)
+        legacy = {controller: mounted.legacy(controller) for controller in cls.controllers}
+        unified = mounted.unified
+        if legacy[cls.controllers[0]] is None and unified is not None and cls._is_in(unified):
+            return (unified,)
+        for controller, hierarchy in legacy.items():
             if hierarchy is None:
-                raise UnsupportedError(
-                    f"{cls.name()}: there is no {controller} controller at {flags.cgroups_hierarchy} or below",
-                    f"mount it there (mount -t cgroup -o {controller} none DIRECTORY), on cgroup v2 enable it in"
-                    f" cgroup.subtree_control of the cgroup above, or leave {cls.name()} out of --isolation",
-                )
-            found[hierarchy.path] = hierarchy
-            if hierarchy.version == 2:
-                break
+                raise cls._missing(controller, flags.cgroups_hierarchy)
+        found = {hierarchy.path: hierarchy for hierarchy in legacy.values() if hierarchy is not None}
         return tuple(found.values())
+
+    @classmethod
+    def _is_in(cls, unified: cgroup.Hierarchy) -> bool:
+        return cls.unified_controllers is not None and unified.controllers.issuperset(cls.unified_controllers)
+
+    @classmethod
+    def _missing(cls, controller: str, root: Path) -> UnsupportedError:
+        named = " and ".join(dict.fromkeys((controller, *(cls.unified_controllers or ()))))
+        elsewhere = ", and cgroup v2 has none" if cls.unified_controllers is None else ""
+        on_unified = f" on cgroup v2 enable {named} in cgroup.subtree_control of the cgroup above,"
+        return UnsupportedError(
+            f"{cls.name()}: there is no {controller} controller at {root} or below{elsewhere}",
+            f"mount it there (mount -t cgroup -o {controller} none DIRECTORY),"
+            f"{on_unified if cls.unified_controllers else ''} or leave {cls.name()} out of --isolation",
+        )
 
     async def recover(self, containers: Collection[ContainerState], orphans: Collection[ContainerID]) -> None:
         """Finds the cgroups again."""
@@ -89,12 +113,13 @@ class CgroupIsolator(Isolator):
             return None
         groups = self._groups[container_id] = self._paths(container_id)
         for group in groups:
-            made = cgroup.create(group, self.controllers[:1] if self.unified else ())
+            made = cgroup.create(group, (self.unified_controllers or ()) if self.unified else ())
             if made is None and (pids := cgroup.processes(group, recursive=True)):
                 raise ContainerError(
                     f"the cgroup {group} of container {container_id} holds processes already: {pids[0]}",
                     "choose another id, or another --cgroups_root",
                 )
+        self.set_up(container_id, groups)
         self.apply(container_id, groups, config.resources, config.limits)
         return None
 
@@ -124,12 +149,16 @@ class CgroupIsolator(Isolator):
         groups = self._known(container_id)
         if not groups:
             return ResourceStatistics()
-        try:
+        with _reading(container_id, groups):
             return self.measure(container_id, groups)
-        except OSError as error:
-            if any(map(cgroup.exists, groups)):
-                raise
-            raise ContainerError(f"container {container_id} has ended: its cgroup {groups[0]} is gone") from error
+
+    async def status(self, container_id: ContainerID) -> ContainerStatus:
+        """What there is to tell of the container's cgroup, or of the closest one around it."""
+        groups = self._nearest(container_id)
+        if not groups:
+            return ContainerStatus()
+        with _reading(container_id, groups):
+            return self.describe(groups)
 
     async def cleanup(self, container_id: ContainerID) -> None:
         """Removes the cgroup and all below it, within the flag cgroups_destroy_timeout."""
@@ -144,6 +173,9 @@ class CgroupIsolator(Isolator):
             raise ExceptionGroup(f"{self.name()}: cannot remove the cgroups of container {container_id}", errors)
         self._groups.pop(container_id, None)
 
+    def set_up(self, container_id: ContainerID, groups: tuple[str, ...]) -> None:
+        """Writes what does not depend on amounts to new cgroups. Raises OSError, ContainerError."""
+
     def apply(
         self, container_id: ContainerID, groups: tuple[str, ...], resources: Resources, limits: Resources
     ) -> None:
@@ -152,6 +184,10 @@ class CgroupIsolator(Isolator):
     def measure(self, container_id: ContainerID, groups: tuple[str, ...]) -> ResourceStatistics:
         """Reads what is used from the control files. Raises OSError."""
         return ResourceStatistics()
+
+    def describe(self, groups: tuple[str, ...]) -> ContainerStatus:
+        """Reads what a container is from the control files. Raises OSError."""
+        return ContainerStatus()
 
     def group(self, container_id: ContainerID) -> str | None:
         """The first of the container's own cgroups. Raises UnknownContainerError."""
@@ -177,6 +213,8 @@ class CgroupIsolator(Isolator):
         return ()
 
     def _refuse_amounts(self, container_id: ContainerID, resources: Resources, limits: Resources) -> None:
+        if self.resource is None:
+            return
         if getattr(resources, self.resource) is not None or getattr(limits, self.resource) is not None:
             raise ContainerError(
                 f"container {container_id} cannot have {self.resource} of its own in the cgroup that it shares",
@@ -184,8 +222,19 @@ class CgroupIsolator(Isolator):
             )
 
 
-def _refuse_unusable(hierarchy: cgroup.Hierarchy, root: str, controller: str, name: str) -> None:
-    """Raises UnsupportedError where no cgroup can be made, or none with the controller."""
+@contextmanager
+def _reading(container_id: ContainerID, groups: Sequence[str]) -> Iterator[None]:
+    """Raises ContainerError where reading fails because the cgroups are gone."""
+    try:
+        yield
+    except OSError as error:
+        if any(map(cgroup.exists, groups)):
+            raise
+        raise ContainerError(f"container {container_id} has ended: its cgroup {groups[0]} is gone") from error
+
+
+def _refuse_unusable(hierarchy: cgroup.Hierarchy, root: str, controllers: Sequence[str], name: str) -> None:
+    """Raises UnsupportedError where no cgroup can be made, or none with the `controllers` of v2."""
     if not os.access(hierarchy.path, os.W_OK):
         raise UnsupportedError(
             f"{name} cannot make cgroups in {hierarchy.path}, which is read-only",
@@ -197,11 +246,11 @@ def _refuse_unusable(hierarchy: cgroup.Hierarchy, root: str, controller: str, na
     for depth in range(len(names) + 1):
         group = hierarchy.group(*names[:depth])
         # The root of the whole tree, which alone has no cgroup.type, may hold processes.
-        if not cgroup.exists(group, "cgroup.type") or controller in cgroup.enabled(group):
+        if not cgroup.exists(group, "cgroup.type") or cgroup.enabled(group).issuperset(controllers):
             continue
         if pids := cgroup.processes(group):
             raise UnsupportedError(
-                f"{name}: {group} holds processes itself ({pids[0]}), so that the cgroups below it get no {controller}"
-                " controller",
+                f"{name}: {group} holds processes itself ({pids[0]}), so that the cgroups below it get no"
+                f" {' and '.join(controllers)} controller",
                 f"move them to a cgroup below it first, or leave {name} out of --isolation",
             )

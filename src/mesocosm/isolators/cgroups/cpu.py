@@ -61,6 +61,7 @@ class CpuIsolator(CgroupIsolator):
     """
 
     controllers = ("cpu", "cpuacct")
+    unified_controllers = ("cpu",)
     resource = "cpus"
 
     def __init__(self, flags: Flags, hierarchies: tuple[cgroup.Hierarchy, ...]) -> None:

@@ -49,6 +49,7 @@ class MemIsolator(CgroupIsolator):
     """
 
     controllers = ("memory",)
+    unified_controllers = ("memory",)
     resource = "mem"
 
     def __init__(self, flags: Flags, hierarchies: tuple[cgroup.Hierarchy, ...]) -> None:

@@ -16,6 +16,7 @@ class PidsIsolator(CgroupIsolator):
     """
 
     controllers = ("pids",)
+    unified_controllers = ("pids",)
     resource = "pids"
 
     def apply(

@@ -45,6 +45,11 @@ class Hierarchies:
         having = (hierarchy for hierarchy in self.mounted if controller in hierarchy.controllers)
         return min(having, key=lambda hierarchy: hierarchy.version, default=None)
 
+    def legacy(self, controller: str) -> Hierarchy | None:
+        """The hierarchy of cgroup v1 with `controller`."""
+        found = self.of(controller)
+        return None if found is None or found.version == 2 else found
+
     @property
     def freezer(self) -> Hierarchy | None:
         """The freezer of cgroup v1. That of v2 is in every cgroup, and not a controller."""

@@ -29,15 +29,31 @@ def create(group: str, controllers: Collection[str] = ()) -> str | None:
 
 
 def _make(group: str) -> str | None:
+    above = None
     try:
         os.mkdir(group)
+        made = group
     except FileExistsError:
-        return None
+        made = None
     except FileNotFoundError:
         above = _make(group.rpartition("/")[0])
         made = _make(group)
-        return above or made
-    return group
+    if files.exists(group, "cpuset.mems") and not files.unified(group):
+        for name in ("cpuset.cpus", "cpuset.mems"):
+            _inherit(group, name)
+    return above or made
+
+
+def _inherit(group: str, name: str) -> str:
+    """What a cgroup of the cpuset of v1 has, or is given of what the one above has: with nothing it holds no process.
+
+    That is what cgroup.clone_children is for, which others may want unset (cpusets.rst, 1.4 and 2).
+    """
+    value = files.read(group, name).strip()
+    if not value:
+        value = _inherit(group.rpartition("/")[0], name)
+        files.write(group, name, value)
+    return value
 
 
 def _provide(group: str, controllers: frozenset[str]) -> None:
