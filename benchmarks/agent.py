@@ -1,6 +1,6 @@
 """The agent over HTTP: how long `true` takes, and what it is like to have many idle containers.
 
-Beside it are the library, in this process and with the same container, crun, and `docker run` where there is a daemon.
+Beside it are the library, in this process and with the same container, crun, and `docker run` where that is installed.
 The exit status is 1 where a target is missed.
 """
 
@@ -10,10 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import itertools
-import os
-import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -22,9 +19,10 @@ from dataclasses import dataclass
 from functools import partial
 
 import ours
+from docker import docker, missing
 from mesocosm import MesosContainerizer
 from mesocosm.container import CommandInfo, ContainerConfig, ContainerID, Resources
-from peers import Peer, installed, seconds
+from peers import Peer, installed
 from report import median, show
 from service import Client, Service, service
 from turns import COLUMNS, PAUSE, Measure, immediate, rows, take_turns
@@ -102,17 +100,13 @@ async def _launch_to_exit(containerizer: MesosContainerizer, command: Sequence[s
 
 @contextlib.contextmanager
 def _docker(place: Workplace) -> Iterator[dict[str, Measure]]:
-    """`docker run` with the root file system of all, as an image; nothing where no daemon answers."""
-    if shutil.which("docker") is None or subprocess.run(["docker", "info"], capture_output=True).returncode != 0:
+    """`docker run` with the root file system of all, as an image; nothing, and why, where there is no Docker."""
+    if (reason := missing()) is not None:
+        print(f"without docker run: {reason}", file=sys.stderr)
         yield {}
         return
-    image = f"mesocosm-benchmark-{os.getpid()}"
-    archive = subprocess.run(["tar", "-C", str(place.rootfs), "-c", "."], capture_output=True, check=True).stdout
-    subprocess.run(["docker", "import", "-", image], input=archive, capture_output=True, check=True)
-    try:
-        yield {DOCKER: lambda: immediate(seconds(["docker", "run", "--rm", image, "/bin/true"]))}
-    finally:
-        subprocess.run(["docker", "rmi", image], capture_output=True, check=True)
+    with docker(place) as client:
+        yield {DOCKER: lambda: immediate(client.run("/bin/true"))}
 
 
 # Many idle ones.
