@@ -166,7 +166,7 @@ class Agent:
     async def _launch(self, container_id: ContainerID, config: ContainerConfig) -> LaunchResult:
         began = time.monotonic()
         try:
-            if container_id in await self.containerizer.containers() | self.containerizer.terminated():
+            if self.containerizer.knows(container_id):
                 return LaunchResult.ALREADY_LAUNCHED
             config = await self.hooks.pre_launch(container_id, config)
             self.gc.unschedule(self.containerizer.sandbox(container_id))  # Of a container of that name before the boot.

@@ -292,6 +292,10 @@ class MesosContainerizer:
         """Those that have, and were not removed."""
         return set(self._terminations)
 
+    def knows(self, container_id: ContainerID) -> bool:
+        """Whether it is one of either."""
+        return container_id in self._containers or container_id in self._terminations
+
     def pending(self) -> dict[ContainerID, str]:
         """Those that are on their way to run, or to end, and where they are on it."""
         return {

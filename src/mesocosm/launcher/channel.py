@@ -117,13 +117,13 @@ class Channel:
             if not event.done():
                 event.set_result(None)
 
-        loop.add_reader(self._socket, wake)
+        loop.add_reader(self._socket.fileno(), wake)  # Of a socket, asyncio would make a text for each.
         for future in unless:
             future.add_done_callback(wake)
         try:
             await event
         finally:
-            loop.remove_reader(self._socket)
+            loop.remove_reader(self._socket.fileno())
             for future in unless:
                 future.remove_done_callback(wake)
 

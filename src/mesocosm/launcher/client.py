@@ -171,7 +171,7 @@ class LauncherProcess:
             raise
         # Not before: what was not sent is not answered, and the answers come in the order of the requests.
         if not self._waiting:
-            loop.add_reader(self._control, self._read)
+            loop.add_reader(self._control.fileno(), self._read)
         self._waiting.append(answer)
         try:
             return Child(await answer, channel)
@@ -213,7 +213,7 @@ class LauncherProcess:
             except OSError as error:
                 _settle(answer, error)
         if not self._waiting and self._control is not None:
-            asyncio.get_running_loop().remove_reader(self._control)
+            asyncio.get_running_loop().remove_reader(self._control.fileno())
 
     def _lost(self) -> None:
         """Forgets the process; the next fork starts another."""
@@ -221,7 +221,7 @@ class LauncherProcess:
         if control is None:
             return
         if self._waiting:
-            asyncio.get_running_loop().remove_reader(control)
+            asyncio.get_running_loop().remove_reader(control.fileno())
         control.close()
         self._drop_spare()
         for descriptor in self._received:

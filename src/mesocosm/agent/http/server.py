@@ -138,19 +138,27 @@ class _ProtocolLog(logging.LoggerAdapter[logging.Logger]):
 
 async def _read(request: web.BaseRequest) -> bytes:
     """The whole body. Raises RequestError."""
+    content = request.content
+    if content.is_eof() and content.exception() is None:  # It came with the head, as it nearly always does.
+        return bytes(_limited(content.read_nowait()))
     body = bytearray()
     try:
         async with asyncio.timeout(_PATIENCE) as patience:
             async for chunk in _chunks(request):
                 patience.reschedule(asyncio.get_running_loop().time() + _PATIENCE)
                 body += chunk
-                if len(body) > _MOST_BYTES:
-                    text = f"a request has {_MOST_BYTES} bytes at most"
-                    raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text)
+                _limited(body)
     except TimeoutError:
         text = f"nothing of the body came for {_PATIENCE:g} s"
         raise RequestError(HTTPStatus.REQUEST_TIMEOUT, text) from None
     return bytes(body)
+
+
+def _limited(body: bytes | bytearray) -> bytes | bytearray:
+    """The body. Raises RequestError if it is too large."""
+    if len(body) > _MOST_BYTES:
+        raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a request has {_MOST_BYTES} bytes at most")
+    return body
 
 
 async def _chunks(request: web.BaseRequest) -> AsyncGenerator[bytes, None]:
