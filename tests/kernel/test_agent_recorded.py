@@ -31,7 +31,10 @@ RESOURCES = [
     {"name": "cpus", "type": "SCALAR", "scalar": {"value": 0.5}},
     {"name": "mem", "type": "SCALAR", "scalar": {"value": 64}},
 ]
-FLAGS = ("--cgroups_enable_cfs", "--hostname=127.0.0.1", "--ip=127.0.0.1")
+FLAGS = (
+    *("--cgroups_enable_cfs", "--hostname=127.0.0.1", "--ip=127.0.0.1"),
+    *("--attributes=rack:r1;zone:z", "--resources=cpus:2;mem:4096;disk:10000;ports:[31000-32000]"),
+)
 
 Ask = Callable[[AgentProcess], Answer]
 
@@ -79,7 +82,7 @@ STREAMS = {"attach_input", "attach_output", "session"}
 """Recorded, but not served by this version."""
 
 # Differences by the name of the answer: paths, in which * is anything, and the reason.
-_FLAGS_GIVEN = ("attributes", "cgroups_net_cls_primary_handle", "master", "resources")
+_FLAGS_GIVEN = ("cgroups_net_cls_primary_handle", "master")
 _FLAGS_NEWER = ("egress_*", "ephemeral_ports_per_container", "ingress_*", "logrotate_*", "network_enable_*")
 
 
@@ -90,7 +93,6 @@ def _flags(path: str) -> dict[str, str]:
 
 DIFFERENT: dict[str, dict[str, str]] = {
     "GET_AGENT": {
-        "get_agent.agent_info.attributes*": GIVEN,
         "get_agent.agent_info.id*": NOBODY_ELSE,
     },
     "GET_CONTAINERS": {
@@ -132,7 +134,6 @@ DIFFERENT: dict[str, dict[str, str]] = {
     },
     "v0_state": {
         **_flags("flags.{}"),
-        "attributes*": GIVEN,
         "capabilities*": "all capabilities are about tasks and masters",
         "completed_frameworks*": NOBODY_ELSE,
         "frameworks*": NOBODY_ELSE,
@@ -151,13 +152,16 @@ CONSTANT: dict[str, tuple[str, ...]] = {
     "GET_LOGGING_LEVEL": ("*",),
     "GET_OPERATIONS": ("*",),
     "GET_RESOURCE_PROVIDERS": ("*",),
-    "GET_AGENT": ("*hostname", "*.name", "*.type", "*ranges*"),
+    "GET_AGENT": ("*hostname", "*resources*", "*attributes*"),
     "GET_CONTAINERS": ("*container_id*", "*standalone-1*limit*", "*standalone-1*pressure*"),
     "GET_VERSION": ("*.version",),
     "GET_FLAGS": ("*",),
     "wait_container": ("*",),
     "v0_flags": ("*",),
-    "v0_state": ("flags.*", "hostname", "version", "*ports", "*gpus", "*range*", "*.role", "*.name", "*.type"),
+    "v0_state": (
+        *("flags.*", "hostname", "version"),
+        *("attributes*", "resources*", "unreserved_resources.*", "unreserved_resources_full*"),
+    ),
     "v0_version": ("version",),
 }
 _FLAGS_HERE = (

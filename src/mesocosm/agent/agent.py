@@ -9,7 +9,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Collection, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,10 +20,11 @@ from mesocosm.agent.boot import Boot
 from mesocosm.agent.files import Files
 from mesocosm.agent.flags import AgentFlags, Loaded
 from mesocosm.agent.gc import GarbageCollector
-from mesocosm.agent.resources import AgentResources, detect
+from mesocosm.agent.resources import offered
 from mesocosm.agent.timer import Timer
 from mesocosm.api import v1
 from mesocosm.api.json import from_json
+from mesocosm.api.value_text import parse_attributes
 from mesocosm.concurrency import Turns
 from mesocosm.container import (
     RUNTIME_SEPARATOR,
@@ -83,7 +84,8 @@ class Agent:
         self.gc = GarbageCollector(
             flags.gc_delay, flags.gc_disk_headroom, flags.disk_watch_interval, self.work_dir, self._collected
         )
-        self.resources: AgentResources
+        self.resources: tuple[v1.Resource, ...] = ()
+        self.attributes = _parsed("attributes", lambda: parse_attributes(self.flags.attributes or ""))
         self.launch_errors = 0
         self.launch_time = Timer()
         self.recovery_errors = 0
@@ -99,7 +101,9 @@ class Agent:
         """Takes the directories. Raises FlagError or OSError, and has taken nothing then."""
         self._lock.acquire()
         try:
-            self.resources = detect(self.work_dir)
+            self.resources = _parsed(
+                "resources", lambda: offered(self.flags.resources, self.flags.default_role, self.work_dir)
+            )
             self.containerizer.start()
         except BaseException:
             self._lock.release()
@@ -313,6 +317,14 @@ def _default_container(flags: AgentFlags) -> v1.ContainerInfo | None:
         return from_json(flags.default_container_info, v1.ContainerInfo)
     except ValueError as error:
         raise FlagError(f"--default_container_info: {error}") from None
+
+
+def _parsed(flag: str, parse: Callable[[], Result]) -> Result:
+    """Raises FlagError where `parse` raises ValueError."""
+    try:
+        return parse()
+    except ValueError as error:
+        raise FlagError(f"--{flag}: {error}") from None
 
 
 def _logger(flags: AgentFlags, runtime_dir: Path) -> ContainerLogger:

@@ -6,6 +6,7 @@ import time
 
 from mesocosm.agent.agent import Agent
 from mesocosm.agent.metrics import Metrics, add_system_metrics
+from mesocosm.agent.resources import total
 
 _MB = 1 << 20
 
@@ -41,9 +42,9 @@ def add_agent_metrics(metrics: Metrics, agent: Agent) -> None:
     """Adds all of them."""
     add_system_metrics(metrics)
     metrics.gauge("slave/uptime_secs", lambda: time.time() - agent.started, "Seconds since the agent has started")
-    metrics.gauge("slave/cpus_total", lambda: agent.resources.cpus, "CPUs for containers")
-    metrics.gauge("slave/mem_total", lambda: agent.resources.mem // _MB, "Memory for containers, MB")
-    metrics.gauge("slave/disk_total", lambda: agent.resources.disk // _MB, "Disk for containers, MB")
+    metrics.gauge("slave/cpus_total", lambda: total(agent.resources, "cpus"), "CPUs for containers")
+    metrics.gauge("slave/mem_total", lambda: total(agent.resources, "mem"), "Memory for containers, MB")
+    metrics.gauge("slave/disk_total", lambda: total(agent.resources, "disk"), "Disk for containers, MB")
     for name in _WITHOUT_MASTER:
         metrics.gauge(name, lambda: 0, "There is no master, so 0")
     for name in _COUNTED_WITHOUT_MASTER:

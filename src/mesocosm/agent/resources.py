@@ -1,34 +1,56 @@
-"""What the machine has to offer, by the rules of Mesos (`slave/containerizer/containerizer.cpp`)."""
+"""What the agent has to offer: what its flags say, and for the rest what the machine has, by the rules of Mesos.
+
+Source: `Containerizer::resources` in slave/containerizer/containerizer.cpp.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
 
+from mesocosm.api import v1
+from mesocosm.api.value_text import parse_resources
+
 _GB = 1 << 30
-_PORTS = ((31000, 32000),)
+_MB = 1 << 20
+_PORTS = "[31000-32000]"
 
 
-@dataclass(frozen=True, slots=True)
-class AgentResources:
-    """`cpus` in cores, `mem` and `disk` in bytes, `ports` as ranges with both ends."""
+def offered(text: str | None, default_role: str, work_dir: Path) -> tuple[v1.Resource, ...]:
+    """The resources of `text`, and what it does not name of cpus, mem, disk and ports. Raises ValueError or OSError.
 
-    cpus: float
-    mem: int
-    disk: int
-    ports: tuple[tuple[int, int], ...] = _PORTS
-
-
-def detect(work_dir: Path) -> AgentResources:
-    """The machine's cores; its memory but 1 GB; the disk of `work_dir` but 5 GB; half of small ones. Raises OSError."""
+    A machine's cores; its memory but 1 GB, and the disk of `work_dir` but 5 GB, in MB, or half of small ones.
+    """
+    given = parse_resources(text or "", default_role)
+    names = {resource.name for resource in given}
     memory = psutil.virtual_memory().total
     disk = shutil.disk_usage(work_dir).total
-    return AgentResources(
-        cpus=float(os.cpu_count() or 1),
-        mem=memory - _GB if memory >= 2 * _GB else memory // 2,
-        disk=disk - 5 * _GB if disk >= 10 * _GB else disk // 2,
-    )
+    found = {
+        "cpus": str(os.cpu_count() or 1),
+        "mem": str((memory - _GB if memory >= 2 * _GB else memory // 2) // _MB),
+        "disk": str((disk - 5 * _GB if disk >= 10 * _GB else disk // 2) // _MB),
+        "ports": _PORTS,
+    }
+    rest = ";".join(f"{name}:{value}" for name, value in found.items() if name not in names)
+    # An amount of 0 says that there is nothing, and is not offered.
+    return (*(resource for resource in given if not _is_nothing(resource)), *parse_resources(rest, default_role))
+
+
+def total(resources: Iterable[v1.Resource], name: str) -> float:
+    """How much there is of a scalar resource, for whichever role."""
+    return sum(resource.scalar.value for resource in resources if resource.name == name)
+
+
+def role_of(resource: v1.Resource) -> str:
+    """Who a resource is reserved for; `*` if it is for everybody."""
+    return resource.reservations[-1].role if resource.reservations else "*"
+
+
+def _is_nothing(resource: v1.Resource) -> bool:
+    if resource.type == v1.Value.SCALAR:
+        return resource.scalar.value == 0
+    return not (resource.ranges.range or resource.set.item)

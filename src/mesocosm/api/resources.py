@@ -207,12 +207,16 @@ def _validate_both_ways(resource: v1.Resource, reservation: v1.Resource.Reservat
     return None
 
 
+def value_text(message: v1.Resource | v1.Attribute) -> str:
+    """The value as flags, logs and /state have it: 0.5, [31000-32000], {a, b}, or a text."""
+    if message.HasField("scalar"):
+        return f"{message.scalar.value:.3f}".rstrip("0").rstrip(".")
+    if message.HasField("ranges"):
+        return f"[{', '.join(f'{part.begin}-{part.end}' for part in message.ranges.range)}]"
+    if isinstance(message, v1.Attribute) and message.HasField("text"):
+        return message.text.value
+    return f"{{{', '.join(message.set.item)}}}"
+
+
 def _text(resource: v1.Resource) -> str:
-    """As flags and logs have it: cpus:0.5, ports:[31000-32000]."""
-    if resource.HasField("scalar"):
-        value = f"{resource.scalar.value:.3f}".rstrip("0").rstrip(".")
-    elif resource.HasField("ranges"):
-        value = f"[{', '.join(f'{part.begin}-{part.end}' for part in resource.ranges.range)}]"
-    else:
-        value = f"{{{', '.join(resource.set.item)}}}"
-    return f"{resource.name}:{value}"
+    return f"{resource.name}:{value_text(resource)}"

@@ -21,6 +21,10 @@ class AgentFlags:
     default_container_info: dict[str, Any] | None
     hooks: tuple[str, ...]
 
+    resources: str | None
+    default_role: str
+    attributes: str | None
+
     ip: str | None
     port: int
     advertise_ip: str | None

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mesocosm import version
 from mesocosm.agent.agent import Agent
-from mesocosm.agent.resources import AgentResources
+from mesocosm.agent.resources import role_of
+from mesocosm.api import v1
+from mesocosm.api.json import to_json
+from mesocosm.api.resources import value_text
 
-_MB = 1 << 20
 _CAPABILITIES: tuple[str, ...] = ()
 """Of those in `SlaveInfo.Capability`; all are about tasks and masters."""
 
@@ -43,29 +46,20 @@ def version_info() -> dict[str, Any]:
     }
 
 
-def resources(offered: AgentResources) -> list[dict[str, Any]]:
-    """As `Resource` messages."""
-    scalars = {"cpus": offered.cpus, "mem": float(offered.mem // _MB), "disk": float(offered.disk // _MB)}
-    ranges = [{"begin": begin, "end": end} for begin, end in offered.ports]
-    return [
-        *({"name": name, "type": "SCALAR", "scalar": {"value": amount}} for name, amount in scalars.items()),
-        {"name": "ports", "type": "RANGES", "ranges": {"range": ranges}},
-    ]
-
-
 def agent_info(agent: Agent, address: Address) -> dict[str, Any]:
     """`AgentInfo`. It has no id before a master gives it one."""
-    return {
-        "hostname": address.hostname,
-        "port": address.port,
-        "resources": resources(agent.resources),
-    }
+    info = v1.AgentInfo(
+        hostname=address.hostname, port=address.port, resources=agent.resources, attributes=agent.attributes
+    )
+    return to_json(info)
 
 
 def state(agent: Agent, address: Address, *, with_flags: bool) -> dict[str, Any]:
     """The answer of /state."""
-    total = _summary(agent.resources)
-    full = [{**resource, "role": "*"} for resource in resources(agent.resources)]
+    by_role: dict[str, list[v1.Resource]] = {}
+    for resource in agent.resources:
+        by_role.setdefault(role_of(resource), []).append(resource)
+    free = by_role.pop("*", [])
     answer: dict[str, Any] = {
         **version_info(),
         "start_time": agent.started,
@@ -73,15 +67,15 @@ def state(agent: Agent, address: Address, *, with_flags: bool) -> dict[str, Any]
         "pid": f"slave(1)@{address.ip}:{address.port}",
         "hostname": address.hostname,
         "capabilities": list(_CAPABILITIES),
-        "resources": total,
-        "reserved_resources": {},
-        "unreserved_resources": total,
-        "reserved_resources_full": {},
-        "unreserved_resources_full": full,
+        "resources": _summary(agent.resources),
+        "reserved_resources": {role: _summary(reserved) for role, reserved in by_role.items()},
+        "unreserved_resources": _summary(free),
+        "reserved_resources_full": {role: _full(reserved) for role, reserved in by_role.items()},
+        "unreserved_resources_full": _full(free),
         "reserved_resources_allocated": {},
         "unreserved_resources_allocated": dict.fromkeys(("disk", "mem", "gpus", "cpus"), 0.0),
         "resource_providers": [],
-        "attributes": {},
+        "attributes": {attribute.name: _value(attribute) for attribute in agent.attributes},
     }
     if with_flags:
         if agent.flags.log_dir is not None:
@@ -92,12 +86,22 @@ def state(agent: Agent, address: Address, *, with_flags: bool) -> dict[str, Any]
     return {**answer, "frameworks": [], "completed_frameworks": []}
 
 
-def _summary(offered: AgentResources) -> dict[str, Any]:
-    ports = ", ".join(f"{begin}-{end}" for begin, end in offered.ports)
-    return {
-        "disk": float(offered.disk // _MB),
-        "mem": float(offered.mem // _MB),
-        "gpus": 0.0,
-        "cpus": offered.cpus,
-        "ports": f"[{ports}]",
-    }
+def _summary(resources: Iterable[v1.Resource]) -> dict[str, Any]:
+    """Amounts by name, of all roles. Those that are always there are so when there is nothing of them."""
+    found: dict[str, Any] = dict.fromkeys(("disk", "mem", "gpus", "cpus"), 0.0)
+    for resource in resources:
+        value = _value(resource)
+        known = found.get(resource.name)
+        if known is not None and not isinstance(value, float):
+            value = f"{known[:-1]}, {value[1:]}"
+        found[resource.name] = value if known is None or isinstance(value, str) else known + value
+    return found
+
+
+def _value(message: v1.Resource | v1.Attribute) -> float | str:
+    return message.scalar.value if message.type == v1.Value.SCALAR else value_text(message)
+
+
+def _full(resources: Iterable[v1.Resource]) -> list[dict[str, Any]]:
+    """The messages, with the role in its older place, too."""
+    return [{**to_json(resource), "role": role_of(resource)} for resource in resources]

@@ -24,9 +24,14 @@ MASTER = (
 )
 
 RESOURCES = (
-    Flag("resources", TEXT, "What the agent offers, as JSON or `cpus:2;mem:4096`. Default: what the machine has."),
-    Flag("default_role", NAME, "The role of resources that name none.", default="*"),
-    Flag("attributes", TEXT, "What else is to be known of the machine, as `rack:2;zone:b`."),
+    Flag(
+        "resources",
+        TEXT,
+        "What the agent offers, as JSON or `cpus:2;mem:4096`. Default: what the machine has.",
+        served_by="agent",
+    ),
+    Flag("default_role", NAME, "The role of resources that name none.", default="*", served_by="agent"),
+    Flag("attributes", TEXT, "What else is to be known of the machine, as `rack:2;zone:b`.", served_by="agent"),
     Flag("resource_provider_config_dir", PATH, "Directory of the configurations of resource providers."),
     Flag("resource_estimator", NAME, "What estimates how much can be offered twice."),
     Flag("qos_controller", NAME, "What ends containers that were offered too much."),
