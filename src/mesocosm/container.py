@@ -163,6 +163,35 @@ class RLimit:
 
 
 @dataclass(frozen=True, slots=True)
+class PersistentVolume:
+    """`size` bytes of the agent's disk that outlive containers: its directory is `persistent_volume_path`.
+
+    It is at `container_path`, which is relative to the sandbox. Raises ContainerError for an `id` that is no name.
+    """
+
+    id: str
+    role: str
+    size: int
+    container_path: str
+    mode: VolumeMode = VolumeMode.RW
+    principal: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in (self.id, self.role):
+            if name in ("", ".", "..") or "\0" in name:
+                raise ContainerError(f"persistent volume {self.id!r}: {name!r} is not a name")
+        if "/" in self.id:
+            raise ContainerError(f"persistent volume {self.id!r}: there is a '/' in its id")
+        if self.size <= 0:
+            raise ContainerError(f"persistent volume {self.id!r} has no size")
+
+
+def persistent_volume_path(work_dir: Path, volume: PersistentVolume) -> Path:
+    """Where the volume is, as in Mesos (slave/paths.cpp): `volumes/roles/ROLE/ID`; a `/` in the role is a space."""
+    return work_dir / "volumes" / "roles" / volume.role.replace("/", " ") / volume.id
+
+
+@dataclass(frozen=True, slots=True)
 class LinuxInfo:
     """What a container asks of the Linux isolators (`LinuxInfo` of mesos.proto). `shm_size` is in bytes here.
 
@@ -260,13 +289,14 @@ class Resources:
     """Amounts a container asks for: `cpus` in cores, `mem` in bytes, `pids` in tasks. None: not asked for.
 
     As a limit, an infinite number is none, although there is a request. `ports` are ranges of the host's, with both
-    ends.
+    ends, and `disk` is the bytes that the sandbox may hold; both are requests only.
     """
 
     cpus: float | None = None
     mem: int | float | None = None
     pids: int | None = None
     ports: tuple[tuple[int, int], ...] | None = None
+    disk: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +319,7 @@ class ContainerConfig:
     environment: Mapping[str, str] = field(default_factory=dict)
     working_directory: str | None = None
     volumes: tuple[Volume, ...] = ()
+    persistent_volumes: tuple[PersistentVolume, ...] = ()
     tmpfs: tuple[Tmpfs, ...] = ()
     linux_info: LinuxInfo = LinuxInfo()
     resources: Resources = Resources()
@@ -315,13 +346,24 @@ class ContainerConfig:
 class Limitation:
     """A limit that a container ran into, for which it is destroyed. `reason` is a `TaskStatus.Reason` of Mesos.
 
-    `ranges` are the numbers that it took of a resource of such, with both ends.
+    `ranges` are the numbers that it took of a resource of such, with both ends; `amount` is how many bytes it used.
     """
 
     reason: str
     message: str
     resource: str
     ranges: tuple[tuple[int, int], ...] = ()
+    amount: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DiskStatistics:
+    """What is used and may be used of a persistent volume or, without an `id`, of the sandbox; None: nobody knows."""
+
+    id: str | None = None
+    principal: str | None = None
+    limit_bytes: int | None = None
+    used_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,6 +405,9 @@ class ResourceStatistics:
     net_tx_bytes: int | None = None
     net_tx_errors: int | None = None
     net_tx_dropped: int | None = None
+    disk_limit_bytes: int | None = None
+    disk_used_bytes: int | None = None
+    disk_statistics: tuple[DiskStatistics, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,6 +420,7 @@ class Termination:
     limited_resource: str | None = None
     usage: ResourceStatistics | None = None
     limited_ranges: tuple[tuple[int, int], ...] = ()
+    limited_amount: int | None = None
 
     @property
     def exit_status(self) -> int | None:

@@ -51,6 +51,10 @@ class Flags:
     default_container_shm_size: int | None = flag(
         None, "The size of a container's own /dev/shm where it asks for none. Default: half of the memory."
     )
+    enforce_container_disk_quota: bool = flag(
+        False, "End a container that uses more disk than it asked for; with `disk/xfs`, its writes fail instead."
+    )
+    container_disk_watch_interval: float = flag(15.0, "How often the disk that a container uses is measured.")
 
     @classmethod
     def help(cls, name: str) -> str:

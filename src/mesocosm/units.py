@@ -45,6 +45,15 @@ def _checked_size(amount: int, text: str) -> int:
     return amount
 
 
+def format_size(amount: int) -> str:
+    """Bytes in the greatest unit that they are whole in, as `stringify(Bytes)` of Mesos (stout/bytes.hpp): 96MB."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if not amount or amount % 1024:
+            return f"{amount}{unit}"
+        amount //= 1024
+    return f"{amount}TB"
+
+
 def parse_duration(value: str | float) -> float:
     """Seconds, of a number or a text such as `15secs`. Raises FlagError."""
     if not isinstance(value, str):

@@ -11,7 +11,7 @@ import pytest
 
 from mesocosm.agent.flags import AgentFlags, help_text, load
 from mesocosm.agent.flags.flag import Flag
-from mesocosm.agent.flags.kinds import show_duration, show_size
+from mesocosm.agent.flags.kinds import show_duration
 from mesocosm.agent.flags.table import FLAGS, SECTIONS, SPELLINGS
 from mesocosm.agent.flags.table.own import LOGROTATE, OWN
 from mesocosm.flags import Flags
@@ -133,14 +133,6 @@ def test_what_was_recorded_is_shown_again_as_it_was() -> None:
 )
 def test_durations_are_written_as_mesos_does(seconds: float, text: str) -> None:
     assert show_duration(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [(0, "0B"), (1023, "1023B"), (4096, "4KB"), (1536 << 10, "1536KB"), (2 << 30, "2GB"), (1 << 50, "1024TB")],
-)
-def test_sizes_are_written_as_mesos_does(size: int, text: str) -> None:
-    assert show_size(size) == text
 
 
 # What people read.

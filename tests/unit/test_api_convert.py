@@ -22,12 +22,14 @@ from mesocosm.container import (
     ContainerID,
     ContainerStatus,
     ContainerType,
+    DiskStatistics,
     IPAddress,
     IpcMode,
     Label,
     LinuxInfo,
     MountPropagation,
     NetworkInfo,
+    PersistentVolume,
     PortMapping,
     Resources,
     ResourceStatistics,
@@ -42,6 +44,16 @@ from tests.unit import recorded
 MB = 1 << 20
 CPUS = {"name": "cpus", "type": "SCALAR", "scalar": {"value": 0.5}}
 MEM = {"name": "mem", "type": "SCALAR", "scalar": {"value": 64}}
+VOLUME: dict[str, Any] = {
+    **MEM,
+    "name": "disk",
+    "reservations": [{"type": "STATIC", "role": "eng"}, {"type": "DYNAMIC", "role": "eng/web"}],
+    "disk": {
+        "persistence": {"id": "id1", "principal": "me"},
+        "volume": {"container_path": "data", "mode": "RO"},
+    },
+}
+DISKS = "resources: of the resource 'disk',"
 HOST_TO_CONTAINER = MountPropagation.HOST_TO_CONTAINER
 
 
@@ -112,7 +124,7 @@ def test_a_launch() -> None:
         environment={"A": "2"},
         volumes=(Volume("data", "/srv", VolumeMode.RO, HOST_TO_CONTAINER),),
         linux_info=LinuxInfo(share_pid_namespace=True, ipc_mode=IpcMode.PRIVATE, shm_size=8 * MB, share_cgroups=False),
-        resources=Resources(cpus=1.0, mem=64 * MB),
+        resources=Resources(cpus=1.0, mem=64 * MB, disk=9 * MB),
         limits=Resources(cpus=2.0, mem=257 * MB // 2),
         tty_info=TTYInfo(40, 132),
     )
@@ -286,6 +298,7 @@ def test_volumes_that_nothing_serves(fields: dict[str, Any], expected: str) -> N
         ([{**CPUS, "scalar": {"value": 0.1}}, {**CPUS, "scalar": {"value": 0.2}}], Resources(cpus=0.3)),
         ([{**MEM, "scalar": {"value": 0.5}}], Resources(mem=MB // 2)),
         ([{"name": "gpus", "type": "SCALAR", "scalar": {"value": 1}}], Resources()),
+        ([{**MEM, "name": "disk"}, VOLUME, {**MEM, "name": "disk"}], Resources(disk=128 * MB)),
         (
             [{"name": "ports", "type": "RANGES", "ranges": {"range": [{"begin": 1, "end": 2}]}}],
             Resources(ports=((1, 2),)),
@@ -296,6 +309,12 @@ def test_requests(resources: list[dict[str, Any]], expected: Resources) -> None:
     assert launched(resources=resources).resources == expected
 
 
+def test_persistent_volumes() -> None:
+    assert launched(resources=[VOLUME]).persistent_volumes == (
+        PersistentVolume("id1", "eng/web", 64 * MB, "data", VolumeMode.RO, "me"),
+    )
+
+
 @pytest.mark.parametrize(
     ("resource", "expected"),
     [
@@ -303,7 +322,20 @@ def test_requests(resources: list[dict[str, Any]], expected: Resources) -> None:
         ({**CPUS, "scalar": {"value": -1}}, "resources: -1 is no amount of 'cpus'"),
         ({**MEM, "scalar": {"value": "Infinity"}}, "resources: inf is no amount of 'mem'"),
         ({**CPUS, "revocable": {}}, "resources: 'cpus' is revocable, which is not supported"),
-        ({**CPUS, "name": "disk", "disk": {}}, "resources: volumes made of the resource 'disk' are not supported"),
+        ({**CPUS, "name": "disk", "disk": {}}, f"{DISKS} only persistent volumes of the agent are supported"),
+        (
+            {**VOLUME, "disk": {**VOLUME["disk"], "source": {"type": "MOUNT"}}},
+            f"{DISKS} only persistent volumes of the agent are supported",
+        ),
+        ({**VOLUME, "shared": {}}, f"{DISKS} only persistent volumes of the agent are supported"),
+        (
+            {**VOLUME, "disk": {"persistence": {"id": "id1"}}},
+            "resources: the persistent volume 'id1' has no container_path",
+        ),
+        (
+            {**VOLUME, "disk": {**VOLUME["disk"], "persistence": {"id": ".."}}},
+            "persistent volume '..': '..' is not a name",
+        ),
     ],
 )
 def test_requests_that_are_refused(resource: dict[str, Any], expected: str) -> None:
@@ -423,8 +455,13 @@ def test_the_recorded_statistics() -> None:
 
 
 def test_all_statistics_but_one_are_those_of_mesos() -> None:
-    value = ResourceStatistics(**{field.name: 1 for field in fields(ResourceStatistics)})  # type: ignore[arg-type]
-    found = to_json(convert.resource_statistics(value))
+    amounts: dict[str, Any] = {field.name: 1 for field in fields(ResourceStatistics)}
+    amounts["disk_statistics"] = (DiskStatistics("id1", "me", 2, 1), DiskStatistics(limit_bytes=2))
+    found = to_json(convert.resource_statistics(ResourceStatistics(**amounts)))
+    assert found["disk_statistics"] == [
+        {"persistence": {"id": "id1", "principal": "me"}, "limit_bytes": 2, "used_bytes": 1},
+        {"limit_bytes": 2},
+    ]
     assert {field.name for field in fields(ResourceStatistics)} - found.keys() == {"mem_maximum_bytes"}
 
 

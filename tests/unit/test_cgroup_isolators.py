@@ -18,7 +18,7 @@ from mesocosm.isolators.cgroups.base import CgroupIsolator, owns_cgroup
 from mesocosm.isolators.cgroups.cpu import CpuIsolator, CpuTimes, quota, shares, weight
 from mesocosm.isolators.cgroups.cpuset import CpusetIsolator
 from mesocosm.isolators.cgroups.hugetlb import HugetlbIsolator
-from mesocosm.isolators.cgroups.mem import MemIsolator, _oom_score, _text
+from mesocosm.isolators.cgroups.mem import MemIsolator, _oom_score
 from mesocosm.isolators.cgroups.net_cls import Handles, NetClsIsolator
 from mesocosm.isolators.cgroups.net_prio import NetPrioIsolator
 from mesocosm.isolators.cgroups.pids import PidsIsolator
@@ -90,13 +90,6 @@ def test_split_cpu_times_never_fall_and_none_is_lost(steps: list[tuple[int, int,
         assert times.user >= before.user
         assert times.system >= before.system
         assert times.user + times.system == total
-
-
-@pytest.mark.parametrize(
-    ("amount", "text"), [(0, "0B"), (1023, "1023B"), (96 << 20, "96MB"), (1536 << 10, "1536KB"), (3 << 40, "3TB")]
-)
-def test_bytes_as_mesos_writes_them(amount: int, text: str) -> None:
-    assert _text(amount) == text
 
 
 def test_a_greater_request_lowers_the_oom_score() -> None:

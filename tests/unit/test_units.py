@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesocosm.errors import FlagError
-from mesocosm.units import format_duration, parse_duration, parse_size
+from mesocosm.units import format_duration, format_size, parse_duration, parse_size
 
 SIZES = {
     "0": 0,
@@ -99,3 +99,11 @@ def test_any_text_is_a_value_or_refused(text: str) -> None:
 def test_durations_for_people() -> None:
     assert format_duration(90) == "90 s"
     assert format_duration(0.5) == "0.5 s"
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0B"), (1023, "1023B"), (4096, "4KB"), (1536 << 10, "1536KB"), (2 << 30, "2GB"), (1 << 50, "1024TB")],
+)
+def test_sizes_are_written_as_mesos_does(size: int, text: str) -> None:
+    assert format_size(size) == text

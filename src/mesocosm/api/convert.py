@@ -21,12 +21,14 @@ from mesocosm.container import (
     ContainerID,
     ContainerStatus,
     ContainerType,
+    DiskStatistics,
     IPAddress,
     IpcMode,
     Label,
     LinuxInfo,
     MountPropagation,
     NetworkInfo,
+    PersistentVolume,
     PortMapping,
     Resources,
     ResourceStatistics,
@@ -76,6 +78,7 @@ def container_config(
         environment=environment(launch.command.environment),
         volumes=tuple(_volume(index, volume) for index, volume in enumerate(container.volumes)),
         linux_info=linux_info(container.linux_info),
+        persistent_volumes=persistent_volumes(asked),
         resources=resources(asked),
         limits=limits(bounds),
         container_class=ContainerClass.DEBUG if is_session else ContainerClass.DEFAULT,
@@ -245,23 +248,23 @@ def _propagation(path: str, asked: v1.MountPropagation.Mode = v1.MountPropagatio
 
 
 def resources(messages: Iterable[v1.Resource]) -> Resources:
-    """The requests of cpus, mem and ports, added up over all roles. Raises ContainerError.
+    """The requests of cpus, mem, disk and ports, added up over all roles. Raises ContainerError.
 
-    Others (disk, gpus, or what an operator made up) are promises of the agent that no isolator of this version
-    keeps track of; as Mesos without theirs, this does not look at them. Volumes made of a disk are refused.
+    Others (gpus, or what an operator made up) are promises of the agent that no isolator of this version keeps track
+    of; as Mesos without theirs, this does not look at them. What of the disk is a volume is not the sandbox's.
     """
     totals: dict[str, float] = {}
     ports: tuple[tuple[int, int], ...] = ()
     for message in messages:
         if message.HasField("disk"):
-            raise ContainerError("resources: volumes made of the resource 'disk' are not supported")
+            continue
         if message.HasField("revocable"):
             raise ContainerError(f"resources: {message.name!r} is revocable, which is not supported")
         totals[message.name] = totals.get(message.name, 0.0) + message.scalar.value
         if message.name == "ports":
             ports += tuple((part.begin, part.end) for part in message.ranges.range)
     # A request for nothing is none.
-    amounts = {name: total for name, total in totals.items() if name in _AMOUNTS and total != 0}
+    amounts = {name: total for name, total in totals.items() if name in (*_AMOUNTS, "disk") and total != 0}
     return replace(_amounts("resources", amounts), ports=ports or None)
 
 
@@ -284,14 +287,35 @@ def _amounts(where: str, amounts: Mapping[str, float], *, infinite: bool = False
     mem = amounts.get("mem")
     return Resources(
         cpus=None if cpus is None else round(cpus, 3),  # All the digits that Mesos counts.
-        mem=None if mem is None else _bytes(mem),
+        mem=mem if mem is None or math.isinf(mem) else _bytes(mem),
+        disk=_bytes(amounts["disk"]) if "disk" in amounts else None,
     )
 
 
-def _bytes(megabytes: float) -> float:
-    if math.isinf(megabytes):
-        return megabytes
+def _bytes(megabytes: float) -> int:
     return round(megabytes * _MB)
+
+
+def persistent_volumes(messages: Iterable[v1.Resource]) -> tuple[PersistentVolume, ...]:
+    """The parts of the agent's own disk that outlive containers. Raises ContainerError for those of any other disk."""
+    return tuple(_persistent_volume(message) for message in messages if message.HasField("disk"))
+
+
+def _persistent_volume(message: v1.Resource) -> PersistentVolume:
+    disk = message.disk
+    if disk.HasField("source") or message.HasField("shared") or not disk.HasField("persistence"):
+        raise ContainerError("resources: of the resource 'disk', only persistent volumes of the agent are supported")
+    if not disk.HasField("volume"):
+        raise ContainerError(f"resources: the persistent volume {disk.persistence.id!r} has no container_path")
+    persistence, volume = disk.persistence, disk.volume
+    return PersistentVolume(
+        persistence.id,
+        message.reservations[-1].role if message.reservations else message.role,
+        _bytes(message.scalar.value),
+        volume.container_path,
+        VolumeMode[v1.Volume.Mode.Name(volume.mode)],
+        persistence.principal if persistence.HasField("principal") else None,
+    )
 
 
 # What became of it.
@@ -328,8 +352,9 @@ def _limited(name: str, value: Termination) -> v1.Resource:
     if value.limited_ranges:
         ranges = [v1.Value.Range(begin=begin, end=end) for begin, end in value.limited_ranges]
         return v1.Resource(name=name, type=v1.Value.RANGES, ranges=v1.Value.Ranges(range=ranges))
-    usage = value.usage
-    used = usage.mem_maximum_bytes if name == "mem" and usage is not None else None
+    used = value.limited_amount
+    if used is None and name == "mem" and value.usage is not None:
+        used = value.usage.mem_maximum_bytes
     amount = 0.0 if used is None else round(used / _MB, 3)
     return v1.Resource(name=name, type=v1.Value.SCALAR, scalar=v1.Value.Scalar(value=amount))
 
@@ -347,7 +372,17 @@ def container_status(value: ContainerStatus) -> v1.ContainerStatus:
 def resource_statistics(value: ResourceStatistics) -> v1.ResourceStatistics:
     """What a container uses, without what Mesos has no field for; at the time 0 if that is not known."""
     known = {name: amount for name in _STATISTICS if (amount := getattr(value, name)) is not None}
-    return v1.ResourceStatistics(**{"timestamp": 0.0, **known})
+    disks = map(_disk_statistics, value.disk_statistics or ())
+    return v1.ResourceStatistics(**{"timestamp": 0.0, **known, "disk_statistics": disks})
+
+
+def _disk_statistics(value: DiskStatistics) -> v1.DiskStatistics:
+    message = v1.DiskStatistics(limit_bytes=value.limit_bytes, used_bytes=value.used_bytes)
+    if value.id is not None:
+        message.persistence.id = value.id
+        if value.principal is not None:
+            message.persistence.principal = value.principal
+    return message
 
 
 _STATISTICS = tuple(

@@ -41,6 +41,7 @@ class Options:
     cpus: float | None = None
     mem: str | None = None
     pids: int | None = None
+    disk: str | None = None
     volume: tuple[str, ...] = ()
     tmpfs: tuple[str, ...] = ()
     rootfs: Path | None = None
@@ -55,13 +56,14 @@ class Options:
 
 def execute(options: Options) -> int:
     """Runs the container; returns the exit status of `mesocosm run`. Raises MesocosmError before there is one."""
-    limits = check_limits(options.cpus, None if options.mem is None else parse_size(options.mem), options.pids)
+    mem, disk = (None if size is None else parse_size(size) for size in (options.mem, options.disk))
+    limits = check_limits(options.cpus, mem, options.pids, disk)
     timeout = None if options.timeout is None else parse_duration(options.timeout)
     if timeout is not None and timeout <= 0:
         raise FlagError(f"--timeout: {options.timeout} is no time to run", "leave it out for no limit")
     place = Place.choose(options.name, options.runtime_dir, options.work_dir)
     container_id = ContainerID(place.name)
-    choice = choose(options.isolation)
+    choice = choose(options.isolation, disk=disk is not None)
     config = _config(options, choice, limits)
     _tell(options, choice)
     sweeper = janitor.start_if_needed(place.base)

@@ -19,6 +19,7 @@ OPTIONS: tuple[tuple[tuple[str, ...], str, str, str], ...] = (
     (("--cpus",), NUMBER, "N", "CPUs that the container may use, such as 0.5."),
     (("-m", "--mem"), TEXT, "SIZE", "Memory that it may use, such as 64MB."),
     (("--pids",), COUNT, "N", "Processes and threads that it may have. Default: 4096."),
+    (("--disk",), TEXT, "SIZE", "Disk that its sandbox may take, such as 1GB."),
     (("-v", "--volume"), MANY, "SRC:DST[:ro|rw]", "A file or directory of the host."),
     (("--tmpfs",), MANY, "DST[:SIZE]", "An empty directory in memory."),
     (("--rootfs",), PATH, "DIR", "Root file system. Default: that of the host."),

@@ -526,5 +526,10 @@ def _terminated(status: int | None, limitation: Limitation | None) -> Terminatio
     if limitation is None:
         return Termination(status)
     return Termination(
-        status, limitation.reason, limitation.message, limitation.resource, limited_ranges=limitation.ranges
+        status,
+        limitation.reason,
+        limitation.message,
+        limitation.resource,
+        limited_ranges=limitation.ranges,
+        limited_amount=limitation.amount,
     )

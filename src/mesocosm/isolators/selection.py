@@ -15,7 +15,11 @@ from mesocosm.flags import Flags
 from mesocosm.isolators.base import Isolator
 
 ENTRY_POINTS = "mesocosm.isolators"
-_ALIASES = {"process": ("posix/cpu", "posix/mem"), "cgroups": ("cgroups/cpu", "cgroups/mem")}
+_ALIASES = {
+    "process": ("posix/cpu", "posix/mem"),
+    "cgroups": ("cgroups/cpu", "cgroups/mem"),
+    "posix/disk": ("disk/du",),
+}
 _EVERY_CGROUP = "cgroups/all"
 _DEFAULT_FILESYSTEM = "filesystem/posix"
 _NO_ISOLATORS = frozenset({"base", "selection"})

@@ -7,11 +7,17 @@ import ctypes
 import errno
 import os
 import posixpath
+import sys
 
 from mesocosm.linux.libc import system_call
 
+RESOLVE_NO_XDEV = 0x01
 RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_NO_SYMLINKS = 0x04
+RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class _OpenHow(ctypes.Structure):
@@ -77,3 +83,18 @@ def _open_or_make(root: int, parent: int, path: str, name: str, mode: int) -> in
         with contextlib.suppress(FileExistsError):  # Another container that shares the directory was faster.
             os.mkdir(name, mode, dir_fd=parent)
         return open_in_root(root, path)
+
+
+def open_plain_directory(parent: int, name: str) -> int:
+    """Opens the directory `name` in the directory `parent`, in no other mount and by no link. Raises OSError.
+
+    EXDEV if something is mounted there, ELOOP or ENOTDIR if it is a link.
+    """
+    if sys.platform == "linux":
+        how = _OpenHow(flags=_DIRECTORY, mode=0, resolve=RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH)
+        return _openat2(parent, os.fsencode(name), how, ctypes.sizeof(how))
+    descriptor = os.open(name, _DIRECTORY, dir_fd=parent)
+    if os.fstat(descriptor).st_dev != os.fstat(parent).st_dev:
+        os.close(descriptor)
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), name)
+    return descriptor

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mesocosm.container import Resources
 from mesocosm.errors import FlagError, UnsupportedError
@@ -17,7 +17,13 @@ _POSIX = ("posix/cpu", "posix/mem")
 _LINUX = ("filesystem/linux", "namespaces/pid", "namespaces/ipc")
 # The others only account, or wait for an operator to write something.
 _CGROUPS = ("cgroups/cpu", "cgroups/mem", "cgroups/pids")
-_LIMITED_BY = {"cpus": "cgroups/cpu", "mem": "cgroups/mem", "pids": "cgroups/pids"}
+_DISK = "disk/du"
+_LIMITED_BY = {
+    "cpus": ("cgroups/cpu",),
+    "mem": ("cgroups/mem",),
+    "pids": ("cgroups/pids",),
+    "disk": (_DISK, "disk/xfs"),
+}
 
 PIDS = 4096
 """How many tasks a container may have if nobody says: enough for any honest program, too few for a fork bomb."""
@@ -34,22 +40,28 @@ class Choice:
     @property
     def isolates(self) -> bool:
         """Whether there is any isolation."""
-        return any(not name.startswith(("posix/", "filesystem/posix")) for name in self.isolation)
+        return any(not name.startswith(("posix/", "filesystem/posix", "disk/")) for name in self.isolation)
 
     def check(self, asked: Resources) -> None:
         """Raises FlagError if one of the amounts that were asked for would not be a limit."""
-        for resource, isolator in _LIMITED_BY.items():
-            if getattr(asked, resource) is not None and isolator not in self.isolation:
-                why = self.missing.get(isolator, "add it to --isolation")
-                raise FlagError(f"--{resource} needs the isolator {isolator}, which is not in use here", why)
+        for resource, isolators in _LIMITED_BY.items():
+            if getattr(asked, resource) is not None and not set(isolators) & set(self.isolation):
+                why = self.missing.get(isolators[0], "add it to --isolation")
+                raise FlagError(f"--{resource} needs the isolator {isolators[0]}, which is not in use here", why)
 
     def default_pids(self) -> int | None:
         """The limit of tasks where none is asked for."""
-        return PIDS if _LIMITED_BY["pids"] in self.isolation else None
+        return PIDS if set(_LIMITED_BY["pids"]) & set(self.isolation) else None
 
 
-def choose(isolation: str | None = None) -> Choice:
-    """What `isolation` says, or else the strongest that works. Raises FlagError for a list that makes no sense."""
+def choose(isolation: str | None = None, *, disk: bool = False) -> Choice:
+    """What `isolation` says, or else the strongest that works. Raises FlagError for a list that makes no sense.
+
+    If no `disk` space is to be limited, none is measured unless the list says so.
+    """
+    if isolation is None and disk:
+        choice = choose()
+        return replace(choice, isolation=(*choice.isolation, _DISK))
     flags = Flags()
     launcher = launcher_name(flags)
     if isolation is not None:

@@ -30,6 +30,8 @@ _BASE = "run"
 """Below the runtime directory: everything in there is a place, and nothing of it anybody else's."""
 _RECORD = "place"
 _STATE = "state"
+_DISK_WATCH_INTERVAL = 1.0
+"""Seconds. That of Mesos is for services: most commands take less time."""
 _PRIVATE = 0o700
 _PASSABLE = 0o711
 """Of what is above a sandbox, whose user must come to it."""
@@ -72,6 +74,8 @@ class Place:
             launcher=launcher,
             cgroups_root=self.cgroups_root,
             cgroups_enable_cfs=True,
+            enforce_container_disk_quota=True,
+            container_disk_watch_interval=_DISK_WATCH_INTERVAL,
         )
 
     def create(self, isolation: str, launcher: str | None) -> None:

@@ -106,12 +106,12 @@ def make_config(
         volumes=tuple(volumes),
         tmpfs=tuple(tmpfs),
         linux_info=LinuxInfo(ipc_mode=IpcMode.PRIVATE if private else None),
-        resources=Resources(cpus=limits.cpus, mem=limits.mem, pids=pids),
+        resources=Resources(cpus=limits.cpus, mem=limits.mem, pids=pids, disk=limits.disk),
         tty_info=tty,
     )
 
 
-def check_limits(cpus: float | None, mem: int | None, pids: int | None) -> Resources:
+def check_limits(cpus: float | None, mem: int | None, pids: int | None, disk: int | None = None) -> Resources:
     """The amounts asked for. Raises FlagError for one that nothing could run with."""
     if cpus is not None and not 0 < cpus < float("inf"):
         raise FlagError(f"--cpus: {cpus:g} is no number of CPUs", "give one above 0")
@@ -119,4 +119,6 @@ def check_limits(cpus: float | None, mem: int | None, pids: int | None) -> Resou
         raise FlagError(f"--mem: {mem} bytes are too few for any program", "give at least 1MB")
     if pids is not None and pids < 1:
         raise FlagError(f"--pids: {pids} is no number of tasks", "give one above 0")
-    return Resources(cpus, mem, pids)
+    if disk is not None and disk < 1:
+        raise FlagError(f"--disk: {disk} bytes are too few for any file", "give more than 0")
+    return Resources(cpus, mem, pids, disk=disk)

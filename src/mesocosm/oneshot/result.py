@@ -11,8 +11,8 @@ class Result:
     """How a command ended, what it wrote, and what it used. Times are seconds, `peak_memory` is bytes.
 
     `exit_status` is as a shell tells it: 128 + N for signal N, and 124 if the time was over. `status` is that of
-    wait(2). `limit` is the limit that the command ran into, `mem` or `timeout`, for which it was ended; `message` says
-    it in words. `truncated` if it wrote more than was kept.
+    wait(2). `limit` is the limit that the command ran into, `mem`, `disk` or `timeout`, for which it was ended;
+    `message` says it in words. `truncated` if it wrote more than was kept.
     """
 
     exit_status: int

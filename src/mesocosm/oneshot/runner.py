@@ -38,6 +38,7 @@ def run(
     mem: str | int | None = None,
     cpus: float | None = None,
     pids: int | None = None,
+    disk: str | int | None = None,
     timeout: str | float | None = None,
     input: str | bytes | None = None,  # noqa: A002 - as in subprocess.
     env: Mapping[str, str] | None = None,
@@ -56,8 +57,9 @@ def run(
     be called by many threads at once, also where an event loop runs, which it blocks meanwhile. Raises
     mesocosm.errors.CommandError for a command that cannot be executed, and MesocosmError for anything else.
     """
-    limits = check_limits(cpus, None if mem is None else parse_size(mem), pids)
-    warm = _warm(isolation)
+    sizes = [None if size is None else parse_size(size) for size in (mem, disk)]
+    limits = check_limits(cpus, sizes[0], pids, sizes[1])
+    warm = _warm(isolation, disk=disk is not None)
     config = make_config(
         CommandInfo(command) if isinstance(command, str) else CommandInfo.of(_checked(command)),
         warm.choice,
@@ -93,9 +95,9 @@ class _WarmContainerizer:
 
     _numbers = itertools.count(1)
 
-    def __init__(self, isolation: str | None) -> None:
+    def __init__(self, isolation: str | None, *, disk: bool) -> None:
         """Raises MesocosmError or OSError, and has left nothing then."""
-        self.choice: Choice = choose(isolation)
+        self.choice: Choice = choose(isolation, disk=disk)
         if not self.choice.isolates:
             warnings.warn("nothing is isolated, neither files nor processes: that takes root on Linux", stacklevel=4)
         self._place = Place.choose()
@@ -223,18 +225,19 @@ def _result(
     )
 
 
-_all: dict[str | None, _WarmContainerizer] = {}
+_all: dict[tuple[str | None, bool], _WarmContainerizer] = {}
 _lock = threading.Lock()
 
 
-def _warm(isolation: str | None) -> _WarmContainerizer:
+def _warm(isolation: str | None, *, disk: bool) -> _WarmContainerizer:
+    key = isolation, disk
     with _lock:
-        if isolation not in _all:
+        if key not in _all:
             try:
-                _all[isolation] = _WarmContainerizer(isolation)
+                _all[key] = _WarmContainerizer(isolation, disk=disk)
             except OSError as error:
                 raise MesocosmError(str(error)) from error
-        return _all[isolation]
+        return _all[key]
 
 
 def close() -> None:

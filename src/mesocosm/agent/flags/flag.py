@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, fields
 
 from mesocosm.agent.flags.kinds import Kind
+from mesocosm.flags import Flags
+
+_DEFAULTS = {entry.name: entry.default for entry in fields(Flags)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +39,10 @@ class Flag:
         """The isolators that serve it, if nothing else does."""
         names = tuple((self.served_by or "").split(", "))
         return names if all("/" in name for name in names) else ()
+
+
+def own(name: str, kind: Kind, served_by: str) -> Flag:
+    """A flag that is a field of the containerizer's `Flags`."""
+    default = _DEFAULTS[name]
+    text = None if default is None else kind.show(default)
+    return Flag(name, kind, Flags.help(name), default=text, served_by=served_by)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mesocosm.errors import FlagError
-from mesocosm.units import parse_duration, parse_size
+from mesocosm.units import format_size, parse_duration, parse_size
 
 _INTEGER = re.compile(r"\d{1,18}", re.ASCII)
 _DECIMAL = re.compile(r"\d{1,18}(\.\d{0,18})?|\.\d{1,18}", re.ASCII)
@@ -32,7 +32,6 @@ _WRITTEN_DURATIONS = {
     "us": 1_000,
     "ns": 1,
 }
-_WRITTEN_SIZES = ("B", "KB", "MB", "GB", "TB")
 
 
 class Source(enum.Enum):
@@ -94,10 +93,10 @@ def size(least: int = 0) -> Kind:
     def parse(text: str) -> int:
         value = parse_size(text)
         if value < least:
-            raise FlagError(f"{text!r} is too little", f"the least is {show_size(least)}")
+            raise FlagError(f"{text!r} is too little", f"the least is {format_size(least)}")
         return value
 
-    return Kind("size", parse, show_size)
+    return Kind("size", parse, format_size)
 
 
 def duration(*, zero: bool = True) -> Kind:
@@ -138,15 +137,6 @@ def names_of(*known: str) -> Kind:
         return names
 
     return Kind("names", parse, ",".join, absent=())
-
-
-def show_size(value: int) -> str:
-    """Bytes as `stringify(Bytes)` writes them: in the greatest unit that they are whole in (stout/bytes.hpp)."""
-    for unit in _WRITTEN_SIZES[:-1]:
-        if not value or value % 1024:
-            return f"{value}{unit}"
-        value //= 1024
-    return f"{value}{_WRITTEN_SIZES[-1]}"
 
 
 def show_duration(seconds: float) -> str:

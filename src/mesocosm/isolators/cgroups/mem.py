@@ -9,7 +9,7 @@ import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
-from typing import Self
+from typing import Any, Self
 
 from mesocosm.container import ContainerConfig, ContainerID, Limitation, Resources, ResourceStatistics
 from mesocosm.errors import UnsupportedError
@@ -21,6 +21,7 @@ from mesocosm.linux import cgroup
 from mesocosm.linux.cgroup.events import OomListener, PressureCounters, UnifiedOomListener, stall_times
 from mesocosm.linux.cgroup.memory import MEMORY_AND_SWAP, Memory, UnifiedMemory
 from mesocosm.linux.poll import ChangeWatcher
+from mesocosm.units import format_size
 
 # Microseconds of waiting for memory that count as one pressure event on cgroup v2, which has no such events.
 _STALL = 100_000
@@ -155,12 +156,14 @@ class MemIsolator(CgroupIsolator):
         amounts = self._memory.usage(group)
         if not self.flags.cgroups_limit_swap:
             del amounts["total_memsw"]
+        pressure = self._pressure(container_id, group)
+        counts: dict[str, Any] = {f"mem_{name}_bytes": amount for name, amount in amounts.items()}
+        counts |= {f"mem_{level}_pressure_counter": count for level, count in pressure.items()}
         return ResourceStatistics(
             mem_limit_bytes=self._memory.limit(group),
             mem_soft_limit_bytes=self._memory.request(group),
             mem_maximum_bytes=self._memory.maximum(group),
-            **{f"mem_{name}_bytes": amount for name, amount in amounts.items()},
-            **{f"mem_{level}_pressure_counter": count for level, count in self._pressure(container_id, group).items()},
+            **counts,
         )
 
     def _pressure(self, container_id: ContainerID, group: str) -> dict[str, int]:
@@ -189,8 +192,8 @@ class MemIsolator(CgroupIsolator):
     def _message(self, group: str) -> str:
         """In the words of Mesos. The statistics are those of now: the kernel may have freed memory already."""
         limit, maximum = self._memory.limit(group), self._memory.maximum(group)
-        requested = "" if limit is None else f"Requested: {_text(limit)} "
-        used = "" if maximum is None else f"Maximum Used: {_text(maximum)}"
+        requested = "" if limit is None else f"Requested: {format_size(limit)} "
+        used = "" if maximum is None else f"Maximum Used: {format_size(maximum)}"
         statistics = cgroup.read(group, "memory.stat")
         return f"Memory limit exceeded: {requested}{used}\n\nMEMORY STATISTICS: \n{statistics}"
 
@@ -219,12 +222,3 @@ def _oom_score(request: int) -> int:
     """What to add to the badness of a container: the less, the more of the machine's memory it was promised."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return max(0, 1000 - 1000 * request // total)
-
-
-def _text(amount: int) -> str:
-    """Bytes in the greatest unit that makes a whole number, as Mesos writes them: 96MB."""
-    units = ["B", "KB", "MB", "GB", "TB"]
-    while len(units) > 1 and amount and amount % 1024 == 0:
-        amount //= 1024
-        del units[0]
-    return f"{amount}{units[0]}"

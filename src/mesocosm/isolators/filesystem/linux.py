@@ -9,6 +9,7 @@ from mesocosm.container import (
     ContainerConfig,
     ContainerID,
     MountPropagation,
+    PersistentVolume,
     Tmpfs,
     Volume,
     VolumeMode,
@@ -17,6 +18,7 @@ from mesocosm.container import (
 from mesocosm.errors import ContainerError, UnsupportedError
 from mesocosm.flags import Flags
 from mesocosm.isolators.base import Isolator, Phase
+from mesocosm.isolators.filesystem.base import make_persistent_volume
 from mesocosm.launcher.info import LaunchInfo
 from mesocosm.launcher.kernel_filesystems import KernelFilesystems
 from mesocosm.launcher.operations import Bind, Mount, Operation, ReceiveMounts, RootFilesystem, TakeShared
@@ -36,6 +38,7 @@ class LinuxFilesystemIsolator(Isolator):
 
     def __init__(self, flags: Flags) -> None:
         self._sandbox_directory = flags.sandbox_directory
+        self._work_dir = flags.work_dir
 
     @classmethod
     def create(cls, flags: Flags) -> Self:
@@ -61,6 +64,7 @@ class LinuxFilesystemIsolator(Isolator):
             operations += self._root(container_id, config.rootfs, config)
         volumes: list[Operation] = [self._tmpfs(container_id, tmpfs, config) for tmpfs in config.tmpfs]
         volumes += (self._volume(container_id, volume, config) for volume in config.volumes)
+        volumes += (self._persistent(container_id, volume, config) for volume in config.persistent_volumes)
         return LaunchInfo(
             clone_namespaces=Namespace.MOUNT,
             operations=tuple(operations),
@@ -94,6 +98,14 @@ class LinuxFilesystemIsolator(Isolator):
             read_only=volume.mode is VolumeMode.RO,
             propagation=_PROPAGATION[volume.propagation],
             within=within,
+            **self._target(container_id, volume.container_path, config),
+        )
+
+    def _persistent(self, container_id: ContainerID, volume: PersistentVolume, config: ContainerConfig) -> Bind:
+        path = make_persistent_volume(container_id, volume, config, self._work_dir)
+        return Bind(
+            source=str(path),
+            read_only=volume.mode is VolumeMode.RO,
             **self._target(container_id, volume.container_path, config),
         )
 
@@ -133,7 +145,7 @@ def _sandbox(container_id: ContainerID, config: ContainerConfig) -> tuple[str, s
 
 def _refuse_mounts_of_debug(container_id: ContainerID, config: ContainerConfig) -> None:
     """A debug container is in its parent's mount namespace: a mount would change that of the parent."""
-    if config.rootfs is not None or config.volumes or config.tmpfs:
+    if config.rootfs is not None or config.volumes or config.persistent_volumes or config.tmpfs:
         raise ContainerError(f"the debug container {container_id} can have no root filesystem, volume or tmpfs")
 
 

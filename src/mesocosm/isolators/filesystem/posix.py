@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Self
 
-from mesocosm.container import ContainerConfig, ContainerID
+from mesocosm.container import ContainerConfig, ContainerID, PersistentVolume, VolumeMode
 from mesocosm.errors import ContainerError
 from mesocosm.flags import Flags
 from mesocosm.isolators.base import Isolator, Phase
+from mesocosm.isolators.filesystem.base import make_persistent_volume
 from mesocosm.launcher.info import LaunchInfo
 
 
 class PosixFilesystemIsolator(Isolator):
-    """Isolates nothing, and refuses what would need a mount."""
+    """Isolates nothing, and refuses what would need a mount. A persistent volume is a link in the sandbox."""
 
     phase = Phase.FILESYSTEM
+
+    def __init__(self, work_dir: Path) -> None:
+        self._work_dir = work_dir
 
     @classmethod
     def create(cls, flags: Flags) -> Self:
         """Works everywhere."""
-        return cls()
+        return cls(flags.work_dir)
 
     async def prepare(self, container_id: ContainerID, config: ContainerConfig) -> LaunchInfo | None:
         """Refuses a root file system, volumes and tmpfs: a container without them would not be what was asked for."""
@@ -29,4 +34,16 @@ class PosixFilesystemIsolator(Isolator):
                 raise ContainerError(
                     f"{container_id} asks for {what}", "enable the isolator filesystem/linux, which takes root on Linux"
                 )
+        for volume in config.persistent_volumes:
+            self._link(container_id, volume, config)
         return None
+
+    def _link(self, container_id: ContainerID, volume: PersistentVolume, config: ContainerConfig) -> None:
+        if container_id.parent is not None or "/" in volume.container_path or volume.mode is VolumeMode.RO:
+            raise ContainerError(
+                f"{container_id}: the persistent volume {volume.id!r} cannot be nested, deep or read-only",
+                "enable the isolator filesystem/linux, which takes root on Linux",
+            )
+        path = make_persistent_volume(container_id, volume, config, self._work_dir)
+        assert config.directory is not None
+        (config.directory / volume.container_path).symlink_to(path)

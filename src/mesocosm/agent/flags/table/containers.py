@@ -5,9 +5,8 @@ What `mesocosm.flags.Flags` has is described there, with its default.
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 from mesocosm.agent.flags.flag import Flag
+from mesocosm.agent.flags.flag import own as _own
 from mesocosm.agent.flags.kinds import (
     BOOLEAN,
     DURATION,
@@ -17,21 +16,12 @@ from mesocosm.agent.flags.kinds import (
     PATH,
     SIZE,
     TEXT,
-    Kind,
     choice,
     names_of,
 )
 from mesocosm.flags import Flags
 
-_DEFAULTS = {entry.name: entry.default for entry in fields(Flags)}
 _PERF = "use `perf stat` with the cgroups of the containers"
-
-
-def _own(name: str, kind: Kind, served_by: str) -> Flag:
-    """A flag that is a field of the containerizer's `Flags`."""
-    default = _DEFAULTS[name]
-    text = None if default is None else kind.show(default)
-    return Flag(name, kind, Flags.help(name), default=text, served_by=served_by)
 
 
 DIRECTORIES = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mesocosm.agent.flags.flag import Flag
+from mesocosm.agent.flags.flag import Flag, own
 from mesocosm.agent.flags.kinds import BOOLEAN, DURATION, NAME, NAMES, OBJECT, PATH, SIZE, TEXT
 
 IMAGES = (
@@ -27,13 +27,8 @@ IMAGES = (
 )
 
 DISK = (
-    Flag("enforce_container_disk_quota", BOOLEAN, "End containers that use more disk than they have.", default="false"),
-    Flag(
-        "container_disk_watch_interval",
-        DURATION,
-        "How often the disk that containers use is measured.",
-        default="15secs",
-    ),
+    own("enforce_container_disk_quota", BOOLEAN, "disk/du, disk/xfs"),
+    own("container_disk_watch_interval", DURATION, "disk/du, disk/xfs"),
     Flag("xfs_project_range", TEXT, "Project ids that `disk/xfs` may use.", default="[5000-10000]"),
     Flag("xfs_kill_containers", BOOLEAN, "End containers that reach their quota of `disk/xfs`.", default="false"),
     Flag("xfs_quota_headroom", SIZE, "How far the hard limit of `disk/xfs` lies above the quota.", default="10MB"),
