@@ -56,6 +56,20 @@ class Flags:
     )
     container_disk_watch_interval: float = flag(15.0, "How often the disk that a container uses is measured.")
 
+    effective_capabilities: tuple[str, ...] | None = flag(
+        None,
+        "Capabilities of containers that ask for none, for `linux/capabilities`. Default: those of their user.",
+    )
+    bounding_capabilities: tuple[str, ...] | None = flag(
+        None, "Capabilities that containers may have at most, for `linux/capabilities`. Default: all."
+    )
+    seccomp_config_dir: Path | None = flag(
+        None, "Directory of the profiles of `linux/seccomp`. Default: that of those that come with Mesocosm."
+    )
+    seccomp_profile_name: str | None = flag(
+        None, "Profile in `--seccomp_config_dir` of containers that name none. Default: none."
+    )
+
     @classmethod
     def help(cls, name: str) -> str:
         """The help text of the flag `name`."""

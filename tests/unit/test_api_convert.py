@@ -33,12 +33,15 @@ from mesocosm.container import (
     PortMapping,
     Resources,
     ResourceStatistics,
+    RLimit,
+    SeccompInfo,
     Termination,
     TTYInfo,
     Volume,
     VolumeMode,
 )
 from mesocosm.errors import ContainerError
+from mesocosm.linux import capabilities, rlimits
 from tests.unit import recorded
 
 MB = 1 << 20
@@ -165,11 +168,6 @@ IMAGE = {"mode": "RW", "container_path": "x", "image": {"type": "APPC"}}
     [
         ({"docker": {"image": "x"}}, "docker", None),
         ({"mesos": {"image": {"type": "DOCKER"}}}, "mesos.image", None),
-        ({"rlimit_info": {"rlimits": [{}]}}, "rlimit_info", "posix/rlimits"),
-        ({"linux_info": {"seccomp": {"profile_name": "x"}}}, "linux_info.seccomp", "linux/seccomp"),
-        ({"linux_info": {"capability_info": {}}}, "linux_info.capability_info", "linux/capabilities"),
-        ({"linux_info": {"bounding_capabilities": {}}}, "linux_info.bounding_capabilities", "linux/capabilities"),
-        ({"linux_info": {"effective_capabilities": {}}}, "linux_info.effective_capabilities", "linux/capabilities"),
         ({"volumes": [IMAGE]}, "volumes[0].image", "volume/image"),
     ],
 )
@@ -186,11 +184,71 @@ def test_what_nothing_serves(fields: dict[str, Any], name: str, isolator: str | 
         {"mesos": {}},
         {"network_infos": [{}]},
         {"rlimit_info": {}},
-        {"linux_info": {"seccomp": {"unconfined": True}, "ipc_mode": "UNKNOWN"}},
+        {"linux_info": {"ipc_mode": "UNKNOWN"}},
     ],
 )
 def test_fields_that_ask_for_nothing(fields: dict[str, Any]) -> None:
     assert contained(**fields) == ContainerConfig(CommandInfo())
+
+
+def test_capabilities() -> None:
+    info = contained(
+        linux_info={
+            "effective_capabilities": {"capabilities": ["NET_RAW", "CHECKPOINT_RESTORE"]},
+            "bounding_capabilities": {},
+        }
+    ).linux_info
+    assert info.effective_capabilities == ("NET_RAW", "CHECKPOINT_RESTORE")
+    assert info.bounding_capabilities == (), "none at all"
+    old = contained(linux_info={"capability_info": {"capabilities": ["CHOWN"]}}).linux_info
+    assert (old.effective_capabilities, old.bounding_capabilities) == (("CHOWN",), None)
+
+
+def test_every_capability_of_mesos_has_its_name() -> None:
+    names = [name for name in v1.CapabilityInfo.Capability.DESCRIPTOR.values_by_name if name != "UNKNOWN"]
+    assert tuple(names) == capabilities.NAMES
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        (
+            {"linux_info": {"capability_info": {}, "effective_capabilities": {}}},
+            "container.linux_info has both capability_info and effective_capabilities; leave out capability_info",
+        ),
+        (
+            {"linux_info": {"bounding_capabilities": {"capabilities": ["UNKNOWN"]}}},
+            "container.linux_info.bounding_capabilities: UNKNOWN is no capability; leave it out",
+        ),
+        (
+            {"rlimit_info": {"rlimits": [{"soft": 1, "hard": 1}]}},
+            "container.rlimit_info.rlimits[0] has no type; write one, such as RLMT_NOFILE",
+        ),
+    ],
+)
+def test_confinements_that_are_none(fields: dict[str, Any], text: str) -> None:
+    with pytest.raises(ContainerError) as caught:
+        contained(**fields)
+    assert str(caught.value) == text
+
+
+def test_seccomp() -> None:
+    assert contained(linux_info={"seccomp": {"profile_name": "x"}}).linux_info.seccomp == SeccompInfo("x")
+    assert contained(linux_info={"seccomp": {"unconfined": True}}).linux_info.seccomp == SeccompInfo(unconfined=True)
+    assert contained(linux_info={"seccomp": {}}).linux_info.seccomp == SeccompInfo()
+
+
+def test_rlimits() -> None:
+    limits = [{"type": "RLMT_NOFILE", "soft": 0, "hard": 9}, {"type": "RLMT_CORE"}, {"type": "RLMT_AS", "soft": 1}]
+    expected = (RLimit("NOFILE", 0, 9), RLimit("CORE"), RLimit("AS", soft=1))
+    assert contained(rlimit_info={"rlimits": limits}).rlimits == expected
+
+
+def test_every_limit_of_mesos_has_its_name() -> None:
+    names = {
+        name.removeprefix("RLMT_") for name in v1.RLimitInfo.RLimit.Type.DESCRIPTOR.values_by_name if name != "UNKNOWN"
+    }
+    assert names == set(rlimits.NAMES)
 
 
 def test_networks_go_both_ways() -> None:

@@ -32,6 +32,8 @@ from mesocosm.container import (
     PortMapping,
     Resources,
     ResourceStatistics,
+    RLimit,
+    SeccompInfo,
     Termination,
     TTYInfo,
     Volume,
@@ -83,6 +85,7 @@ def container_config(
         limits=limits(bounds),
         container_class=ContainerClass.DEBUG if is_session else ContainerClass.DEFAULT,
         tty_info=tty_info(container.tty_info) if container.HasField("tty_info") else None,
+        rlimits=rlimits(container.rlimit_info),
         network_infos=tuple(network_info(info) for info in container.network_infos if info.ListFields()),
         hostname=container.hostname if container.HasField("hostname") else None,
     )
@@ -124,6 +127,49 @@ def linux_info(message: v1.LinuxInfo) -> LinuxInfo:
         ipc_mode=IpcMode[v1.LinuxInfo.IpcMode.Name(message.ipc_mode)] if is_set else None,
         shm_size=message.shm_size * _MB if message.HasField("shm_size") else None,
         share_cgroups=message.share_cgroups,
+        effective_capabilities=_effective_capabilities(message),
+        bounding_capabilities=_capabilities(message, "bounding_capabilities"),
+        seccomp=_seccomp_info(message.seccomp) if message.HasField("seccomp") else None,
+    )
+
+
+def _effective_capabilities(message: v1.LinuxInfo) -> tuple[str, ...] | None:
+    """Those of either field: the older one is deprecated, but no less valid. Raises ContainerError for both."""
+    if message.HasField("capability_info") and message.HasField("effective_capabilities"):
+        raise ContainerError(
+            "container.linux_info has both capability_info and effective_capabilities", "leave out capability_info"
+        )
+    return _capabilities(
+        message, "capability_info" if message.HasField("capability_info") else "effective_capabilities"
+    )
+
+
+def _capabilities(message: v1.LinuxInfo, field: str) -> tuple[str, ...] | None:
+    if not message.HasField(field):
+        return None
+    asked: v1.CapabilityInfo = getattr(message, field)
+    names = tuple(v1.CapabilityInfo.Capability.Name(each) for each in asked.capabilities)
+    if "UNKNOWN" in names:
+        raise ContainerError(f"container.linux_info.{field}: UNKNOWN is no capability", "leave it out")
+    return names
+
+
+def _seccomp_info(message: v1.SeccompInfo) -> SeccompInfo:
+    return SeccompInfo(message.profile_name if message.HasField("profile_name") else None, message.unconfined)
+
+
+def rlimits(message: v1.RLimitInfo) -> tuple[RLimit, ...]:
+    """The limits of processes. Raises ContainerError for one without a type."""
+    return tuple(_rlimit(index, limit) for index, limit in enumerate(message.rlimits))
+
+
+def _rlimit(index: int, message: v1.RLimitInfo.RLimit) -> RLimit:
+    if message.type == v1.RLimitInfo.RLimit.UNKNOWN:
+        raise ContainerError(f"container.rlimit_info.rlimits[{index}] has no type", "write one, such as RLMT_NOFILE")
+    return RLimit(
+        v1.RLimitInfo.RLimit.Type.Name(message.type).removeprefix("RLMT_"),
+        soft=message.soft if message.HasField("soft") else None,
+        hard=message.hard if message.HasField("hard") else None,
     )
 
 
@@ -141,15 +187,9 @@ def tty_info(message: v1.TTYInfo) -> TTYInfo:
 
 
 def _refuse_unserved(message: v1.ContainerInfo) -> None:
-    info = message.linux_info
     asked = {
         "docker": (message.HasField("docker"), None),
         "mesos.image": (message.mesos.HasField("image"), None),
-        "rlimit_info": (bool(message.rlimit_info.rlimits), "posix/rlimits"),
-        "linux_info.capability_info": (info.HasField("capability_info"), "linux/capabilities"),
-        "linux_info.bounding_capabilities": (info.HasField("bounding_capabilities"), "linux/capabilities"),
-        "linux_info.effective_capabilities": (info.HasField("effective_capabilities"), "linux/capabilities"),
-        "linux_info.seccomp": (info.seccomp.HasField("profile_name"), "linux/seccomp"),
     }
     for field, (is_asked, isolator) in asked.items():
         if is_asked:

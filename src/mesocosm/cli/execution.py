@@ -13,13 +13,22 @@ from pathlib import Path
 from mesocosm.cli.messages import FAILED, complain, describe
 from mesocosm.cli.streams import Streams
 from mesocosm.cli.terminal import RawTerminal, set_window_size, window_size
-from mesocosm.container import CommandInfo, ContainerConfig, ContainerID, Resources, Termination, TTYInfo
+from mesocosm.container import CommandInfo, ContainerConfig, ContainerID, Resources, RLimit, Termination, TTYInfo
 from mesocosm.containerizer.mesos import MesosContainerizer
 from mesocosm.errors import CommandError, FlagError, MesocosmError
 from mesocosm.oneshot import janitor
 from mesocosm.oneshot.choice import Choice, choose
 from mesocosm.oneshot.place import Place
-from mesocosm.oneshot.request import check_limits, make_config, parse_environment, parse_tmpfs, parse_volume
+from mesocosm.oneshot.request import (
+    check_limits,
+    make_config,
+    needed_isolators,
+    parse_environment,
+    parse_tmpfs,
+    parse_volume,
+)
+from mesocosm.oneshot.security import Security, parse_rlimit
+from mesocosm.oneshot.security import choose as choose_security
 from mesocosm.units import format_duration, parse_duration, parse_size
 
 TIMED_OUT = 124
@@ -46,6 +55,13 @@ class Options:
     tmpfs: tuple[str, ...] = ()
     rootfs: Path | None = None
     read_only: bool = False
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
+    seccomp: str | None = None
+    no_new_privileges: bool = False
+    allow_new_privileges: bool = False
+    privileged: bool = False
+    rlimit: tuple[str, ...] = ()
     interactive: bool = False
     tty: bool = False
     timeout: str | None = None
@@ -63,8 +79,9 @@ def execute(options: Options) -> int:
         raise FlagError(f"--timeout: {options.timeout} is no time to run", "leave it out for no limit")
     place = Place.choose(options.name, options.runtime_dir, options.work_dir)
     container_id = ContainerID(place.name)
-    choice = choose(options.isolation, disk=disk is not None)
-    config = _config(options, choice, limits)
+    security, rlimits = _security(options), tuple(map(parse_rlimit, options.rlimit))
+    choice = choose(options.isolation, needed_isolators(limits, security, rlimits))
+    config = _config(options, choice, limits, security, rlimits)
     _tell(options, choice)
     sweeper = janitor.start_if_needed(place.base)
     try:
@@ -78,7 +95,22 @@ def execute(options: Options) -> int:
                 os.waitpid(sweeper, 0)
 
 
-def _config(options: Options, choice: Choice, limits: Resources) -> ContainerConfig:
+def _security(options: Options) -> Security:
+    if options.no_new_privileges and options.allow_new_privileges:
+        raise FlagError("--no-new-privileges and --allow-new-privileges contradict each other", "leave one out")
+    chosen = options.no_new_privileges or options.allow_new_privileges
+    return choose_security(
+        add=options.cap_add,
+        drop=options.cap_drop,
+        seccomp=options.seccomp,
+        no_new_privileges=options.no_new_privileges if chosen else None,
+        privileged=options.privileged,
+    )
+
+
+def _config(
+    options: Options, choice: Choice, limits: Resources, security: Security, rlimits: tuple[RLimit, ...]
+) -> ContainerConfig:
     environment = parse_environment(options.env)
     if options.tty and "TERM" in os.environ:
         environment.setdefault("TERM", os.environ["TERM"])
@@ -94,6 +126,8 @@ def _config(options: Options, choice: Choice, limits: Resources) -> ContainerCon
         user=options.user,
         working_directory=options.workdir,
         tty=TTYInfo(*window_size()) if options.tty else None,
+        security=security,
+        rlimits=rlimits,
     )
 
 

@@ -31,9 +31,24 @@ def check_needs(container_id: ContainerID, config: ContainerConfig, isolation: C
         )
     if config.rootfs is None and config.rootfs_read_only:
         raise ContainerError(f"{container_id} asks for a read-only root filesystem, but has none of its own")
+    for what, (is_asked, isolator) in _confinements(config).items():
+        if is_asked and isolator not in isolation:
+            raise ContainerError(f"{container_id} asks for {what}", f"enable the isolator {isolator}")
     for field, isolator in _ignored(config).items():
         if isolator not in isolation:
             logger.warning("%s: linux_info.%s is ignored, as %s is not enabled", container_id, field, isolator)
+
+
+def _confinements(config: ContainerConfig) -> dict[str, tuple[bool, str]]:
+    """What is to keep the container from something, whether it is asked for, and the isolator of each."""
+    info = config.linux_info
+    asks = info.effective_capabilities is not None or info.bounding_capabilities is not None
+    filters = info.seccomp is not None and not info.seccomp.unconfined
+    return {
+        "capabilities": (asks, "linux/capabilities"),
+        "a seccomp profile": (filters, "linux/seccomp"),
+        "resource limits of processes": (bool(config.rlimits), "posix/rlimits"),
+    }
 
 
 def _ignored(config: ContainerConfig) -> dict[str, str]:

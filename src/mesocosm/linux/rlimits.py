@@ -8,7 +8,7 @@ import resource
 import sys
 
 _LOCKS = 10  # <asm-generic/resource.h>; the module `resource` has not this one.
-_MAXIMUM = (1 << 63) - 1
+_MAXIMUM = (1 << 63) - 2
 
 NAMES = (
     *("AS", "CORE", "CPU", "DATA", "FSIZE", "LOCKS", "MEMLOCK", "MSGQUEUE", "NICE", "NOFILE", "NPROC", "RSS"),
@@ -25,6 +25,11 @@ def number(name: str) -> int | None:
     return known
 
 
+def finite(value: int | None) -> int | None:
+    """The value of a limit; None for one that is too high to be a number for the kernel, and so is no limit."""
+    return None if value is None or value > _MAXIMUM else value
+
+
 def get(limit: int) -> tuple[int | None, int | None]:
     """The soft and the hard limit of the calling process; None where there is none. Raises OSError."""
     soft, hard = resource.getrlimit(limit)
@@ -32,7 +37,7 @@ def get(limit: int) -> tuple[int | None, int | None]:
 
 
 def put(limit: int, soft: int | None, hard: int | None) -> None:
-    """Sets both limits of the calling process; None, and what is too much for a number, is none. Raises OSError."""
+    """Sets both limits of the calling process; None for none. Raises OSError."""
     try:
         resource.setrlimit(limit, (_value(soft), _value(hard)))
     except ValueError as error:  # What the module makes of these two.
@@ -41,4 +46,4 @@ def put(limit: int, soft: int | None, hard: int | None) -> None:
 
 
 def _value(limit: int | None) -> int:
-    return resource.RLIM_INFINITY if limit is None or limit > _MAXIMUM else limit
+    return resource.RLIM_INFINITY if limit is None else limit

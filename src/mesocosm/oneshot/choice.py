@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from mesocosm.container import Resources
 from mesocosm.errors import FlagError, UnsupportedError
@@ -17,12 +17,18 @@ _POSIX = ("posix/cpu", "posix/mem")
 _LINUX = ("filesystem/linux", "namespaces/pid", "namespaces/ipc")
 # The others only account, or wait for an operator to write something.
 _CGROUPS = ("cgroups/cpu", "cgroups/mem", "cgroups/pids")
-_DISK = "disk/du"
+DISK = "disk/du"
 _LIMITED_BY = {
     "cpus": ("cgroups/cpu",),
     "mem": ("cgroups/mem",),
     "pids": ("cgroups/pids",),
-    "disk": (_DISK, "disk/xfs"),
+    "disk": (DISK, "disk/xfs"),
+}
+_OPTIONS = {
+    "linux/capabilities": "--cap-add, --cap-drop",
+    "linux/nnp": "--no-new-privileges",
+    "linux/seccomp": "--seccomp",
+    "posix/rlimits": "--rlimit",
 }
 
 PIDS = 4096
@@ -40,7 +46,7 @@ class Choice:
     @property
     def isolates(self) -> bool:
         """Whether there is any isolation."""
-        return any(not name.startswith(("posix/", "filesystem/posix", "disk/")) for name in self.isolation)
+        return any(not name.startswith(("posix/", "filesystem/posix", "disk/", "linux/")) for name in self.isolation)
 
     def check(self, asked: Resources) -> None:
         """Raises FlagError if one of the amounts that were asked for would not be a limit."""
@@ -49,31 +55,35 @@ class Choice:
                 why = self.missing.get(isolators[0], "add it to --isolation")
                 raise FlagError(f"--{resource} needs the isolator {isolators[0]}, which is not in use here", why)
 
+    def check_isolators(self, needed: Iterable[str]) -> None:
+        """Raises FlagError if one that an option of the container takes is not in use."""
+        for isolator in needed:
+            if isolator not in self.isolation:
+                why = self.missing.get(isolator, "add it to --isolation")
+                raise FlagError(f"{_OPTIONS[isolator]}: the isolator {isolator} is not in use here", why)
+
     def default_pids(self) -> int | None:
         """The limit of tasks where none is asked for."""
         return PIDS if set(_LIMITED_BY["pids"]) & set(self.isolation) else None
 
 
-def choose(isolation: str | None = None, *, disk: bool = False) -> Choice:
-    """What `isolation` says, or else the strongest that works. Raises FlagError for a list that makes no sense.
+def choose(isolation: str | None = None, more: Iterable[str] = ()) -> Choice:
+    """What `isolation` says, or else the strongest that works, and of `more`, which options ask for, what does.
 
-    If no `disk` space is to be limited, none is measured unless the list says so.
+    Raises FlagError for a list that makes no sense.
     """
-    if isolation is None and disk:
-        choice = choose()
-        return replace(choice, isolation=(*choice.isolation, _DISK))
     flags = Flags()
     launcher = launcher_name(flags)
     if isolation is not None:
         return Choice(tuple(names(Flags(isolation=isolation), launcher)), launcher)
     if launcher == "posix":
         reason = "it takes root on Linux"
-        return Choice(_POSIX, launcher, dict.fromkeys(strongest(), reason))
-    return _choose_working(flags)
+        return _with(Choice(_POSIX, launcher, dict.fromkeys(strongest(), reason)), more, flags)
+    return _with(_choose_working(flags), more, flags)
 
 
 def strongest() -> tuple[str, ...]:
-    """The isolators that a container gets where all of them work."""
+    """The isolators that a container gets where all of them work, and no option asks for more."""
     return (*_LINUX, *_CGROUPS)
 
 
@@ -85,11 +95,18 @@ def _choose_working(flags: Flags) -> Choice:
         create_launcher(flags, LauncherProcess())
     except FlagError as error:
         return Choice(_POSIX, "posix", dict.fromkeys(strongest(), str(error)))
-    missing: dict[str, str] = {}
-    for name in strongest():
-        if (why := refusal(name, flags, missing)) is not None:
+    return _with(Choice((), "linux"), strongest(), flags)
+
+
+def _with(choice: Choice, more: Iterable[str], flags: Flags) -> Choice:
+    """`choice`, and those of `more` that work here; of the others, why they do not."""
+    isolation, missing = list(choice.isolation), dict(choice.missing)
+    for name in more:
+        if (why := refusal(name, flags, missing)) is None:
+            isolation.append(name)
+        else:
             missing[name] = why
-    return Choice(tuple(name for name in strongest() if name not in missing), "linux", missing)
+    return Choice(tuple(isolation), choice.launcher, missing)
 
 
 def refusal(name: str, flags: Flags, missing: Mapping[str, str] = {}) -> str | None:

@@ -76,6 +76,7 @@ class Place:
             cgroups_enable_cfs=True,
             enforce_container_disk_quota=True,
             container_disk_watch_interval=_DISK_WATCH_INTERVAL,
+            seccomp_config_dir=Path("/"),  # People name files, wherever these are.
         )
 
     def create(self, isolation: str, launcher: str | None) -> None:

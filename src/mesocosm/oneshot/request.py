@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from mesocosm.container import (
@@ -12,16 +12,19 @@ from mesocosm.container import (
     IpcMode,
     LinuxInfo,
     Resources,
+    RLimit,
     Tmpfs,
     TTYInfo,
     Volume,
     VolumeMode,
 )
 from mesocosm.errors import FlagError
-from mesocosm.oneshot.choice import Choice
+from mesocosm.oneshot.choice import DISK, Choice
+from mesocosm.oneshot.security import UNRESTRICTED, Security
 from mesocosm.units import parse_size
 
 _IPC = "namespaces/ipc"
+_RLIMITS = "posix/rlimits"
 _LEAST_MEMORY = 1 << 20
 
 
@@ -71,6 +74,11 @@ def parse_environment(assignments: Iterable[str]) -> dict[str, str]:
     return environment
 
 
+def needed_isolators(limits: Resources, security: Security, rlimits: Collection[RLimit]) -> tuple[str, ...]:
+    """The isolators that these take, and that a container has not otherwise."""
+    return (*security.isolators, *((_RLIMITS,) if rlimits else ()), *((DISK,) if limits.disk is not None else ()))
+
+
 def make_config(
     command: CommandInfo,
     choice: Choice,
@@ -84,9 +92,12 @@ def make_config(
     user: str | None = None,
     working_directory: str | None = None,
     tty: TTYInfo | None = None,
+    security: Security = UNRESTRICTED,
+    rlimits: tuple[RLimit, ...] = (),
 ) -> ContainerConfig:
     """The config of a container with the isolators of `choice`. Raises FlagError for what they do not give."""
     choice.check(limits)
+    choice.check_isolators((*security.isolators, *((_RLIMITS,) if rlimits else ())))
     if read_only and rootfs is None:
         raise FlagError("--read-only needs --rootfs", "without one, the container's root is the host's")
     if rootfs is not None and not rootfs.is_dir():
@@ -105,9 +116,10 @@ def make_config(
         working_directory=working_directory,
         volumes=tuple(volumes),
         tmpfs=tuple(tmpfs),
-        linux_info=LinuxInfo(ipc_mode=IpcMode.PRIVATE if private else None),
+        linux_info=security.apply(LinuxInfo(ipc_mode=IpcMode.PRIVATE if private else None)),
         resources=Resources(cpus=limits.cpus, mem=limits.mem, pids=pids, disk=limits.disk),
         tty_info=tty,
+        rlimits=rlimits,
     )
 
 

@@ -22,8 +22,10 @@ from mesocosm.oneshot import janitor
 from mesocosm.oneshot.choice import Choice, choose
 from mesocosm.oneshot.output import Collector, Feeder
 from mesocosm.oneshot.place import Place
-from mesocosm.oneshot.request import check_limits, make_config, parse_tmpfs, parse_volume
+from mesocosm.oneshot.request import check_limits, make_config, needed_isolators, parse_tmpfs, parse_volume
 from mesocosm.oneshot.result import Result
+from mesocosm.oneshot.security import choose as choose_security
+from mesocosm.oneshot.security import parse_rlimit
 from mesocosm.units import format_duration, parse_duration, parse_size
 
 MAX_OUTPUT = 16 << 20
@@ -48,6 +50,12 @@ def run(
     read_only: bool = False,
     volumes: Iterable[str] = (),
     tmpfs: Iterable[str] = (),
+    cap_add: Iterable[str] = (),
+    cap_drop: Iterable[str] = (),
+    seccomp: str | None = None,
+    no_new_privileges: bool | None = None,
+    privileged: bool = False,
+    rlimits: Iterable[str] = (),
     isolation: str | None = None,
     max_output: int = MAX_OUTPUT,
 ) -> Result:
@@ -59,7 +67,15 @@ def run(
     """
     sizes = [None if size is None else parse_size(size) for size in (mem, disk)]
     limits = check_limits(cpus, sizes[0], pids, sizes[1])
-    warm = _warm(isolation, disk=disk is not None)
+    security = choose_security(
+        add=cap_add,
+        drop=cap_drop,
+        seccomp=seccomp,
+        no_new_privileges=no_new_privileges,
+        privileged=privileged,
+    )
+    parsed = tuple(map(parse_rlimit, rlimits))
+    warm = _warm(isolation, needed_isolators(limits, security, parsed))
     config = make_config(
         CommandInfo(command) if isinstance(command, str) else CommandInfo.of(_checked(command)),
         warm.choice,
@@ -71,6 +87,8 @@ def run(
         read_only=read_only,
         user=user,
         working_directory=workdir,
+        security=security,
+        rlimits=parsed,
     )
     data = input.encode() if isinstance(input, str) else input
     return warm.run(_Job(config, data, None if timeout is None else parse_duration(timeout), max_output))
@@ -95,9 +113,9 @@ class _WarmContainerizer:
 
     _numbers = itertools.count(1)
 
-    def __init__(self, isolation: str | None, *, disk: bool) -> None:
+    def __init__(self, isolation: str | None, more: tuple[str, ...]) -> None:
         """Raises MesocosmError or OSError, and has left nothing then."""
-        self.choice: Choice = choose(isolation, disk=disk)
+        self.choice: Choice = choose(isolation, more)
         if not self.choice.isolates:
             warnings.warn("nothing is isolated, neither files nor processes: that takes root on Linux", stacklevel=4)
         self._place = Place.choose()
@@ -225,19 +243,20 @@ def _result(
     )
 
 
-_all: dict[tuple[str | None, bool], _WarmContainerizer] = {}
+_all: dict[tuple[str | None, tuple[str, ...]], _WarmContainerizer] = {}
 _lock = threading.Lock()
 
 
-def _warm(isolation: str | None, *, disk: bool) -> _WarmContainerizer:
-    key = isolation, disk
+def _warm(isolation: str | None, more: tuple[str, ...]) -> _WarmContainerizer:
+    """That for these isolators, and `more` if they are not all that are wanted."""
+    wanted = (isolation, more)
     with _lock:
-        if key not in _all:
+        if wanted not in _all:
             try:
-                _all[key] = _WarmContainerizer(isolation, disk=disk)
+                _all[wanted] = _WarmContainerizer(*wanted)
             except OSError as error:
                 raise MesocosmError(str(error)) from error
-        return _all[key]
+        return _all[wanted]
 
 
 def close() -> None:

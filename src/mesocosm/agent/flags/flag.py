@@ -41,8 +41,8 @@ class Flag:
         return names if all("/" in name for name in names) else ()
 
 
-def own(name: str, kind: Kind, served_by: str) -> Flag:
+def own(name: str, kind: Kind, served_by: str, *, renamed_from: str | None = None) -> Flag:
     """A flag that is a field of the containerizer's `Flags`."""
     default = _DEFAULTS[name]
     text = None if default is None else kind.show(default)
-    return Flag(name, kind, Flags.help(name), default=text, served_by=served_by)
+    return Flag(name, kind, Flags.help(name), default=text, served_by=served_by, renamed_from=renamed_from)

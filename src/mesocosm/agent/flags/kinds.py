@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mesocosm.errors import FlagError
+from mesocosm.linux import capabilities
 from mesocosm.units import format_size, parse_duration, parse_size
 
 _INTEGER = re.compile(r"\d{1,18}", re.ASCII)
@@ -212,6 +213,22 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number")
 
 
+def _parse_capabilities(text: str) -> tuple[str, ...]:
+    """A `CapabilityInfo`."""
+    value = _parse_object(text)
+    names = value.get("capabilities", [])
+    if (
+        value.keys() - {"capabilities"}
+        or not isinstance(names, list)
+        or not all(isinstance(name, str) for name in names)
+    ):
+        raise FlagError("the value is no CapabilityInfo", 'write {"capabilities": ["CHOWN", …]}')
+    for name in names:
+        if name not in capabilities.NAMES:
+            raise FlagError(f"there is no capability {name!r}", "write it as in capabilities(7), without CAP_")
+    return tuple(dict.fromkeys(names))
+
+
 BOOLEAN = Kind("yes or no", _parse_boolean, lambda value: "true" if value else "false")
 TEXT = Kind("text", str)
 NAME = Kind("name", _parse_name)
@@ -228,3 +245,6 @@ COUNT = integer(0, 2**31 - 1)
 SIZE = size()
 DURATION = duration()
 OBJECT = Kind("JSON", _parse_object, show_json, source=Source.OLD_PATH)
+CAPABILITIES = Kind(
+    "JSON", _parse_capabilities, lambda names: show_json({"capabilities": list(names)}), source=Source.OLD_PATH
+)

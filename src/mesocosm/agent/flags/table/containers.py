@@ -9,6 +9,7 @@ from mesocosm.agent.flags.flag import Flag
 from mesocosm.agent.flags.flag import own as _own
 from mesocosm.agent.flags.kinds import (
     BOOLEAN,
+    CAPABILITIES,
     DURATION,
     INNER_PATH,
     NAME,
@@ -77,15 +78,10 @@ CGROUPS = (
 )
 
 SECURITY = (
-    Flag(
-        "effective_capabilities",
-        OBJECT,
-        "Capabilities that containers get unless they ask for others, for `linux/capabilities`. Default: all.",
-        renamed_from="allowed_capabilities",
-    ),
-    Flag("bounding_capabilities", OBJECT, "Capabilities that containers may have at most. Default: all."),
-    Flag("seccomp_config_dir", PATH, "Directory of the profiles of `linux/seccomp`."),
-    Flag("seccomp_profile_name", TEXT, "Profile of `--seccomp_config_dir` for containers that name none."),
+    _own("effective_capabilities", CAPABILITIES, "linux/capabilities", renamed_from="allowed_capabilities"),
+    _own("bounding_capabilities", CAPABILITIES, "linux/capabilities"),
+    _own("seccomp_config_dir", PATH, "linux/seccomp"),
+    _own("seccomp_profile_name", NAME, "linux/seccomp"),
 )
 
 FETCHER = (

@@ -1,0 +1,1 @@
+"""Isolators of what Linux lets a process do."""

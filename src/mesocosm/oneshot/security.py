@@ -1,0 +1,158 @@
+"""What a container of `mesocosm run` may do: capabilities, system calls, and what programs may give it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mesocosm.container import LinuxInfo, RLimit, SeccompInfo
+from mesocosm.errors import FlagError
+from mesocosm.linux import capabilities, rlimits
+
+CAPABILITIES = (
+    *("AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "NET_RAW"),
+    *("SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"),
+)
+"""Those of a container of an image: what package managers and servers use, the same as in Docker."""
+_UNCONFINED, _DEFAULT = "unconfined", "default"
+_CAPABILITIES, _NO_NEW_PRIVILEGES, _SECCOMP = "linux/capabilities", "linux/nnp", "linux/seccomp"
+_ALL = "ALL"
+_PREFIX = "CAP_"
+_UNLIMITED = (1 << 64) - 1
+"""RLIM_INFINITY of <sys/resource.h>, as a number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Security:
+    """Restrictions of a container; without any, it may do what its user may.
+
+    `bounding` are the capabilities that it has at most, and root has; `effective` those that another user has, too.
+    `profile` is the file of a seccomp profile.
+    """
+
+    bounding: tuple[str, ...] | None = None
+    effective: tuple[str, ...] = ()
+    profile: Path | None = None
+    no_new_privileges: bool = False
+
+    @property
+    def isolators(self) -> tuple[str, ...]:
+        """The isolators that it takes."""
+        asked = {
+            _CAPABILITIES: self.bounding is not None,
+            _NO_NEW_PRIVILEGES: self.no_new_privileges,
+            _SECCOMP: self.profile is not None,
+        }
+        return tuple(name for name, is_asked in asked.items() if is_asked)
+
+    def apply(self, info: LinuxInfo) -> LinuxInfo:
+        """`info` with what the isolators are to be asked for. Profiles are named as paths below `/`."""
+        return replace(
+            info,
+            bounding_capabilities=self.bounding,
+            effective_capabilities=None if self.bounding is None else self.effective,
+            seccomp=None if self.profile is None else SeccompInfo(str(self.profile).lstrip("/")),
+        )
+
+
+UNRESTRICTED = Security()
+
+
+def for_image(isolation: Collection[str] | None = None) -> Security:
+    """What a container of an image may do if nobody says otherwise, as far as the chosen isolators go."""
+    from mesocosm.linux.seccomp import profile
+
+    def serves(isolator: str) -> bool:
+        return isolation is None or isolator in isolation
+
+    return Security(
+        bounding=CAPABILITIES if serves(_CAPABILITIES) else None,
+        profile=profile.SHIPPED / profile.DEFAULT if serves(_SECCOMP) else None,
+        no_new_privileges=serves(_NO_NEW_PRIVILEGES),
+    )
+
+
+def choose(
+    default: Security = UNRESTRICTED,
+    *,
+    add: Iterable[str] = (),
+    drop: Iterable[str] = (),
+    seccomp: str | None = None,
+    no_new_privileges: bool | None = None,
+    privileged: bool = False,
+) -> Security:
+    """What is asked for, on top of `default`, or of no restriction for one that is `privileged`. Raises FlagError.
+
+    As in Docker, what is added counts more than what is dropped, and a name more than ALL. What is added, users other
+    than root have as well.
+    """
+    chosen = UNRESTRICTED if privileged else default
+    added, dropped = _names("--cap-add", add), _names("--cap-drop", drop)
+    if added or dropped:
+        chosen = replace(chosen, bounding=_bounding(chosen.bounding, added, dropped), effective=_sorted(added))
+    if seccomp is not None:
+        chosen = replace(chosen, profile=_profile(seccomp))
+    if no_new_privileges is not None:
+        chosen = replace(chosen, no_new_privileges=no_new_privileges)
+    return chosen
+
+
+def _bounding(default: Iterable[str] | None, add: frozenset[str], drop: frozenset[str]) -> tuple[str, ...]:
+    kept = _held() if default is None else frozenset(default)
+    return _sorted(kept - drop | add)
+
+
+def _names(option: str, given: Iterable[str]) -> frozenset[str]:
+    """The capabilities `given`, with all that there are in place of ALL."""
+    names = frozenset(name.upper().removeprefix(_PREFIX) for name in given)
+    for name in sorted(names - {_ALL}):
+        if name not in capabilities.NAMES:
+            raise FlagError(f"{option}: there is no capability {name!r}", f"write one of capabilities(7), or {_ALL}")
+    return names - {_ALL} | _held() if _ALL in names else names
+
+
+def _held() -> frozenset[str]:
+    """Those that Mesocosm has itself. Raises FlagError where there is no such thing."""
+    if sys.platform != "linux":
+        raise FlagError("capabilities are of Linux", "leave out --cap-add and --cap-drop")
+    return frozenset(capabilities.names_of(capabilities.get().permitted)) & frozenset(capabilities.NAMES)
+
+
+def _sorted(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(names, key=capabilities.NAMES.index))
+
+
+def _profile(text: str) -> Path | None:
+    from mesocosm.linux.seccomp import profile
+
+    if text == _UNCONFINED:
+        return None
+    path = profile.SHIPPED / profile.DEFAULT if text == _DEFAULT else Path(text).resolve()
+    if not path.is_file():
+        raise FlagError(
+            f"--seccomp: there is no profile {text!r}", f"name a file, or write {_DEFAULT} or {_UNCONFINED}"
+        )
+    return path
+
+
+def parse_rlimit(text: str) -> RLimit:
+    """`NAME=SOFT[:HARD]`; a number alone is both limits, and `unlimited` is none. Raises FlagError."""
+    name, equals, amounts = text.partition("=")
+    name = name.upper().removeprefix("RLIMIT_").removeprefix("RLMT_")
+    if not equals:
+        raise FlagError(f"--rlimit: {text!r} has no limit", "write NAME=SOFT[:HARD]")
+    if name not in rlimits.NAMES:
+        raise FlagError(f"--rlimit: there is no limit {name!r}", f"write one of {', '.join(rlimits.NAMES).lower()}")
+    soft, _, hard = amounts.partition(":")
+    limits = _amount(text, soft), _amount(text, hard or soft)
+    return RLimit(name) if limits == (_UNLIMITED, _UNLIMITED) else RLimit(name, *limits)
+
+
+def _amount(text: str, amount: str) -> int:
+    if amount in ("unlimited", "-1"):
+        return _UNLIMITED
+    if not amount.isdecimal() or not amount.isascii() or int(amount) > _UNLIMITED:
+        raise FlagError(f"--rlimit: {amount!r} in {text!r} is no number", "write one, or unlimited")
+    return int(amount)
