@@ -24,6 +24,7 @@ _DURATIONS = {
     **dict.fromkeys(("w", "week", "weeks"), 604800.0),
 }
 
+_UNITS = ("B", "KB", "MB", "GB", "TB")
 _MOST_BYTES = 2**63 - 1
 
 
@@ -52,6 +53,12 @@ def format_size(amount: int) -> str:
             return f"{amount}{unit}"
         amount //= 1024
     return f"{amount}TB"
+
+
+def round_size(size: int) -> str:
+    """Bytes for people: `512 B`, `3.1 MB`."""
+    power = min(max(size.bit_length() - 1, 0) // 10, len(_UNITS) - 1)
+    return f"{size / 1024**power:.1f} {_UNITS[power]}" if power else f"{size} B"
 
 
 def parse_duration(value: str | float) -> float:

@@ -12,6 +12,8 @@ from mesocosm.version import __version__
 _COMMANDS = {
     "agent": "Run the agent of this machine.",
     "run": "Run a command in a container.",
+    "pull": "Get an image into the store.",
+    "images": "Show the images in the store.",
     "doctor": "Show which isolators work here.",
 }
 _EPILOG = """\b

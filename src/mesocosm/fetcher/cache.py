@@ -11,14 +11,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mesocosm.errors import FlagError
 from mesocosm.launcher.info import Credentials
+from mesocosm.private import make_private_directory
 
 _DIRECTORY_MODE = 0o700
 _PARTIAL = "part-"
@@ -126,14 +125,7 @@ class Cache:
 
     def check(self) -> None:
         """Makes the directory. Raises FlagError if somebody else could write to it or replace it, and OSError."""
-        self._directory.mkdir(_DIRECTORY_MODE, parents=True, exist_ok=True)
-        self._directory = self._directory.resolve()  # No link on the way can be changed later.
-        for path in (self._directory, *self._directory.parents):
-            if not _is_safe(path.stat(), parent=path != self._directory):
-                raise FlagError(
-                    f"--fetcher_cache_dir: others can write to {path}",
-                    f"make it belong to the user {os.geteuid()} alone, or give a directory elsewhere",
-                )
+        self._directory = make_private_directory(self._directory, "--fetcher_cache_dir", _DIRECTORY_MODE)
 
     def clear(self) -> None:
         """Removes what is in the directory of this cache or an earlier one, and nothing else. Raises OSError."""
@@ -165,12 +157,3 @@ class Cache:
         for key in file.keys:
             del self._keys[key]
         self._used -= file.size
-
-
-def _is_safe(status: os.stat_result, *, parent: bool) -> bool:
-    """Whether it belongs to those who may do everything here, and no other can put something into it, or away."""
-    if status.st_uid not in (0, os.geteuid()):
-        return False
-    if parent:
-        return not status.st_mode & stat.S_IWOTH or bool(status.st_mode & stat.S_ISVTX)
-    return not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

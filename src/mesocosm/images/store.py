@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mesocosm.concurrency import Shared
+from mesocosm.images.disk import ImageRecord, StoreDirectory
 from mesocosm.images.errors import ImageError
 from mesocosm.images.image import Image
+from mesocosm.images.progress import Progress
+from mesocosm.images.pull import Puller
 from mesocosm.images.settings import ImageSettings
+from mesocosm.images.sources.selection import Found, Sources
+
+_ATTEMPTS = 4
+"""How often an image is looked for that was removed right after it had been pulled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,41 +30,118 @@ class Pruned:
     """References."""
     layers: int
     size: int
-    """Bytes of disk."""
+    """Bytes of their files."""
 
 
 class ImageStore:
-    """The images in `directory`. Several processes may use one at once; all that is in it belongs to root alone."""
+    """The images in `directory`. Several processes may use one at once; all that is in it belongs to root alone.
+
+    Raises FlagError for `settings` that make no sense. Everything else does, too, for a directory that others can write
+    to, and StoreError for a user who is not root.
+    """
 
     def __init__(self, directory: Path, settings: ImageSettings | None = None) -> None:
         self._directory = directory
-        self._settings = settings or ImageSettings()
+        self._sources = Sources(settings or ImageSettings())
+        self._pulls: Shared[tuple[Found, str], None] = Shared()
+        self._opening = asyncio.Lock()
+        self._open: tuple[StoreDirectory, Puller] | None = None
 
     async def get(
-        self, reference: str, *, cached: bool = True, docker_config: Mapping[str, Any] | None = None
+        self,
+        reference: str,
+        *,
+        cached: bool = True,
+        docker_config: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
     ) -> Image:
         """The image called `reference`, from disk, or pulled if it is not there or not `cached`. Raises ImageError.
 
-        `docker_config` has credentials for this pull alone, and goes before that of the settings.
-
-        The same image asked for several times at once is pulled once, and the same layer downloaded once. Its layers
-        are not removed by another process as long as this one has not called `release` or `close`.
+        `docker_config` has credentials for this pull alone, and goes before that of the settings. An image that is on
+        disk is for everybody. The same image asked for several times at once is pulled once, and the same layer
+        downloaded once. Its layers are not removed as long as this process has not called `release` or `close`.
         """
-        raise ImageError(f"{reference}: images cannot be pulled yet")
+        try:
+            return await self._get(reference, docker_config, progress or Progress(), cached=cached)
+        except ImageError as error:
+            raise ImageError(f"{reference}: {error.message}", error.hint) from error
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            raise ImageError(f"{reference}: {where}{error.strerror}") from error
 
     async def release(self, image: Image) -> None:
-        """Lets other processes remove the layers of `image` again: once for each `get`."""
+        """Lets the layers of `image` be removed again: once for each `get`."""
+        if self._open is not None:
+            disk, _ = self._open
+            await asyncio.to_thread(disk.release, [_name(layer) for layer in image.layers])
 
     async def images(self) -> list[Image]:
-        """All images that are whole, by reference."""
-        return []
+        """All images that are whole, by reference. Raises OSError."""
+        disk, _ = await self._opened()
+        records = await asyncio.to_thread(disk.images)
+        return [_image(disk, record) for record in sorted(records, key=lambda record: record.reference)]
 
     async def prune(self, excluded: Collection[str], in_use: Collection[Path]) -> Pruned:
-        """Removes the images but those `excluded`, by reference, and all layers that no image is left for.
+        """Removes the images but those `excluded`, by name, and all layers that no image is left for. Raises OSError.
 
-        Layers `in_use`, or that another process has, stay, as does an image of which all layers do.
+        Layers `in_use`, or that any process has got and not released, stay, as does an image of which all layers do.
         """
-        return Pruned((), 0, 0)
+        disk, _ = await self._opened()
+        names = {str(self._sources.find(name).name) for name in excluded}
+        images, layers = await asyncio.to_thread(disk.prune, names, in_use)
+        return Pruned(
+            tuple(sorted(record.reference for record in images)), len(layers), sum(layer.size for layer in layers)
+        )
 
     async def close(self) -> None:
         """Ends what is being pulled, and lets go of the directory."""
+        await self._pulls.close()
+        if self._open is not None:
+            (disk, puller), self._open = self._open, None
+            await puller.close()
+            await asyncio.to_thread(disk.close)
+        await self._sources.close()
+
+    async def _get(
+        self, reference: str, config: Mapping[str, Any] | None, progress: Progress, *, cached: bool
+    ) -> Image:
+        disk, puller = await self._opened()
+        found = self._sources.find(reference)
+        key = (found, json.dumps(config, sort_keys=True))
+        for attempt in range(_ATTEMPTS):
+            if cached or attempt:
+                record = await asyncio.to_thread(disk.find, str(found.name), found.place)
+                if record is not None:
+                    return _image(disk, record)
+            await self._pulls.run(key, lambda: self._pull(disk, puller, found, config, progress))
+        raise ImageError("it is removed each time that it has been pulled", "is something pruning images all the time?")
+
+    async def _pull(
+        self,
+        disk: StoreDirectory,
+        puller: Puller,
+        found: Found,
+        config: Mapping[str, Any] | None,
+        progress: Progress,
+    ) -> None:
+        source = self._sources.open(found, config, disk.partial, progress)
+        try:
+            await puller.pull(source, str(found.name), found.place, progress)
+        finally:
+            await source.close()
+
+    async def _opened(self) -> tuple[StoreDirectory, Puller]:
+        async with self._opening:
+            if self._open is None:
+                disk = await asyncio.to_thread(StoreDirectory, self._directory)
+                self._open = disk, Puller(disk)
+            return self._open
+
+
+def _image(disk: StoreDirectory, record: ImageRecord) -> Image:
+    layers = tuple(disk.layer(name) for name in record.layers)
+    return Image(record.reference, record.digest, record.config, layers, record.size)
+
+
+def _name(layer: Path) -> str:
+    return layer.parent.name

@@ -29,7 +29,7 @@ class _OpenHow(ctypes.Structure):
 _openat2 = system_call("openat2", 437, ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(_OpenHow), ctypes.c_size_t)
 
 
-def open_in_root(root: int, path: str, flags: int | None = None) -> int:
+def open_in_root(root: int, path: str | bytes, flags: int | None = None) -> int:
     """Opens `path` as if the directory `root` were `/`, by default as an O_PATH descriptor. Raises OSError with `path`.
 
     Symbolic links are followed, but not out of `root`; links of /proc that lead elsewhere are refused.

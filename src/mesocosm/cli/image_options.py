@@ -1,0 +1,99 @@
+"""What the commands that deal with images have in common: where the store is, and how registries are asked."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from mesocosm.errors import FlagError
+from mesocosm.images.settings import DEFAULT_REGISTRY, DEFAULT_STORE, ImageSettings
+
+if TYPE_CHECKING:
+    from mesocosm.images.store import ImageStore
+
+Result = TypeVar("Result")
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def store_option(command: Command) -> Command:
+    """`--store`."""
+    text = "Directory of the images."
+    return click.option(
+        "--store", metavar="DIR", type=click.Path(path_type=Path), default=DEFAULT_STORE, show_default=True, help=text
+    )(command)
+
+
+def registry_options(command: Command) -> Command:
+    """`--docker-registry`, `--docker-config` and `--mirror`."""
+    for name, options in (
+        ("--mirror", {"metavar": "URL", "multiple": True, "help": "Ask this registry before Docker's."}),
+        (
+            "--docker-config",
+            {
+                "metavar": "FILE",
+                "type": click.Path(path_type=Path),
+                "help": "File with credentials. Default: ~/.docker/config.json, if it is there.",
+            },
+        ),
+        (
+            "--docker-registry",
+            {
+                "metavar": "URL|PATH",
+                "default": DEFAULT_REGISTRY,
+                "show_default": True,
+                "help": "Where images come from whose name does not say it: a registry, or files of this machine.",
+            },
+        ),
+    ):
+        command = click.option(name, **options)(command)  # type: ignore[arg-type]
+    return command
+
+
+def settings(docker_registry: str, docker_config: Path | None, mirror: tuple[str, ...] = ()) -> ImageSettings:
+    """The settings that those options are. Raises FlagError."""
+    from mesocosm.images.reference import DOCKER_HUB
+
+    return ImageSettings(
+        registry=docker_registry,
+        config=_docker_config(docker_config),
+        mirrors={DOCKER_HUB: mirror} if mirror else {},
+    )
+
+
+def with_store(
+    directory: Path, chosen: ImageSettings | None, action: Callable[[ImageStore], Coroutine[Any, Any, Result]]
+) -> Result:
+    """What `action` makes of the store."""
+    import asyncio
+
+    from mesocosm.images.store import ImageStore
+
+    async def run() -> Result:
+        store = ImageStore(directory, chosen)
+        try:
+            return await action(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(run())
+
+
+def _docker_config(given: Path | None) -> dict[str, Any] | None:
+    """The content of the file `given`, or of the one that Docker has for its users, if that is there."""
+    path = given or Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker", "config.json")
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        if given is None:
+            return None
+        raise FlagError(f"--docker-config: there is no {given}") from None
+    except ValueError as error:
+        raise FlagError(f"--docker-config: {path} is no JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise FlagError(f"--docker-config: {path} has no JSON object in it")
+    return content

@@ -1,0 +1,297 @@
+"""What the store has on disk, and who uses it.
+
+<directory>/
+    lock                   held, for as long as it takes, by whoever looks what there is in order to use or remove it
+    images/<digest>        a record for each image, named after its name and where it comes from
+    layers/<name>/tree     a layer, named after its diff id (or see `settle`), which never changes
+                  layer    its record
+    partial/<digest>       blobs that have not been downloaded completely
+    sessions/<name>/       of a process that uses the store, and holds the lock of this directory while it lives
+        uses/<name>        a layer that it uses, or is about to
+        staging/<n>/       a layer that is being unpacked
+        trash/<n>          what is being removed
+
+Layers and records come into their place whole, by a rename, when they are on the disk. So whatever is there after a
+crash is whole. What is in the session of a process that is gone, the next one removes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import logging
+import os
+import secrets
+import time
+from collections import Counter
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from mesocosm.images.errors import StoreError
+from mesocosm.images.image import ImageConfig
+from mesocosm.linux.tree import remove_tree
+from mesocosm.private import make_private_directory
+
+Record = TypeVar("Record", "LayerRecord", "ImageRecord")
+
+logger = logging.getLogger(__name__)
+
+_VERSION = 1
+_DIRECTORY_MODE = 0o700
+"""Only root comes to the programs in there, which may be set-user-id, and to the secrets of images."""
+_KEPT_PARTIAL = 24 * 3600.0
+"""How long after its last byte a download can be taken up, in seconds."""
+
+
+class LayerRecord(msgspec.Struct, frozen=True):
+    """A layer: `size` bytes of files; see `extraction.messages.Extracted` for the rest."""
+
+    diff_id: str
+    size: int
+    implied: tuple[bytes, ...]
+    opaque: bool
+    version: int = _VERSION
+
+
+class ImageRecord(msgspec.Struct, frozen=True):
+    """An image: `layers` are the names of directories, the lowest first, `place` is where it came from."""
+
+    reference: str
+    place: str
+    digest: str
+    config: ImageConfig
+    layers: tuple[str, ...]
+    size: int
+    version: int = _VERSION
+
+
+class StoreDirectory:
+    """The directory of a store. All methods block, and raise OSError."""
+
+    def __init__(self, directory: Path) -> None:
+        """Makes it ready, and removes what others have left. Raises FlagError, StoreError."""
+        if os.geteuid() != 0:
+            raise StoreError("images need root: their files have owners, devices and whiteouts", "use sudo")
+        self.path = make_private_directory(directory, "the store of images", _DIRECTORY_MODE)
+        for name in ("images", "layers", "partial", "sessions"):
+            (self.path / name).mkdir(_DIRECTORY_MODE, exist_ok=True)
+        self.partial = self.path / "partial"
+        self._session = self.path / "sessions" / secrets.token_hex(8)
+        self._held: Counter[str] = Counter()
+        self._descriptor = -1
+        with self._locked():
+            for name in ("", "uses", "staging", "trash"):
+                (self._session / name).mkdir(_DIRECTORY_MODE)
+            self._descriptor = _try_lock(self._session)
+            self._take_over()
+        self._empty_trash()
+
+    def close(self) -> None:
+        """Lets go of all that this process uses."""
+        if self._descriptor != -1:
+            _remove(self._session)
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def layer(self, name: str) -> Path:
+        """Where the files of a layer are, or would be."""
+        return self.path / "layers" / name / "tree"
+
+    def layer_record(self, name: str) -> LayerRecord | None:
+        """A layer that is here; None if it is not."""
+        return _read(self.path / "layers" / name / "layer", LayerRecord)
+
+    def find(self, reference: str, place: str) -> ImageRecord | None:
+        """The image of that name, with a hold on its layers; None if it is not here, or not whole."""
+        with self._locked():
+            record = _read(self._record_of(reference, place), ImageRecord)
+            if record is None or not self._is_whole(record):
+                return None
+            self._hold(record.layers)
+        return record
+
+    def images(self) -> list[ImageRecord]:
+        """All images that are whole."""
+        with self._locked():
+            return [record for _, record in self._records() if self._is_whole(record)]
+
+    def hold(self, layers: Collection[str]) -> None:
+        """Keeps others from removing layers, which may not be there yet, until as many calls of `release`."""
+        with self._locked():
+            self._hold(layers)
+
+    def release(self, layers: Collection[str]) -> None:
+        """Takes back a `hold`."""
+        with self._locked():
+            for name in layers:
+                self._held[name] -= 1
+                if self._held[name] <= 0:
+                    del self._held[name]
+                    (self._session / "uses" / name).unlink(missing_ok=True)
+
+    def stage(self) -> Path:
+        """A directory for a new layer, with an empty one, `tree`, in it. It is to be installed, or discarded."""
+        directory = self._session / "staging" / secrets.token_hex(8)
+        directory.mkdir(_DIRECTORY_MODE)
+        (directory / "tree").mkdir()
+        (directory / "tree").chmod(0o755)
+        return directory
+
+    def discard(self, staged: Path) -> None:
+        """Removes what was staged, unless it has been installed."""
+        _remove(staged)
+
+    def install(self, staged: Path, name: str, record: LayerRecord) -> None:
+        """Makes a staged layer whose files are on the disk one of the store, if it has not got that yet."""
+        _write(staged / "layer", record)
+        _sync(staged)
+        target = self.path / "layers" / name
+        with self._locked():
+            if target.exists() and not (target / "layer").exists():
+                target.rename(self._trash())  # Somebody has been tidying up.
+            try:
+                staged.rename(target)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+        _sync(target.parent)
+
+    def add(self, record: ImageRecord) -> None:
+        """Makes an image known, whose layers are here."""
+        path = self._record_of(record.reference, record.place)
+        temporary = self._session / "staging" / f"{path.name}.image"
+        _write(temporary, record)
+        with self._locked():
+            temporary.rename(path)
+        _sync(path.parent)
+
+    def prune(self, excluded: Collection[str], in_use: Collection[Path]) -> tuple[list[ImageRecord], list[LayerRecord]]:
+        """Removes images and layers, and returns which. See `store.ImageStore.prune`."""
+        with self._locked():
+            self._take_over()
+            used = self._used() | {path.parent.name for path in in_use if path.parent.parent == self.path / "layers"}
+            images = [
+                (path, record)
+                for path, record in self._records()
+                if record.reference not in excluded and not used.issuperset(record.layers)
+            ]
+            for path, _ in images:
+                path.unlink()
+            _sync(self.path / "images")
+            used |= {name for _, record in self._records() for name in record.layers}
+            layers = [path for path in (self.path / "layers").iterdir() if path.name not in used]
+            records = [_read(path / "layer", LayerRecord) for path in layers]
+            for path in layers:
+                path.rename(self._trash())
+            self._remove_partial(0.0)
+        self._empty_trash()
+        return [record for _, record in images], [record for record in records if record is not None]
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _hold(self, layers: Collection[str]) -> None:
+        for name in layers:
+            self._held[name] += 1
+            (self._session / "uses" / name).touch()
+
+    def _used(self) -> set[str]:
+        """The layers that a process has, which is alive."""
+        return {path.name for path in (self.path / "sessions").glob("*/uses/*")}
+
+    def _take_over(self) -> None:
+        """Takes from sessions whose process is gone what there is, and old downloads."""
+        for session in (self.path / "sessions").iterdir():
+            if session != self._session and (descriptor := _try_lock(session)) != -1:
+                session.rename(self._trash())
+                os.close(descriptor)
+        self._remove_partial(_KEPT_PARTIAL)
+
+    def _remove_partial(self, age: float) -> None:
+        for path in self.partial.iterdir():
+            if time.time() - path.stat().st_mtime >= age and (descriptor := _try_lock(path)) != -1:
+                path.unlink()
+                os.close(descriptor)
+
+    def _trash(self) -> Path:
+        """Where something is to be moved that is to be removed when nobody is kept waiting by that."""
+        return self._session / "trash" / secrets.token_hex(8)
+
+    def _empty_trash(self) -> None:
+        for path in (self._session / "trash").iterdir():
+            _remove(path)
+
+    def _record_of(self, reference: str, place: str) -> Path:
+        return self.path / "images" / hashlib.sha256(f"{place}\n{reference}".encode()).hexdigest()
+
+    def _records(self) -> Iterator[tuple[Path, ImageRecord]]:
+        for path in sorted((self.path / "images").iterdir()):
+            if (record := _read(path, ImageRecord)) is not None:
+                yield path, record
+
+    def _is_whole(self, record: ImageRecord) -> bool:
+        return all((self.path / "layers" / name / "layer").exists() for name in record.layers)
+
+
+def _read(path: Path, kind: type[Record]) -> Record | None:
+    """The record in a file; None if there is none, or none that this version understands."""
+    try:
+        record = msgspec.json.decode(path.read_bytes(), type=kind)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        logger.warning("%s is damaged, and ignored: %s", path, error)
+        return None
+    return record if record.version <= _VERSION else None
+
+
+def _write(path: Path, record: LayerRecord | ImageRecord) -> None:
+    """Writes a record that is on the disk when it is renamed."""
+    with path.open("xb") as file:
+        file.write(msgspec.json.encode(record))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    """Removes a file or directory, if it is there, with all that is in it."""
+    parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            for _ in remove_tree(parent, path.name):
+                pass
+    finally:
+        os.close(parent)
+
+
+def _try_lock(path: Path) -> int:
+    """A descriptor of `path` that holds its lock (flock(2)); -1 if another process does, or it is gone."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return -1
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return -1
+    return descriptor

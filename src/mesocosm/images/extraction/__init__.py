@@ -1,0 +1,1 @@
+"""Unpacking layers: archives that nobody vouches for, by root, into the store."""

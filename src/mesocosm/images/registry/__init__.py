@@ -1,0 +1,1 @@
+"""The client of registries: the distribution protocol of Docker and OCI."""

@@ -1,0 +1,1 @@
+"""Where images come from: registries, and archives and layouts on this machine."""
