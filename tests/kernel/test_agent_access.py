@@ -295,7 +295,9 @@ def test_other_addresses(agent: AgentProcess, ip: str) -> None:
         pytest.skip("needs IPv6")
     agent.start(f"--ip={ip}")
     where = f"[{ip}]" if ":" in ip else ip
-    assert f"listening on http://{where}:{agent.port}\n" in agent.log.read_text()
+    log = agent.log.read_text()
+    assert f"listening on http://{where}:{agent.port}\n" in log
+    assert ("may run commands as root" in log) is (ip == "0.0.0.0")
     agent.host = "127.0.0.1" if ip == "0.0.0.0" else ip
     assert agent.get("/health").status == 200
 

@@ -7,6 +7,7 @@ import contextlib
 import enum
 import faulthandler
 import gc
+import ipaddress
 import logging
 import os
 import signal
@@ -128,6 +129,10 @@ def _tell(flags: AgentFlags, host: str, port: int, *, secure: bool) -> None:
     where = f"http{'s' if secure else ''}://{f'[{host}]' if ':' in host else host}:{port}"
     remark = "" if flags.ip is not None else ", so for this machine only: --ip says otherwise"
     logger.info("listening on %s%s", where, remark)
+    if not (ipaddress.ip_address(host).is_loopback or flags.authenticate_http_readwrite):
+        logger.warning(
+            "whoever reaches %s may run commands as root: --authenticate_http_readwrite asks for a password", where
+        )
 
 
 def _authenticator(flags: AgentFlags) -> Authenticator:
