@@ -124,17 +124,97 @@ class MountPropagation(enum.Enum):
     BIDIRECTIONAL = "BIDIRECTIONAL"
 
 
+class VolumeKind(enum.Enum):
+    """What a volume is made of: `Volume.Source.Type` of mesos.proto."""
+
+    HOST_PATH = "HOST_PATH"
+    SANDBOX_PATH = "SANDBOX_PATH"
+    SECRET = "SECRET"
+
+
+class SandboxOf(enum.Enum):
+    """`SandboxPath.Type`: whose sandbox, that of the container itself or of the one that it is nested in."""
+
+    SELF = "SELF"
+    PARENT = "PARENT"
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxPath:
+    """A file or directory in a sandbox, as a relative path. What is missing is made, as a directory."""
+
+    path: str
+    of: SandboxOf = SandboxOf.SELF
+
+
+class Hidden:
+    """Bytes that neither a text of this value nor a record on disk has: who wants them calls `reveal`."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: bytes = b"") -> None:
+        self._data = data
+
+    def reveal(self) -> bytes:
+        """The bytes; none if this was read from a record."""
+        return self._data
+
+    def __repr__(self) -> str:
+        return "<hidden>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Hidden) and self._data == other._data
+
+    def __hash__(self) -> int:
+        return hash(self._data)
+
+
+@dataclass(frozen=True, slots=True)
+class SecretReference:
+    """By what a secret resolver finds a secret: `name`, and `key` where that has several (`Secret.Reference`)."""
+
+    name: str
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """What a container shall know, and no log, record or answer shows (`Secret` of mesos.proto). One of both is set."""
+
+    value: Hidden | None = None
+    reference: SecretReference | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """A host file or directory (`host_path`) that the container sees at `container_path`.
+    """What a container sees at `container_path`: one of `host_path`, `sandbox_path` and `secret`.
 
-    A relative `container_path` is below the sandbox. Without `propagation`, mounts do not travel either way.
+    A relative `container_path` is below the sandbox. An absolute `host_path` is a file or directory of the host, a
+    relative one is in the sandbox. Without `propagation`, mounts do not travel either way; only those of the host do.
     """
 
     container_path: str
-    host_path: str
+    host_path: str | None = None
     mode: VolumeMode = VolumeMode.RW
     propagation: MountPropagation | None = None
+    sandbox_path: SandboxPath | None = None
+    secret: Secret | None = None
+
+    @property
+    def kind(self) -> VolumeKind | None:
+        """What it is made of; None: of nothing."""
+        if self.secret is not None:
+            return VolumeKind.SECRET
+        if self.in_sandbox is not None:
+            return VolumeKind.SANDBOX_PATH
+        return None if self.host_path is None else VolumeKind.HOST_PATH
+
+    @property
+    def in_sandbox(self) -> SandboxPath | None:
+        """The path in a sandbox, also where it is written as a relative `host_path`, as it once was."""
+        if self.host_path is None or self.host_path.startswith("/"):
+            return self.sandbox_path
+        return SandboxPath(self.host_path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,8 +386,8 @@ class ContainerConfig:
     `directory` is the sandbox on the host (None: below the work directory). `rootfs` is a directory to use as the
     root file system (None: the host's). `resources` are requests: a share of the CPU and the soft memory limit;
     `limits` are bounds, and default to the requests as in Mesos. `environment` is exactly what the command gets
-    besides PATH and MESOS_SANDBOX. `user` is a name or `UID[:GID]`. Those of `network_infos` that have a name are
-    networks that it joins, and then it is not in the host's; with `loopback_only` it is in none at all.
+    besides PATH, MESOS_SANDBOX and the `secret_environment`. `user` is a name or `UID[:GID]`. Those of `network_infos`
+    that have a name are networks that it joins, and then it is not in the host's; with `loopback_only` it is in none.
     """
 
     command: CommandInfo
@@ -317,6 +397,7 @@ class ContainerConfig:
     rootfs_read_only: bool = False
     user: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    secret_environment: Mapping[str, Secret] = field(default_factory=dict)
     working_directory: str | None = None
     volumes: tuple[Volume, ...] = ()
     persistent_volumes: tuple[PersistentVolume, ...] = ()

@@ -69,6 +69,9 @@ class Flags:
     seccomp_profile_name: str | None = flag(
         None, "Profile in `--seccomp_config_dir` of containers that name none. Default: none."
     )
+    host_path_volume_force_creation: str | None = flag(
+        None, "Directories, separated by `:`, below which the sources of volumes are made where they are missing."
+    )
 
     @classmethod
     def help(cls, name: str) -> str:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.kernel.cgroup_support import legacy
 from tests.launching import launch
+from tests.mounts import shared_mount, source
 
-__all__ = ["launch", "set_user_id_grep"]
+__all__ = ["launch", "legacy", "set_user_id_grep", "shared_mount", "source"]
 
 
 @pytest.fixture

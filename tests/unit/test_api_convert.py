@@ -34,6 +34,8 @@ from mesocosm.container import (
     Resources,
     ResourceStatistics,
     RLimit,
+    SandboxOf,
+    SandboxPath,
     SeccompInfo,
     Termination,
     TTYInfo,
@@ -311,14 +313,15 @@ def test_secrets_in_the_environment() -> None:
             source("HOST_PATH", path="/x", mount_propagation={"mode": "HOST_TO_CONTAINER"}),
             Volume("/data", "/x", propagation=HOST_TO_CONTAINER),
         ),
-        (source("SANDBOX_PATH", type="SELF", path="x"), Volume("/data", "x")),
+        (source("SANDBOX_PATH", type="SELF", path="x"), Volume("/data", sandbox_path=SandboxPath("x"))),
+        (
+            source("SANDBOX_PATH", type="PARENT", path="x"),
+            Volume("/data", sandbox_path=SandboxPath("x", SandboxOf.PARENT)),
+        ),
     ],
 )
 def test_volumes(fields: dict[str, Any], expected: Volume) -> None:
     assert volume(**fields) == expected
-
-
-PARENT = source("SANDBOX_PATH", type="PARENT", path="x")
 
 
 @pytest.mark.parametrize(
@@ -329,11 +332,7 @@ PARENT = source("SANDBOX_PATH", type="PARENT", path="x")
             source("SANDBOX_PATH", type="SELF", path="/x"),
             "container.volumes[0]: Path '/x' in SANDBOX_PATH volume is absolute",
         ),
-        (
-            PARENT,
-            "container.volumes[0].source.sandbox_path is not supported; it takes the isolator volume/sandbox_path",
-        ),
-        (source("SANDBOX_PATH", path="x"), "container.volumes[0].source.sandbox_path is not supported"),
+        (source("SANDBOX_PATH", path="x"), "container.volumes[0]: Unknown SANDBOX_PATH volume type; "),
         (source("SECRET"), "container.volumes[0].source.secret is not supported; it takes the isolator volume/secret"),
         (source("DOCKER_VOLUME", name="x"), "container.volumes[0].source.docker_volume is not supported"),
         (source("CSI_VOLUME", plugin_name="x"), "container.volumes[0].source.csi_volume is not supported"),

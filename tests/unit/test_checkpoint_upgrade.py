@@ -92,6 +92,8 @@ def contents(directory: Path) -> dict[str, Any]:
 
 def common(written: Any, recorded: Any) -> Any:
     """What was written, without the fields that were not recorded."""
+    if isinstance(recorded, list) and isinstance(written, list) and len(recorded) == len(written):
+        return [common(*pair) for pair in zip(written, recorded, strict=True)]
     if not isinstance(recorded, dict) or not isinstance(written, dict):
         return written
     return {key: common(value, recorded[key]) for key, value in written.items() if key in recorded}

@@ -12,6 +12,8 @@ from mesocosm.isolators import selection
 from tests.third_party import ISOLATOR, ThirdParty
 
 LINUX = "linux"
+VOLUMES = ["volume/host_path", "volume/sandbox_path"]
+"""They come with `filesystem/linux`."""
 
 
 def names(isolation: str, launcher: str = LINUX) -> list[str]:
@@ -27,11 +29,12 @@ def names(isolation: str, launcher: str = LINUX) -> list[str]:
         ("process", ["filesystem/posix", "posix/cpu", "posix/mem"]),
         ("process,posix/cpu", ["filesystem/posix", "posix/cpu", "posix/mem"]),
         ("cgroups", ["filesystem/posix", "cgroups/cpu", "cgroups/mem"]),
-        ("filesystem/linux", ["filesystem/linux"]),
+        ("filesystem/linux", ["filesystem/linux", *VOLUMES]),
         (
             "namespaces/ipc, cgroups/pids ,namespaces/pid,filesystem/linux",
-            ["filesystem/linux", "cgroups/pids", "namespaces/ipc", "namespaces/pid"],
+            ["filesystem/linux", "cgroups/pids", "namespaces/ipc", "namespaces/pid", *VOLUMES],
         ),
+        ("volume/sandbox_path,filesystem/linux", ["filesystem/linux", *VOLUMES]),
     ],
 )
 def test_names_in_the_order_they_work_in(isolation: str, expected: list[str]) -> None:
@@ -84,7 +87,7 @@ def test_an_isolator_of_another_package(third_party: ThirdParty) -> None:
 def test_isolators_of_other_packages_keep_their_order(third_party: ThirdParty) -> None:
     for name in ("b/one", "a/two"):
         third_party(name, ISOLATOR.format(body="pass"))
-    assert names("b/one,filesystem/linux,a/two") == ["filesystem/linux", "b/one", "a/two"]
+    assert names("b/one,filesystem/linux,a/two") == ["filesystem/linux", *VOLUMES, "b/one", "a/two"]
 
 
 @pytest.mark.parametrize("body", ["Mine = 3\n", "class Mine: pass\n"])

@@ -33,6 +33,8 @@ from mesocosm.container import (
     Resources,
     ResourceStatistics,
     RLimit,
+    SandboxOf,
+    SandboxPath,
     SeccompInfo,
     Termination,
     TTYInfo,
@@ -260,16 +262,21 @@ def _volume(index: int, message: v1.Volume) -> Volume:
             raise ContainerError(f"{where}: Path {source.host_path.path!r} in HOST_PATH volume is not absolute")
         asked = source.host_path.mount_propagation.mode
         return Volume(message.container_path, source.host_path.path, mode, _propagation(source.host_path.path, asked))
-    if kind == "SANDBOX_PATH" and source.sandbox_path.type == v1.Volume.Source.SandboxPath.SELF:
-        if source.sandbox_path.path.startswith("/"):
-            raise ContainerError(f"{where}: Path {source.sandbox_path.path!r} in SANDBOX_PATH volume is absolute")
-        return Volume(message.container_path, source.sandbox_path.path, mode)
+    if kind == "SANDBOX_PATH":
+        return Volume(message.container_path, mode=mode, sandbox_path=_sandbox_path(where, source.sandbox_path))
     raise _unserved(f"{where}.source.{kind.lower()}", _SOURCES.get(kind))
+
+
+def _sandbox_path(where: str, message: v1.Volume.Source.SandboxPath) -> SandboxPath:
+    if message.path.startswith("/"):
+        raise ContainerError(f"{where}: Path {message.path!r} in SANDBOX_PATH volume is absolute")
+    if message.type == v1.Volume.Source.SandboxPath.UNKNOWN:
+        raise ContainerError(f"{where}: Unknown SANDBOX_PATH volume type", "write SELF or PARENT")
+    return SandboxPath(message.path, SandboxOf[v1.Volume.Source.SandboxPath.Type.Name(message.type)])
 
 
 _SOURCES = {
     "DOCKER_VOLUME": "docker/volume",
-    "SANDBOX_PATH": "volume/sandbox_path",  # That of the parent.
     "SECRET": "volume/secret",
     "CSI_VOLUME": "volume/csi",
 }

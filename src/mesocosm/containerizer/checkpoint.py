@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from mesocosm.container import RUNTIME_SEPARATOR, ContainerConfig, ContainerID, Termination
+from mesocosm.container import RUNTIME_SEPARATOR, ContainerConfig, ContainerID, Hidden, Termination
 from mesocosm.containerizer.directory import make_directories
 from mesocosm.errors import ContainerError, RecoveryError
 
@@ -213,4 +213,6 @@ def _read(path: str, kind: type[Value]) -> Value | None:
 def _decode(kind: type[Any], value: Any) -> Any:
     if kind is Path:
         return Path(value)
+    if kind is Hidden:
+        return Hidden()
     raise NotImplementedError(f"a value of type {kind}")

@@ -5,11 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 
-from mesocosm.container import ContainerConfig, ContainerID
+from mesocosm.container import ContainerConfig, ContainerID, Volume, VolumeKind
 from mesocosm.errors import ContainerError
 
 logger = logging.getLogger(__name__)
 
+_VOLUMES = {
+    VolumeKind.HOST_PATH: ("volume/host_path", "filesystem/shared"),
+    VolumeKind.SANDBOX_PATH: ("volume/sandbox_path", "filesystem/shared"),
+    VolumeKind.SECRET: ("volume/secret",),
+}
 _LIMITS = {"cpus": "cgroups/cpu", "mem": "cgroups/mem", "pids": "cgroups/pids"}
 _NETWORKS = "network/cni"
 
@@ -19,16 +24,13 @@ def check_needs(container_id: ContainerID, config: ContainerConfig, isolation: C
 
     Requests are promises, which Mesos makes without an isolator, too. Limits are not. Raises ContainerError.
     """
-    for name, isolator in _LIMITS.items():
-        asked = getattr(config.limits, name)
-        if name == "pids" and asked is None:
-            asked = config.resources.pids
-        if asked is not None and isolator not in isolation:
-            raise ContainerError(f"{container_id} has a limit of {name}", f"enable the isolator {isolator}")
+    _check_limits(container_id, config, isolation)
     if (config.networks or config.loopback_only or config.hostname is not None) and _NETWORKS not in isolation:
         raise ContainerError(
             f"{container_id} asks for a network or a host name of its own", f"enable the isolator {_NETWORKS}"
         )
+    for volume in config.volumes:
+        _check_volume(container_id, volume, isolation)
     if config.rootfs is None and config.rootfs_read_only:
         raise ContainerError(f"{container_id} asks for a read-only root filesystem, but has none of its own")
     for what, (is_asked, isolator) in _confinements(config).items():
@@ -37,6 +39,15 @@ def check_needs(container_id: ContainerID, config: ContainerConfig, isolation: C
     for field, isolator in _ignored(config).items():
         if isolator not in isolation:
             logger.warning("%s: linux_info.%s is ignored, as %s is not enabled", container_id, field, isolator)
+
+
+def _check_limits(container_id: ContainerID, config: ContainerConfig, isolation: Collection[str]) -> None:
+    for name, isolator in _LIMITS.items():
+        asked = getattr(config.limits, name)
+        if name == "pids" and asked is None:
+            asked = config.resources.pids
+        if asked is not None and isolator not in isolation:
+            raise ContainerError(f"{container_id} has a limit of {name}", f"enable the isolator {isolator}")
 
 
 def _confinements(config: ContainerConfig) -> dict[str, tuple[bool, str]]:
@@ -49,6 +60,18 @@ def _confinements(config: ContainerConfig) -> dict[str, tuple[bool, str]]:
         "a seccomp profile": (filters, "linux/seccomp"),
         "resource limits of processes": (bool(config.rlimits), "posix/rlimits"),
     }
+
+
+def _check_volume(container_id: ContainerID, volume: Volume, isolation: Collection[str]) -> None:
+    if volume.kind is None:
+        raise ContainerError(f"{container_id}: the volume {volume.container_path} is made of nothing")
+    isolators = _VOLUMES[volume.kind]
+    if not any(name in isolation for name in isolators):
+        how = "which comes with filesystem/linux, and takes root on Linux"
+        raise ContainerError(
+            f"{container_id} asks for the volume {volume.container_path} of the kind {volume.kind.value}",
+            f"enable the isolator {isolators[0]}{f', {how}' if len(isolators) > 1 else ''}",
+        )
 
 
 def _ignored(config: ContainerConfig) -> dict[str, str]:

@@ -26,7 +26,8 @@ class Phase(enum.IntEnum):
     FILESYSTEM = 0  # Makes the root in which the others mount.
     CGROUPS = 1
     NAMESPACES = 2
-    OTHER = 3
+    VOLUMES = 3
+    OTHER = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ class Isolator:
     phase: ClassVar[Phase] = Phase.OTHER
     requires: ClassVar[tuple[str, ...]] = ()
     """Names of isolators that must be enabled too."""
+    brings: ClassVar[tuple[str, ...]] = ()
+    """Names of isolators that are enabled with this one."""
     requires_launcher: ClassVar[str | None] = None
     """The launcher (`linux`) that this isolator cannot do without."""
     concurrent: bool = False

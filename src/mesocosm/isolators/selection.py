@@ -22,7 +22,7 @@ _ALIASES = {
 }
 _EVERY_CGROUP = "cgroups/all"
 _DEFAULT_FILESYSTEM = "filesystem/posix"
-_NO_ISOLATORS = frozenset({"base", "selection"})
+_NO_ISOLATORS = frozenset({"base", "mounting", "selection"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +53,19 @@ def names(flags: Flags, launcher: str) -> list[str]:
         if given.count(name) > 1:
             raise FlagError(f"--isolation names {name!r} twice", "remove one of them")
     wanted = list(dict.fromkeys(meant for name in given for meant in _expand(name, flags)))
-    filesystems = [name for name in wanted if name.startswith("filesystem/") and name != "filesystem/shared"]
+    filesystems = [name for name in wanted if name.startswith("filesystem/")]
     if len(filesystems) > 1:
         raise FlagError(f"--isolation names both {filesystems[0]!r} and {filesystems[1]!r}", "keep one of them")
     if not filesystems:
         wanted.append(_DEFAULT_FILESYSTEM)
     classes = {name: find(name) for name in wanted}
+    for brought in [name for kind in classes.values() for name in kind.brings]:
+        classes.setdefault(brought, find(brought))
     for name, kind in classes.items():
         _check_needs(name, kind, classes, launcher)
     # Sorting is stable: those of other packages keep the order they were given in.
     order = {name: (0, kind.phase, name) for name, kind in classes.items() if kind.__module__.startswith("mesocosm.")}
-    return sorted(wanted, key=lambda name: order.get(name, (1, 0, "")))
+    return sorted(classes, key=lambda name: order.get(name, (1, 0, "")))
 
 
 def select(flags: Flags, launcher: str) -> list[NamedIsolator]:

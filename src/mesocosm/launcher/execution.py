@@ -42,7 +42,7 @@ def start(info: LaunchInfo, terminal: str | None) -> int:
     if info.confines:
         return _fork(info, info.command, terminal)
     with Step("switch the user"), _acting_as(info.credentials):
-        return _spawn(info.command, dict(info.environment), terminal)
+        return _spawn(info.command, info.variables, terminal)
 
 
 def _spawn(command: Command, environment: dict[str, str], terminal: str | None) -> int:
@@ -98,7 +98,7 @@ def _be_command(info: LaunchInfo, command: Command, terminal: str | None, line: 
     try:
         if line.recv(len(_GO)) == _GO:
             _take_place(terminal)
-            environment = dict(info.environment)
+            environment = info.variables
             confinement.confine_command(info)
             _first(command, environment, lambda path: _execute(path, command.argv, environment))
     except Failure as failure:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from pathlib import PurePosixPath
 from typing import Any
 
 from mesocosm.errors import ContainerError
@@ -62,21 +63,26 @@ class SystemCallFilters:
 class LaunchInfo:
     """One isolator's part in a launch, or all parts merged.
 
-    `enter_namespaces` are entered as the parent container has them, `clone_namespaces` are new. `operations` are
-    applied in order, and then `volumes`, which a container asked for and may cover anything with: with targets inside
-    `rootfs`, before that becomes the root directory. `tty` asks for a terminal of so many rows and columns.
-    `hostname` is that of a new UTS namespace. What follows it takes from the command what it could do otherwise.
+    `enter_namespaces` are entered as the parent container has them, `clone_namespaces` are new. `first` come the
+    operations that need the mounts as the host has them, then `operations` in order, and then `volumes`, which a
+    container asked for and may cover anything with: with targets inside `rootfs`, before that becomes the root
+    directory. `secret_environment` is in no record, and `supplementary_groups` come besides those of the `credentials`.
+    `tty` asks for a terminal of so many rows and columns. `hostname` is that of a new UTS namespace. What follows it
+    takes from the command what it could do otherwise.
     """
 
     enter_namespaces: Namespace = Namespace.NONE
     clone_namespaces: Namespace = Namespace.NONE
+    first: tuple[Operation, ...] = ()
     operations: tuple[Operation, ...] = ()
     volumes: tuple[Operation, ...] = ()
     rootfs: str | None = None
     rootfs_read_only: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
+    secret_environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     working_directory: str | None = None
     credentials: Credentials | None = None
+    supplementary_groups: tuple[int, ...] = ()
     command: Command | None = None
     tty: tuple[int, int] | None = None
     hostname: str | None = None
@@ -86,16 +92,22 @@ class LaunchInfo:
     system_calls: SystemCallFilters | None = None
 
     @property
+    def variables(self) -> dict[str, str]:
+        """All that the command has in its environment."""
+        return {**self.environment, **self.secret_environment}
+
+    @property
     def confines(self) -> bool:
         """Whether the command is to have less than whoever executes it."""
         return bool(self.rlimits or self.capabilities or self.no_new_privileges or self.system_calls)
 
 
 def merge(parts: Iterable[LaunchInfo]) -> LaunchInfo:
-    """All `parts` as one: namespaces and variables united, operations in order.
+    """All `parts` as one: namespaces, variables and groups united, operations in order.
 
-    Raises ContainerError where two parts want different things of what there is only one of, and for operations that
-    the launcher process does not know.
+    A volume comes before those below it, so that none hides another, and else they are in order, too. Raises
+    ContainerError where two parts want different things of what there is only one of, and for operations that the
+    launcher process does not know.
     """
     merged: dict[str, Any] = {}
     for part in parts:
@@ -103,11 +115,12 @@ def merge(parts: Iterable[LaunchInfo]) -> LaunchInfo:
             if (value := getattr(part, name)) != default:
                 merged[name] = _join(name, merged[name], value) if name in merged else value
     info = LaunchInfo(**merged)
+    info = replace(info, volumes=tuple(sorted(info.volumes, key=_depth)), credentials=_with_groups(info))
     if both := info.enter_namespaces & info.clone_namespaces & ~Namespace.PID:
         raise ContainerError(f"the {both.file} namespace is to be both the parent's and a new one")
     if info.hostname is not None and Namespace.UTS not in info.clone_namespaces:
         raise ContainerError(f"the host name {info.hostname} takes a UTS namespace of the container's own")
-    for operation in (*info.operations, *info.volumes):
+    for operation in (*info.first, *info.operations, *info.volumes):
         _check_known(operation)
     return info
 
@@ -122,10 +135,23 @@ def _check_known(operation: Operation) -> None:
         )
 
 
+def _with_groups(info: LaunchInfo) -> Credentials | None:
+    """The credentials, with the other groups."""
+    if info.credentials is None or not info.supplementary_groups:
+        return info.credentials
+    groups = dict.fromkeys((*info.credentials.groups, *info.supplementary_groups))
+    return replace(info.credentials, groups=tuple(groups))
+
+
+def _depth(operation: Operation) -> int:
+    """How many directories its target is in."""
+    return len(PurePosixPath(operation.place).parts)
+
+
 def _join(name: str, before: Any, added: Any) -> Any:
     if isinstance(before, Namespace | bool):
         return before | added
-    if name in ("operations", "volumes", "rlimits"):
+    if name in ("first", "operations", "volumes", "supplementary_groups", "rlimits"):
         return before + added
     if isinstance(before, Mapping):
         return {**before, **added}

@@ -163,7 +163,7 @@ def _set_up(info: LaunchInfo, prepared: dict[Operation, tuple[int, ...]]) -> Non
             unshare(Namespace.MOUNT)
     with Step("open the root directory"):
         root = Root(os.open("/", os.O_DIRECTORY | os.O_CLOEXEC), prepared=prepared)
-    for operation in (*info.operations, *info.volumes):
+    for operation in (*info.first, *info.operations, *info.volumes):
         with Step(operation):
             operation.apply(root)
     if info.rootfs is not None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from mesocosm.linux import mount
 from mesocosm.linux.mount import Attribute, Propagation
-from mesocosm.linux.path import make_directory, make_file, open_in_root
+from mesocosm.linux.path import Permissions, make_directory, make_file, open_in_root
 
 
 @dataclass(slots=True)
@@ -42,6 +42,31 @@ class Root:
             os.close(descriptor)
 
 
+@dataclass(frozen=True, slots=True)
+class HostDirectory:
+    """A directory of the host that paths are looked up in, and never leave.
+
+    No container can change what `directory` leads to. With `inside` it is the one of that path in there, such as the
+    sandbox of a nested container, which is in its parent's.
+    """
+
+    directory: str
+    inside: str = ""
+
+    def open(self) -> int:
+        """The directory as an O_PATH descriptor. Raises OSError."""
+        top = os.open(self.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        if not self.inside:
+            return top
+        try:
+            return open_in_root(top, self.inside, os.O_PATH | os.O_DIRECTORY)
+        finally:
+            os.close(top)
+
+    def __str__(self) -> str:
+        return f"{self.directory}/{self.inside}" if self.inside else self.directory
+
+
 class Operation:
     """One change. `apply` raises OSError."""
 
@@ -54,6 +79,11 @@ class Operation:
     def apply(self, root: Root) -> None:
         """Makes the change, below `root`."""
         raise NotImplementedError
+
+    @property
+    def place(self) -> str:
+        """The path of what it mounts, if it does."""
+        return "/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +142,8 @@ class Bind(Operation):
     """Makes the host's file or directory `source` visible at `target`, with everything mounted below it.
 
     With `within`, the source is looked up inside that directory of the host, and made there as a directory if it is
-    missing. With `target_within`, the target is. A missing target is made if `create`.
+    missing; it gets the owner of that directory, or the `permissions`. With `target_within`, the target is looked up
+    there. A missing target is made if `create`.
     """
 
     source: str
@@ -120,8 +151,9 @@ class Bind(Operation):
     read_only: bool = False
     propagation: Propagation = Propagation.PRIVATE
     create: bool = False
-    within: str | None = None
-    target_within: str | None = None
+    within: HostDirectory | None = None
+    target_within: HostDirectory | None = None
+    permissions: Permissions | None = None
 
     def apply(self, root: Root) -> None:
         """Mounts the tree."""
@@ -136,19 +168,24 @@ class Bind(Operation):
             os.close(tree)
 
     def _tree(self, root: Root) -> int:
-        if taken := root.shared.get(self.source):
+        if self.propagation is Propagation.UNCHANGED and (taken := root.shared.get(self.source)):
             return taken.pop()
         if self.within is None:
             return mount.clone_tree(self.source)
         with _directory(root, self.within) as top:
-            source = make_directory(top, self.source)
+            source = make_directory(top, self.source, permissions=self.permissions or Permissions.like(top))
         try:
             return mount.clone_tree("", source)
         finally:
             os.close(source)
 
+    @property
+    def place(self) -> str:
+        """The whole path of the target."""
+        return _whole(self.target_within, self.target)
+
     def __str__(self) -> str:
-        return f"bind {self.source} on {self.target}{' read-only' if self.read_only else ''}"
+        return f"bind {_whole(self.within, self.source)} on {self.target}{' read-only' if self.read_only else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +200,7 @@ class Mount(Operation):
     attributes: Attribute = Attribute.NONE
     options: tuple[tuple[str, str | None], ...] = ()
     create: bool = False
-    target_within: str | None = None
+    target_within: HostDirectory | None = None
 
     def prepare(self) -> tuple[int, ...]:
         """Creates the file system."""
@@ -178,8 +215,17 @@ class Mount(Operation):
         finally:
             os.close(tree)
 
+    @property
+    def place(self) -> str:
+        """The whole path of the target."""
+        return _whole(self.target_within, self.target)
+
     def __str__(self) -> str:
         return f"mount {self.filesystem} on {self.target}"
+
+
+def _whole(within: HostDirectory | None, path: str) -> str:
+    return path if within is None else f"{within}/{path}".rstrip("/")
 
 
 def _attach(tree: int, top: int, target: str, find: Callable[[int, str], int]) -> None:
@@ -200,12 +246,12 @@ def _check_kinds(tree: int, target: int, path: str) -> None:
 
 
 @contextlib.contextmanager
-def _directory(root: Root, within: str | None) -> Iterator[int]:
+def _directory(root: Root, within: HostDirectory | None) -> Iterator[int]:
     """Where a path is looked up: the container's root, or a directory of the host."""
     if within is None:
         yield root.descriptor
         return
-    descriptor = os.open(within, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = within.open()
     try:
         yield descriptor
     finally:

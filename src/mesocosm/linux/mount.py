@@ -107,6 +107,27 @@ def change(
     _mount_setattr(tree, b"", flags, request, ctypes.sizeof(request))
 
 
+def is_shared(path: str) -> bool:
+    """Whether what is at `path` is on a shared mount, which tells its peers of mounts below it. Raises OSError."""
+    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        identity = identity_of(descriptor)
+    finally:
+        os.close(descriptor)
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:  # proc_pid_mountinfo(5)
+            fields = line.partition(" - ")[0].split()
+            if int(fields[0]) == identity:
+                return any(field.startswith("shared:") for field in fields[6:])
+    return False
+
+
+def identity_of(descriptor: int) -> int:
+    """The id of the mount that an open file is on. Raises OSError."""
+    with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as file:  # proc_pid_fdinfo(5)
+        return next(int(line.split()[1]) for line in file if line.startswith("mnt_id"))
+
+
 def unmount(target: str, *, detach: bool = False) -> None:
     """umount2(2) of `target`, which may not be a symbolic link; lazily if `detach`. Raises OSError."""
     try:

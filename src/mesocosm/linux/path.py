@@ -8,6 +8,8 @@ import errno
 import os
 import posixpath
 import sys
+from dataclasses import dataclass
+from typing import Self
 
 from mesocosm.linux.libc import system_call
 
@@ -45,16 +47,35 @@ def open_in_root(root: int, path: str | bytes, flags: int | None = None) -> int:
                 raise OSError(error.errno, error.strerror, path) from None
 
 
-def make_directory(root: int, path: str, mode: int = 0o755) -> int:
-    """The directory `path` inside `root`, made with its parents if missing, as an O_PATH descriptor. Raises OSError."""
+@dataclass(frozen=True, slots=True)
+class Permissions:
+    """What a directory gets that is made: its mode and whose it is."""
+
+    mode: int
+    uid: int
+    gid: int
+
+    @classmethod
+    def like(cls, directory: int, mode: int = 0o755) -> Self:
+        """`mode`, and the owner of an open directory. Raises OSError."""
+        status = os.fstat(directory)
+        return cls(mode, status.st_uid, status.st_gid)
+
+
+def make_directory(root: int, path: str, mode: int = 0o755, permissions: Permissions | None = None) -> int:
+    """The directory `path` inside `root`, made with its parents if missing, as an O_PATH descriptor. Raises OSError.
+
+    What is made is the caller's and has `mode`; but the last directory has the `permissions`, if there are any.
+    """
     with contextlib.suppress(FileNotFoundError):
         return open_in_root(root, path)
     current = open_in_root(root, ".")
     done = ""
-    for name in filter(None, path.split("/")):
+    names = [name for name in path.split("/") if name]
+    for number, name in enumerate(names, 1):
         done = f"{done}/{name}"
         try:
-            following = _open_or_make(root, current, done, name, mode)
+            following = _open_or_make(root, current, done, name, mode, permissions if number == len(names) else None)
         finally:
             os.close(current)
         current = following
@@ -76,12 +97,16 @@ def make_file(root: int, path: str) -> int:
     return open_in_root(root, path)
 
 
-def _open_or_make(root: int, parent: int, path: str, name: str, mode: int) -> int:
+def _open_or_make(root: int, parent: int, path: str, name: str, mode: int, permissions: Permissions | None) -> int:
     try:
         return open_in_root(root, path)
     except FileNotFoundError:
-        with contextlib.suppress(FileExistsError):  # Another container that shares the directory was faster.
+        try:
             os.mkdir(name, mode, dir_fd=parent)
+        except FileExistsError:  # Another container that shares the directory was faster.
+            permissions = None
+        if permissions is not None:
+            _give(parent, name, permissions)
         return open_in_root(root, path)
 
 
@@ -98,3 +123,15 @@ def open_plain_directory(parent: int, name: str) -> int:
         os.close(descriptor)
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), name)
     return descriptor
+
+
+def _give(parent: int, name: str, permissions: Permissions) -> None:
+    """Has a new directory be as it is to be, unless somebody has put another one in its place meanwhile."""
+    new = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        # What is empty and the caller's own can be nothing that anybody would gain by.
+        if os.fstat(new).st_uid == os.geteuid() and not os.listdir(new):
+            os.fchown(new, permissions.uid, permissions.gid)
+            os.fchmod(new, permissions.mode)
+    finally:
+        os.close(new)

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from mesocosm.linux.mount import identity_of
+
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LONGEST = 200
 """How much of the path of what cannot be removed is told, in characters."""
@@ -146,5 +148,4 @@ def _mount_of(descriptor: int) -> int:
     """What tells the mount of an open file from others: its id, also where one file system is mounted in two places."""
     if sys.platform != "linux":
         return os.fstat(descriptor).st_dev
-    with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as file:  # proc_pid_fdinfo(5)
-        return next(int(line.split()[1]) for line in file if line.startswith("mnt_id"))
+    return identity_of(descriptor)

@@ -30,6 +30,7 @@ _OPTIONS = {
     "linux/seccomp": "--seccomp",
     "posix/rlimits": "--rlimit",
 }
+_VOLUMES = ("volume/host_path", "volume/sandbox_path")
 
 PIDS = 4096
 """How many tasks a container may have if nobody says: enough for any honest program, too few for a fork bomb."""
@@ -84,7 +85,7 @@ def choose(isolation: str | None = None, more: Iterable[str] = ()) -> Choice:
 
 def strongest() -> tuple[str, ...]:
     """The isolators that a container gets where all of them work, and no option asks for more."""
-    return (*_LINUX, *_CGROUPS)
+    return (*_LINUX, *_CGROUPS, *_VOLUMES)
 
 
 def _choose_working(flags: Flags) -> Choice:

@@ -27,8 +27,8 @@ class PosixFilesystemIsolator(Isolator):
         return cls(flags.work_dir)
 
     async def prepare(self, container_id: ContainerID, config: ContainerConfig) -> LaunchInfo | None:
-        """Refuses a root file system, volumes and tmpfs: a container without them would not be what was asked for."""
-        asked = {"a root filesystem": config.rootfs, "volumes": config.volumes, "a tmpfs": config.tmpfs}
+        """Refuses a root file system and tmpfs: a container without them would not be what was asked for."""
+        asked = {"a root filesystem": config.rootfs, "a tmpfs": config.tmpfs}
         for what, value in asked.items():
             if value:
                 raise ContainerError(

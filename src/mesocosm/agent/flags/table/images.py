@@ -32,11 +32,7 @@ DISK = (
     Flag("xfs_project_range", TEXT, "Project ids that `disk/xfs` may use.", default="[5000-10000]"),
     Flag("xfs_kill_containers", BOOLEAN, "End containers that reach their quota of `disk/xfs`.", default="false"),
     Flag("xfs_quota_headroom", SIZE, "How far the hard limit of `disk/xfs` lies above the quota.", default="10MB"),
-    Flag(
-        "host_path_volume_force_creation",
-        TEXT,
-        "Directories, separated by `:`, in which `volume/host_path` may make directories.",
-    ),
+    own("host_path_volume_force_creation", TEXT, "volume/host_path"),
     Flag("volume_gid_range", TEXT, "Groups to give shared volumes to, as `[10000-20000]`."),
     Flag(
         "docker_volume_checkpoint_dir",

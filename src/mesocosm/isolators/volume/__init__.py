@@ -1,0 +1,1 @@
+"""Isolators of volumes: what a container sees of other files."""
