@@ -100,7 +100,8 @@ class ManyContainers:
 
     async def usage(self, container_id: ContainerID) -> ResourceStatistics:
         burn(0.0003)
-        return ResourceStatistics(**dict.fromkeys((field.name for field in fields(ResourceStatistics)), 12345))
+        amounts = (field.name for field in fields(ResourceStatistics) if field.type in ("int | None", "float | None"))
+        return ResourceStatistics(**dict.fromkeys(amounts, 12345))
 
 
 @pytest.fixture
@@ -113,7 +114,13 @@ def routes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Routes:
     routes = Routes()
     logs = Logs("WARNING", quiet=True, log_dir=None)
     add_endpoints(
-        routes, agent, Access(Authorizer(None), agent.user_of), Metrics(), logs, Address("host", "127.0.0.1", 5051)
+        routes,
+        agent,
+        Access(Authorizer(None), agent.user_of),
+        Metrics(),
+        None,
+        logs,
+        Address("host", "127.0.0.1", 5051),
     )
     return routes
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import re
 from collections.abc import Collection
 from typing import Self
@@ -24,7 +25,9 @@ class Handles:
 
     def __init__(self, primary: int, secondaries: range) -> None:
         self._every = range((primary << 16) + secondaries.start, (primary << 16) + secondaries.stop)
-        self._owners: dict[int, ContainerID] = {}
+        self._free = list(self._every)  # A heap, as it is sorted; with those that were found in use.
+        self._taken: dict[ContainerID, int] = {}
+        self._in_use: set[int] = set()
 
     @classmethod
     def of(cls, flags: Flags) -> Self | None:
@@ -47,9 +50,10 @@ class Handles:
 
     def take(self, container_id: ContainerID) -> int:
         """The lowest free one, which is the container's from now on. Raises ContainerError."""
-        for handle in self._every:
-            if handle not in self._owners:
-                self._owners[handle] = container_id
+        while self._free:
+            handle = heapq.heappop(self._free)
+            if handle not in self._in_use:
+                self._have(container_id, handle)
                 return handle
         raise ContainerError(
             f"container {container_id} can get no class: all {len(self._every)} are in use", f"widen --{_SECONDARIES}"
@@ -57,12 +61,18 @@ class Handles:
 
     def keep(self, container_id: ContainerID, handle: int) -> None:
         """Leaves the container the one it has; others need not be looked after."""
-        if handle in self._every:
-            self._owners.setdefault(handle, container_id)
+        if handle in self._every and handle not in self._in_use:
+            self._have(container_id, handle)
 
     def give_back(self, container_id: ContainerID) -> None:
         """Makes what the container had free again."""
-        self._owners = {handle: owner for handle, owner in self._owners.items() if owner != container_id}
+        if (handle := self._taken.pop(container_id, None)) is not None:
+            self._in_use.remove(handle)
+            heapq.heappush(self._free, handle)
+
+    def _have(self, container_id: ContainerID, handle: int) -> None:
+        self._taken[container_id] = handle
+        self._in_use.add(handle)
 
 
 def _parse(flag: str, text: str) -> int:
