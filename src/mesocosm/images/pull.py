@@ -29,8 +29,10 @@ class Puller:
         """Makes the image at `source` one of the store, as `reference`. Raises ImageError, OSError."""
         described = await source.describe()
         names = [_name(layer) for layer in described.layers]
-        await asyncio.to_thread(self._disk.hold, names)
+        # What a thread has begun it ends, whoever is cancelled meanwhile; only then can it be taken back.
+        holding = asyncio.ensure_future(asyncio.to_thread(self._disk.hold, names))
         try:
+            await asyncio.shield(holding)
             async with asyncio.TaskGroup() as group:
                 for layer in {layer.diff_id: layer for layer in described.layers}.values():
                     group.create_task(self._ensure(source, layer, progress))
@@ -38,6 +40,7 @@ class Puller:
         except ExceptionGroup as group_error:
             raise group_error.exceptions[0] from group_error
         finally:
+            await asyncio.wait([holding])
             await asyncio.shield(asyncio.to_thread(self._disk.release, names))
 
     async def close(self) -> None:
@@ -64,8 +67,9 @@ class Puller:
 
     async def _unpack(self, source: Source, layer: Layer, progress: Progress) -> None:
         progress.expect(layer.diff_id, layer.size)
-        staged = await asyncio.to_thread(self._disk.stage)
+        staging = asyncio.ensure_future(asyncio.to_thread(self._disk.stage))
         try:
+            staged = await asyncio.shield(staging)
             async with source.open(layer) as blob:
                 resumed = blob.resumed
                 extracted = await self._extractors.extract(blob, layer.diff_id, staged / "tree")
@@ -77,7 +81,7 @@ class Puller:
             if not resumed:
                 raise
         finally:
-            await asyncio.shield(asyncio.to_thread(self._disk.discard, staged))
+            await asyncio.shield(asyncio.to_thread(self._disk.discard, await staging))
         # What was there of an earlier download was damaged: a crash can do that. `_ensure` begins anew, without it.
 
     def _add(self, reference: str, place: str, described: Description) -> None:

@@ -110,7 +110,7 @@ class ImageStore:
         key = (found, json.dumps(config, sort_keys=True))
         for attempt in range(_ATTEMPTS):
             if cached or attempt:
-                record = await asyncio.to_thread(disk.find, str(found.name), found.place)
+                record = await _find(disk, found)
                 if record is not None:
                     return _image(disk, record)
             await self._pulls.run(key, lambda: self._pull(disk, puller, found, config, progress))
@@ -136,6 +136,17 @@ class ImageStore:
                 disk = await asyncio.to_thread(StoreDirectory, self._directory)
                 self._open = disk, Puller(disk)
             return self._open
+
+
+async def _find(disk: StoreDirectory, found: Found) -> ImageRecord | None:
+    """The image, if it is on disk, with a hold on its layers."""
+    finding = asyncio.ensure_future(asyncio.to_thread(disk.find, str(found.name), found.place))
+    try:
+        return await asyncio.shield(finding)
+    except asyncio.CancelledError:
+        if (record := await finding) is not None:
+            await asyncio.to_thread(disk.release, record.layers)
+        raise
 
 
 def _image(disk: StoreDirectory, record: ImageRecord) -> Image:

@@ -49,7 +49,7 @@ class Extractors:
     async def extract(self, blob: Blob, diff_id: str, directory: Path) -> Extracted:
         """Unpacks a layer into an empty directory; it is on the disk then. Raises ImageError, OSError."""
         async with self._room:
-            worker = self._idle.pop() if self._idle else await _Worker.start()
+            worker = await self._take()
             try:
                 result = await worker.extract(blob, diff_id, directory)
             except BaseException:
@@ -57,6 +57,14 @@ class Extractors:
                 raise
             self._idle.append(worker)
             return result
+
+    async def _take(self) -> _Worker:
+        while self._idle:
+            worker = self._idle.pop()
+            if worker.is_alive():
+                return worker
+            await worker.end()
+        return await _Worker.start()
 
     async def close(self) -> None:
         """Ends those that have nothing to do. Those that have are ended by the end of what awaits them."""
@@ -89,6 +97,15 @@ class _Worker:
             raise
         return cls(process, ours)
 
+    def is_alive(self) -> bool:
+        """Whether it waits for something to do. Somebody may have killed it."""
+        try:
+            return bool(self._channel.recv(1, socket.MSG_PEEK))
+        except BlockingIOError:
+            return True
+        except ConnectionError:
+            return False
+
     async def end(self) -> None:
         """Kills it, if it has not ended, and waits for that."""
         self._channel.close()
@@ -103,7 +120,8 @@ class _Worker:
         root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             line = pack(job)
-            descriptors.send(self._channel, line[:1], (blob.descriptor, root))
+            with contextlib.suppress(ConnectionError):  # Why it has ended, `_receive` says.
+                descriptors.send(self._channel, line[:1], (blob.descriptor, root))
         finally:
             os.close(root)
         await self._send(line[1:])
@@ -132,13 +150,15 @@ class _Worker:
         await self._send(pack(Grown(available, complete=True)))
 
     async def _send(self, data: bytes) -> None:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # Why it has ended, its answer says, or not.
+        with contextlib.suppress(ConnectionError):
             await asyncio.get_running_loop().sock_sendall(self._channel, data)
 
     async def _receive(self) -> Extracted:
         line = bytearray()
         while not line.endswith(END):
-            part = await asyncio.get_running_loop().sock_recv(self._channel, _CHUNK)
+            part = b""
+            with contextlib.suppress(ConnectionResetError):
+                part = await asyncio.get_running_loop().sock_recv(self._channel, _CHUNK)
             if not part:
                 raise ImageError(
                     "the process that unpacks the layer has ended",
