@@ -59,8 +59,29 @@ async def test_a_top_level_container_has_its_own(launch: Launch, root: Path | No
         assert namespace != own(await first.pid())
 
 
+DEVICE = "readlink /proc/self/ns/ipc; stat -c %d /dev/shm"
+
+
+async def test_without_a_wish_only_a_root_of_its_own_brings_a_memory_of_its_own(
+    launch: Launch, root: Path | None
+) -> None:
+    parent = await launch.sleeping(isolation=WITH)
+    for above in (None, parent):
+        container = await launch(DEVICE, parent=above, rootfs=root)
+        assert await container.wait() == 0
+        namespace, device = container.stream().split()
+        assert namespace == (own(await parent.pid()) if above else namespace) != own()
+        assert (device == str(Path("/dev/shm").stat().st_dev)) is (root is None)
+
+
 async def test_control_without_the_isolator(launch: Launch, root: Path | None) -> None:
-    assert await launch.output("readlink /proc/self/ns/ipc", isolation=WITHOUT, rootfs=root) == own()
+    parent = await launch.sleeping(isolation=WITHOUT)
+    for above in (None, parent):
+        container = await launch(DEVICE, parent=above, rootfs=root)
+        assert await container.wait() == 0
+        namespace, device = container.stream().split()
+        assert namespace == own()
+        assert (device == str(Path("/dev/shm").stat().st_dev)) is (root is None)
 
 
 @pytest.mark.parametrize("isolation", [WITH, WITHOUT])

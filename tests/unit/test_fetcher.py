@@ -70,6 +70,13 @@ async def test_one_after_the_other(bench: Bench) -> None:
     assert [(sandbox / name).read_text() for name in ("a", "b", "c")] == ["a", "a", "c"]
 
 
+async def test_one_file_more_than_once(bench: Bench) -> None:
+    path = bench.file("test")
+    sandbox = await bench.fetch(path, path, URI(str(path), output_file="test"))
+    assert (sandbox / "test").read_text() == "data"
+    assert names(sandbox) == ["test"]
+
+
 async def test_the_log_of_what_succeeds(bench: Bench) -> None:
     plain, archive = bench.file("plain"), bench.file("x.tar.gz", gzip.compress(tarball()))
     await bench.fetch(plain, URI(str(archive), cache=True))
@@ -332,6 +339,7 @@ async def test_concurrent_fetches_of_a_uri_download_it_once(bench: Bench) -> Non
         sandboxes = await asyncio.gather(first, *others)
         assert [(sandbox / "x").read_text() for sandbox in sandboxes] == ["half and half"] * 5
         assert (direct / "y").read_text() == "other"
+        await bench.fetch(URI(url, cache=True))
         assert server.asked("/x") == 1
         assert len(bench.cached()) == 1
 
