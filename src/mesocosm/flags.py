@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+AGENT_PORTS = ((31000, 32000),)
+"""The ports that an agent offers, as ranges with both ends (`DEFAULT_PORTS` of Mesos's slave/constants.hpp)."""
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -71,6 +73,22 @@ class Flags:
     )
     host_path_volume_force_creation: str | None = flag(
         None, "Directories, separated by `:`, below which the sources of volumes are made where they are missing."
+    )
+    network_cni_config_dir: Path | None = flag(None, "Directory of the configurations of CNI networks.")
+    network_cni_plugins_dir: str | None = flag(None, "Directories of CNI plugins, separated by `:`.")
+    network_cni_root_dir_persist: bool = flag(
+        False, "Keep the state of `network/cni` in the work directory, from where it is cleaned up after a boot."
+    )
+    network_cni_metrics: bool = flag(True, "Report what the interfaces of containers have carried.")
+    network_cni_plugin_timeout: float = flag(60.0, "How long a CNI plugin may take for one command.")
+    default_container_dns: dict[str, Any] | None = flag(
+        None, "Name servers and search domains of containers in CNI networks whose plugins tell none, as JSON."
+    )
+    container_ports_watch_interval: float = flag(30.0, "How often `network/ports` looks for ports.")
+    enforce_container_ports: bool = flag(False, "End containers that listen on ports that they do not hold.")
+    check_agent_port_range_only: bool = flag(False, "Let containers use any port that the agent does not offer.")
+    container_ports_isolated_range: tuple[tuple[int, int], ...] | None = flag(
+        None, "The only ports that `network/ports` looks at, as `[0-35000]`."
     )
 
     @classmethod

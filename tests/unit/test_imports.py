@@ -68,7 +68,7 @@ def test_isolators_know_only_what_is_below_them(module: Path) -> None:
         pytest.skip("it chooses among them")
     base = f"{own.rpartition('.')[0]}.base"
     launcher = ("mesocosm.launcher.info", "mesocosm.launcher.kernel_filesystems", "mesocosm.launcher.operations")
-    allowed = (*VALUES, "mesocosm.linux", *launcher)
+    allowed = (*VALUES, "mesocosm.linux", "mesocosm.cni", *launcher)
     for name in imported(module):
         shared = ("mesocosm.isolators.base", "mesocosm.isolators.mounting", base)
         assert name.startswith(allowed) or name in (*shared, base.rpartition(".")[0], "mesocosm.isolators"), (

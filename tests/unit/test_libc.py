@@ -148,6 +148,31 @@ def test_links_within_a_root_are_followed(tmp_path: Path, root: int) -> None:
     os.close(root)
 
 
+@pytest.mark.parametrize(
+    ("link", "target", "made"),
+    [
+        ("inside/file", "../run/made", "run/made"),
+        ("inside/file", "made", "inside/made"),
+        ("inside/file", "/run/made", "run/made"),
+        ("inside/file", "../../../../run/made", "run/made"),
+        ("file", "dangling", "nowhere"),
+    ],
+)
+def test_a_link_to_a_file_that_is_missing(tmp_path: Path, root: int, link: str, target: str, made: str) -> None:
+    (tmp_path / "root" / link).symlink_to(target)
+    os.close(path.make_file(root, link))
+    assert (tmp_path / "root" / made).is_file()
+    os.close(root)
+
+
+def test_links_in_a_circle(tmp_path: Path, root: int) -> None:
+    (tmp_path / "root/a").symlink_to("b")
+    (tmp_path / "root/b").symlink_to("a")
+    with pytest.raises(OSError, match="symbolic links"):
+        path.make_file(root, "a")
+    os.close(root)
+
+
 @pytest.mark.parametrize(("function", "make"), [("mkdir", path.make_directory), ("open", path.make_file)])
 def test_another_that_is_faster_is_no_error(
     root: int, monkeypatch: pytest.MonkeyPatch, function: str, make: Callable[[int, str], int]

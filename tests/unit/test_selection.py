@@ -13,6 +13,7 @@ from tests.third_party import ISOLATOR, ThirdParty
 
 LINUX = "linux"
 VOLUMES = ["volume/host_path", "volume/sandbox_path"]
+DEFAULTS = ["network/cni", *VOLUMES]
 """They come with `filesystem/linux`."""
 
 
@@ -29,12 +30,13 @@ def names(isolation: str, launcher: str = LINUX) -> list[str]:
         ("process", ["filesystem/posix", "posix/cpu", "posix/mem"]),
         ("process,posix/cpu", ["filesystem/posix", "posix/cpu", "posix/mem"]),
         ("cgroups", ["filesystem/posix", "cgroups/cpu", "cgroups/mem"]),
-        ("filesystem/linux", ["filesystem/linux", *VOLUMES]),
+        ("filesystem/linux", ["filesystem/linux", *DEFAULTS]),
+        ("network/cni,filesystem/linux", ["filesystem/linux", *DEFAULTS]),
         (
             "namespaces/ipc, cgroups/pids ,namespaces/pid,filesystem/linux",
-            ["filesystem/linux", "cgroups/pids", "namespaces/ipc", "namespaces/pid", *VOLUMES],
+            ["filesystem/linux", "cgroups/pids", "namespaces/ipc", "namespaces/pid", *DEFAULTS],
         ),
-        ("volume/sandbox_path,filesystem/linux", ["filesystem/linux", *VOLUMES]),
+        ("volume/sandbox_path,filesystem/linux", ["filesystem/linux", *DEFAULTS]),
     ],
 )
 def test_names_in_the_order_they_work_in(isolation: str, expected: list[str]) -> None:
@@ -55,6 +57,7 @@ def test_names_in_the_order_they_work_in(isolation: str, expected: list[str]) ->
         ("cgroups,cgroups", "'cgroups' twice"),
         ("filesystem/linux,filesystem/posix", "both 'filesystem/linux' and 'filesystem/posix'"),
         ("namespaces/pid", "'namespaces/pid' needs 'filesystem/linux'"),
+        ("network/cni", "'network/cni' needs 'filesystem/linux'"),
         ("namespaces/ipc,filesystem/posix", "'namespaces/ipc' needs 'filesystem/linux'"),
     ],
 )
@@ -87,7 +90,7 @@ def test_an_isolator_of_another_package(third_party: ThirdParty) -> None:
 def test_isolators_of_other_packages_keep_their_order(third_party: ThirdParty) -> None:
     for name in ("b/one", "a/two"):
         third_party(name, ISOLATOR.format(body="pass"))
-    assert names("b/one,filesystem/linux,a/two") == ["filesystem/linux", *VOLUMES, "b/one", "a/two"]
+    assert names("b/one,filesystem/linux,a/two") == ["filesystem/linux", *DEFAULTS, "b/one", "a/two"]
 
 
 @pytest.mark.parametrize("body", ["Mine = 3\n", "class Mine: pass\n"])

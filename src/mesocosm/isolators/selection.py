@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cache
 
@@ -13,6 +13,7 @@ from mesocosm import isolators
 from mesocosm.errors import FlagError, UnsupportedError
 from mesocosm.flags import Flags
 from mesocosm.isolators.base import Isolator
+from mesocosm.linux.namespaces import Namespace, supported
 
 ENTRY_POINTS = "mesocosm.isolators"
 _ALIASES = {
@@ -22,6 +23,7 @@ _ALIASES = {
 }
 _EVERY_CGROUP = "cgroups/all"
 _DEFAULT_FILESYSTEM = "filesystem/posix"
+_DEFAULT_NETWORK = "network/cni"
 _NO_ISOLATORS = frozenset({"base", "mounting", "selection"})
 
 
@@ -58,6 +60,7 @@ def names(flags: Flags, launcher: str) -> list[str]:
         raise FlagError(f"--isolation names both {filesystems[0]!r} and {filesystems[1]!r}", "keep one of them")
     if not filesystems:
         wanted.append(_DEFAULT_FILESYSTEM)
+    wanted += _default_network(wanted, launcher)
     classes = {name: find(name) for name in wanted}
     for brought in [name for kind in classes.values() for name in kind.brings]:
         classes.setdefault(brought, find(brought))
@@ -97,6 +100,14 @@ def _expand(name: str, flags: Flags) -> Iterable[str]:
         every = importlib.import_module(f"{isolators.__name__}.cgroups.all")
         return tuple(every.expand(flags))
     return _ALIASES.get(name, (name,))
+
+
+def _default_network(wanted: Collection[str], launcher: str) -> list[str]:
+    """What is always there, as in Mesos, if it can be: networks of containers' own, and the names of the host's."""
+    networks = [name for name in wanted if name.startswith("network/") and name != "network/ports"]
+    if networks or launcher != "linux" or "filesystem/linux" not in wanted:
+        return []
+    return [_DEFAULT_NETWORK] if supported(Namespace.NETWORK) and supported(Namespace.UTS) else []
 
 
 def _check_needs(name: str, kind: type[Isolator], selected: Iterable[str], launcher: str) -> None:

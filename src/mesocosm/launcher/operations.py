@@ -1,4 +1,4 @@
-"""The file system changes of a launch: small values, each with one `apply` and a one-line `str`.
+"""The changes of a launch, mostly of the file system: small values, each with one `apply` and a one-line `str`.
 
 They are applied in the container's own mount namespace, by its init, before the root directory is changed. A target
 is a path as the container will see it. It is looked up from the container's root and never leaves that, whatever
@@ -15,7 +15,7 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from mesocosm.linux import mount
+from mesocosm.linux import mount, network
 from mesocosm.linux.mount import Attribute, Propagation
 from mesocosm.linux.path import Permissions, make_directory, make_file, open_in_root
 
@@ -114,6 +114,18 @@ class ReceiveMounts(Operation):
 
     def __str__(self) -> str:
         return "make all mounts slaves"
+
+
+@dataclass(frozen=True, slots=True)
+class RaiseLoopback(Operation):
+    """Sets the loopback interface of a new network namespace up."""
+
+    def apply(self, root: Root) -> None:
+        """Sets it up."""
+        network.raise_loopback()
+
+    def __str__(self) -> str:
+        return "set the loopback interface up"
 
 
 @dataclass(frozen=True, slots=True)

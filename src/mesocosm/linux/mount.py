@@ -128,6 +128,25 @@ def identity_of(descriptor: int) -> int:
         return next(int(line.split()[1]) for line in file if line.startswith("mnt_id"))
 
 
+def is_mount_point(path: str) -> bool:
+    """Whether something is mounted at `path`, which is no symbolic link; not where there is nothing. Raises OSError.
+
+    Also a mount of the same file system as the one that it is on, which no stat(2) tells.
+    """
+    try:
+        return _mount_of(path) != _mount_of(os.path.dirname(path))
+    except FileNotFoundError:
+        return False
+
+
+def _mount_of(path: str) -> int:
+    descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        return identity_of(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def unmount(target: str, *, detach: bool = False) -> None:
     """umount2(2) of `target`, which may not be a symbolic link; lazily if `detach`. Raises OSError."""
     try:

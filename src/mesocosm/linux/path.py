@@ -18,6 +18,8 @@ RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
+_MOST_LINKS = 40
+"""As the kernel follows in one path (path_resolution(7))."""
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -83,18 +85,32 @@ def make_directory(root: int, path: str, mode: int = 0o755, permissions: Permiss
 
 
 def make_file(root: int, path: str) -> int:
-    """The file `path` inside `root`, made empty where missing, as an O_PATH descriptor. Raises OSError."""
-    try:
-        return open_in_root(root, path)
-    except FileNotFoundError:
+    """The file `path` inside `root`, made empty where missing, as an O_PATH descriptor. Raises OSError.
+
+    Where a symbolic link leads to nothing inside `root`, the file is made there.
+    """
+    for _ in range(_MOST_LINKS):
+        with contextlib.suppress(FileNotFoundError):
+            return open_in_root(root, path)
         parent = make_directory(root, posixpath.dirname(path))
+        try:
+            path = _make_or_read_link(parent, path)
+        finally:
+            os.close(parent)
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+
+
+def _make_or_read_link(parent: int, path: str) -> str:
+    """Makes the last part of `path` in its directory; or else returns where the link leads that is there."""
+    name = posixpath.basename(path)
     try:
-        # O_EXCL does not follow a dangling link, which could lead anywhere.
-        with contextlib.suppress(FileExistsError):
-            os.close(os.open(posixpath.basename(path), os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=parent))
-    finally:
-        os.close(parent)
-    return open_in_root(root, path)
+        # O_EXCL does not follow a link, which could lead anywhere.
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=parent))
+    except FileExistsError:
+        # No link any more: another container that shares the directory was faster.
+        with contextlib.suppress(OSError):
+            return posixpath.join(posixpath.dirname(path), os.readlink(name, dir_fd=parent))
+    return path
 
 
 def _open_or_make(root: int, parent: int, path: str, name: str, mode: int, permissions: Permissions | None) -> int:

@@ -14,7 +14,7 @@ from mesocosm.isolators.selection import find, names
 from mesocosm.launcher.selection import launcher_name
 
 _POSIX = ("posix/cpu", "posix/mem")
-_LINUX = ("filesystem/linux", "namespaces/pid", "namespaces/ipc")
+_LINUX = ("filesystem/linux", "namespaces/pid", "namespaces/ipc", "network/cni")
 # The others only account, or wait for an operator to write something.
 _CGROUPS = ("cgroups/cpu", "cgroups/mem", "cgroups/pids")
 DISK = "disk/du"

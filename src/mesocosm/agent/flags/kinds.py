@@ -19,6 +19,9 @@ from mesocosm.units import format_size, parse_duration, parse_size
 
 _INTEGER = re.compile(r"\d{1,18}", re.ASCII)
 _DECIMAL = re.compile(r"\d{1,18}(\.\d{0,18})?|\.\d{1,18}", re.ASCII)
+_RANGE = re.compile(r"(\d{1,6})-(\d{1,6})", re.ASCII)
+_RANGES = re.compile(rf"\[\s*({_RANGE.pattern}\s*(,\s*(?=\d)|(?=\])))*\]", re.ASCII)
+_LAST_PORT = 65535
 _FILE_URL = "file://"
 _LONGEST = (2**63 - 1) / 1e9
 _LONGEST_SOCKET = 107
@@ -198,6 +201,20 @@ def _parse_address(text: str) -> str:
         raise FlagError(f"{text!r} is no IP address") from None
 
 
+def _parse_ranges(text: str) -> tuple[tuple[int, int], ...]:
+    if not _RANGES.fullmatch(text):
+        raise FlagError(f"{text!r} is no list of ranges", "write [FIRST-LAST], or more of them, with commas")
+    ranges = tuple((int(first), int(last)) for first, last in _RANGE.findall(text))
+    for first, last in ranges:
+        if not first <= last <= _LAST_PORT:
+            raise FlagError(f"{first}-{last} is no range of ports", f"the last port is {_LAST_PORT}")
+    return ranges
+
+
+def _show_ranges(ranges: tuple[tuple[int, int], ...]) -> str:
+    return f"[{', '.join(f'{first}-{last}' for first, last in ranges)}]"
+
+
 def _parse_object(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text, parse_constant=_refuse_constant)
@@ -244,6 +261,8 @@ PORT = integer(0, 65535)
 COUNT = integer(0, 2**31 - 1)
 SIZE = size()
 DURATION = duration()
+RANGES = Kind("ranges", _parse_ranges, _show_ranges)
+"""Ports, with both ends of each range."""
 OBJECT = Kind("JSON", _parse_object, show_json, source=Source.OLD_PATH)
 CAPABILITIES = Kind(
     "JSON", _parse_capabilities, lambda names: show_json({"capabilities": list(names)}), source=Source.OLD_PATH

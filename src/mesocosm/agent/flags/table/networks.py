@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from mesocosm.agent.flags.flag import Flag
-from mesocosm.agent.flags.kinds import BOOLEAN, DURATION, NAME, OBJECT, PATH, SIZE, TEXT, integer
+from mesocosm.agent.flags.flag import Flag, own
+from mesocosm.agent.flags.kinds import BOOLEAN, DURATION, NAME, OBJECT, PATH, RANGES, SIZE, TEXT, duration, integer
+
+_CNI, _PORTS = "network/cni", "network/ports"
 
 NETWORKS = (
-    Flag("network_cni_plugins_dir", TEXT, "Directories of CNI plugins, separated by `:`."),
-    Flag("network_cni_config_dir", PATH, "Directory of the configurations of CNI networks."),
-    Flag("network_cni_root_dir_persist", BOOLEAN, "Keep the state of `network/cni` over a boot.", default="false"),
-    Flag("network_cni_metrics", BOOLEAN, "Count what `network/cni` does.", default="true"),
-    Flag("default_container_dns", OBJECT, "Name servers and search domains of containers in CNI or CNM networks."),
-    Flag("container_ports_watch_interval", DURATION, "How often `network/ports` looks for ports.", default="30secs"),
-    Flag("enforce_container_ports", BOOLEAN, "End containers that listen on ports of others.", default="false"),
-    Flag(
-        "check_agent_port_range_only",
-        BOOLEAN,
-        "Let containers use any port that the agent does not offer.",
-        default="false",
-    ),
-    Flag("container_ports_isolated_range", TEXT, "The only ports that `network/ports` looks at, as `[0-35000]`."),
+    own("network_cni_plugins_dir", TEXT, _CNI),
+    own("network_cni_config_dir", PATH, _CNI),
+    own("network_cni_root_dir_persist", BOOLEAN, _CNI),
+    own("network_cni_metrics", BOOLEAN, _CNI),
+    own("default_container_dns", OBJECT, _CNI),
+    own("container_ports_watch_interval", duration(zero=False), _PORTS),
+    own("enforce_container_ports", BOOLEAN, _PORTS),
+    own("check_agent_port_range_only", BOOLEAN, _PORTS),
+    own("container_ports_isolated_range", RANGES, _PORTS),
 )
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import mmap
 
-from mesocosm.agent.flags.flag import Flag
-from mesocosm.agent.flags.kinds import SOCKET, integer, size
+from mesocosm.agent.flags.flag import Flag, own
+from mesocosm.agent.flags.kinds import SOCKET, duration, integer, size
 
 LOGROTATE = "logrotate"
 """The name of the container logger that the flags `logrotate_…` are for."""
 _FILES = integer(0, 1000)
 
 OWN = (
+    own("network_cni_plugin_timeout", duration(zero=False), "network/cni"),
     Flag(
         "operator_socket",
         SOCKET,

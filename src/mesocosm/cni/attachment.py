@@ -1,0 +1,141 @@
+"""One container in one network: what is on disk of it, and the commands to the plugins.
+
+network.conf            what the container was attached with, also when the configuration has changed since
+<interface>/network.info   what came of it
+plugin                  the process that is at it
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mesocosm.cni.configuration import WITH_PREVIOUS, Network, Plugin
+from mesocosm.cni.plugin import PluginError, Plugins, end_recorded
+from mesocosm.cni.result import Result
+from mesocosm.errors import ContainerError
+
+_CONFIGURATION = "network.conf"
+_RESULT = "network.info"
+_RECORD = "plugin"
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A container, by the name that plugins know it by, and its interface in a network; `directory` is of its own.
+
+    `namespace` is a path of its network namespace, None where that is gone.
+    """
+
+    directory: Path
+    container: str
+    interface: str
+    namespace: Path | None
+
+    @classmethod
+    def find(cls, directory: Path, container: str, namespace: Path | None) -> Attachment:
+        """The one that is on disk. Raises OSError."""
+        interfaces = [entry.name for entry in directory.iterdir() if entry.is_dir()]
+        return cls(directory, container, interfaces[0] if interfaces else "eth0", namespace)
+
+    async def add(self, network: Network, plugins: Plugins) -> Result:
+        """Attaches the container. Raises PluginError, OSError; what it has made then, `remove` takes away."""
+        await _check_versions(network, plugins)
+        self._result_file.parent.mkdir(parents=True)
+        _write(self.directory / _CONFIGURATION, network.dump())
+        result: Result | None = None
+        for plugin in network.plugins:
+            output = await self._run("ADD", network, plugin, None if result is None else result.content, plugins)
+            try:
+                result = Result.parse(output)
+            except ValueError as error:
+                raise PluginError(f"the CNI plugin {plugin['type']!r} answered ADD with no result: {error}") from error
+            _write(self._result_file, output)
+        assert result is not None
+        return result
+
+    async def check(self, plugins: Plugins) -> None:
+        """Has the plugins look whether all is as they made it. Raises PluginError, OSError."""
+        network, result = self.network(), self.result()
+        if network is None or result is None or not network.check or network.version not in WITH_PREVIOUS:
+            return
+        for plugin in network.plugins:
+            await self._run("CHECK", network, plugin, result.content, plugins)
+
+    async def remove(self, plugins: Plugins) -> None:
+        """Detaches the container, the last plugin first, and forgets it. All are asked. Raises ContainerError, OSError.
+
+        Also after an `add` that failed, or was cut off when this process was killed.
+        """
+        end_recorded(self.directory / _RECORD)
+        network, result = self.network(), self.result()
+        errors: list[Exception] = []
+        for plugin in reversed(network.plugins if network is not None else ()):
+            assert network is not None
+            previous = result.content if result is not None and network.version in WITH_PREVIOUS else None
+            try:
+                await self._run("DEL", network, plugin, previous, plugins)
+            except (ContainerError, OSError) as error:
+                errors.append(error)
+        if errors:
+            lines = "; ".join(map(str, errors))
+            raise ContainerError(f"{self.container} is not detached from the network {self.directory.name!r}: {lines}")
+        shutil.rmtree(self.directory)
+
+    def network(self) -> Network | None:
+        """What it was attached with; None if that has not begun. Raises ContainerError, OSError."""
+        file = self.directory / _CONFIGURATION
+        try:
+            return Network.parse(file.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise ContainerError(
+                f"{file} is damaged: {error}", "have the plugins' leases and rules removed by hand, then the directory"
+            ) from error
+
+    def result(self) -> Result | None:
+        """What came of it; None if no plugin has succeeded, or nobody knows any more. Raises OSError."""
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            return Result.parse(self._result_file.read_bytes())
+        return None
+
+    @property
+    def _result_file(self) -> Path:
+        return self.directory / self.interface / _RESULT
+
+    async def _run(
+        self, command: str, network: Network, plugin: Plugin, previous: Mapping[str, Any] | None, plugins: Plugins
+    ) -> bytes:
+        parameters = {"CNI_CONTAINERID": self.container, "CNI_IFNAME": self.interface}
+        if self.namespace is not None:
+            parameters["CNI_NETNS"] = str(self.namespace)
+        request = network.request(plugin, previous)
+        return await plugins.run(plugin["type"], command, parameters, request, self.directory / _RECORD)
+
+
+async def _check_versions(network: Network, plugins: Plugins) -> None:
+    """Raises PluginError for a plugin that is missing, or does not speak the version of the configuration."""
+    for plugin in network.plugins:
+        kind = plugin["type"]
+        spoken = await plugins.versions(kind)
+        if spoken is not None and network.version not in spoken:
+            raise PluginError(
+                f"the CNI plugin {kind!r} does not speak the version {network.version} of the network {network.name!r}",
+                f"set cniVersion to one of {', '.join(sorted(spoken))}",
+            )
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Replaces the file, and has it on disk: a reboot must not lose it. Raises OSError."""
+    temporary = path.with_name(f"{path.name}.new")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

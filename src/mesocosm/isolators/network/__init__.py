@@ -1,0 +1,1 @@
+"""Isolators of networks: interfaces, addresses, ports."""
