@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from mesocosm.container import NetworkInfo, PortMapping
+from mesocosm.container import ContainerClass, ContainerID, NetworkInfo, PortMapping, Volume
+from mesocosm.errors import ContainerError, FlagError, MesocosmError
 from mesocosm.flags import Flags
-from tests.launching import LINUX, Launch
+from tests.launching import LINUX, TIMEOUT, Launch
 from tests.networks import GATEWAY, Networks, networks_in
 
 pytestmark = pytest.mark.kernel
@@ -17,6 +21,13 @@ pytestmark = pytest.mark.kernel
 BLUE = (NetworkInfo("blue"),)
 LISTENING = "until grep -q ':1F40 .* 0A ' /proc/net/tcp*; do :; done"
 SERVE = f"busybox nc -l -p 8000 -e echo hello & {LISTENING}; echo up; read -r end"
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Waits for what a script of the test's has written, or a task of the isolator's has logged."""
+    async with asyncio.timeout(TIMEOUT):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # Neither has an event to wait for.
 
 
 @pytest.fixture
@@ -60,3 +71,353 @@ async def test_two_containers_and_the_host(launch: Launch, blue: Networks) -> No
     assert usage.net_tx_packets
     await server.destroy()
     await other.destroy()
+
+
+# What a container sees.
+
+READ = "hostname; cat /etc/hostname /etc/hosts /etc/resolv.conf"
+LOCAL = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback"
+
+
+def contents(directory: Path) -> dict[str, str]:
+    return {name: (directory / name).read_text() for name in ("hosts", "hostname", "resolv.conf")}
+
+
+@pytest.mark.parametrize("with_rootfs", [False, True])
+async def test_names(launch: Launch, networks: Networks, writable_rootfs: Path, with_rootfs: bool) -> None:
+    """A container writes to its own files, and neither the host nor its root file system has it."""
+    networks.describe("blue", networks.bridge(dns={"nameservers": ["10.9.9.9"], "search": ["blue"]}))
+    rootfs = writable_rootfs if with_rootfs else None
+    before = contents(Path("/etc"))
+    write = "for name in hosts hostname resolv.conf; do echo evil > /etc/$name; cat /etc/$name; done"
+    output = await launch.output(f"{READ}; {write}", name="web", rootfs=rootfs, network_infos=BLUE)
+    assert output == f"web\nweb\n{LOCAL}\n10.77.0.2 web\nsearch blue\nnameserver 10.9.9.9\nevil\nevil\nevil"
+    assert contents(Path("/etc")) == before
+    if with_rootfs:
+        assert contents(writable_rootfs / "etc") == {"hosts": "", "hostname": "rootfs\n", "resolv.conf": ""}
+
+
+async def test_a_host_name_in_the_network_of_the_host(launch: Launch) -> None:
+    network = Path("/proc/self/ns/net").readlink()
+    output = await launch.output(f"readlink /proc/self/ns/net; {READ}", hostname="other.example")
+    hosts = Path("/etc/hosts").read_text()
+    resolver = Path("/etc/resolv.conf").read_text().rstrip()
+    assert output == f"{network}\nother.example\nother.example\n{hosts}127.0.1.1 other.example\n{resolver}"
+
+
+async def test_the_names_of_the_host(launch: Launch, rootfs: Path, writable_rootfs: Path) -> None:
+    """In a root file system, they are the host's own, and cannot be written to."""
+    script = f"{READ}; for name in hosts hostname resolv.conf; do (echo evil > /etc/$name) 2>&1; done; true"
+    output = await launch.output(script, rootfs=writable_rootfs)
+    etc = contents(Path("/etc"))
+    expected = [os.uname().nodename, etc["hostname"].rstrip(), etc["hosts"].rstrip(), etc["resolv.conf"].rstrip()]
+    assert output.startswith("\n".join(expected))
+    assert output.count("Read-only file system") == 3
+
+
+async def test_a_default_for_name_servers(flags: Flags, networks: Networks) -> None:
+    networks.describe("blue", networks.bridge())
+    dns = {"mesos": [{"network_mode": "CNI", "dns": {"nameservers": ["10.8.8.8"], "options": ["ndots:3"]}}]}
+    launch = Launch(flags)
+    launch.containerizer(LINUX, **networks.flags, default_container_dns=dns)
+    try:
+        output = await launch.output("cat /etc/resolv.conf", network_infos=BLUE)
+        assert output == "options ndots:3\nnameserver 10.8.8.8"
+    finally:
+        await launch.close()
+
+
+@pytest.mark.parametrize("target", ["../run/made", "/run/made", "../../../../../../etc/mesocosm-attack", "resolv.conf"])
+async def test_links_in_the_place_of_the_files(
+    launch: Launch, blue: Networks, writable_rootfs: Path, target: str
+) -> None:
+    """What a root file system has as links leads to nothing of the host."""
+    (writable_rootfs / "etc/resolv.conf").symlink_to(target)
+    command = "cat /etc/resolv.conf"
+    if target == "resolv.conf":
+        with pytest.raises(ContainerError, match="symbolic links"):
+            await launch(command, rootfs=writable_rootfs, network_infos=BLUE)
+    else:
+        output = await launch.output(command, rootfs=writable_rootfs, network_infos=BLUE)
+        assert output == Path("/etc/resolv.conf").read_text().rstrip()
+    assert not Path("/etc/mesocosm-attack").exists()
+
+
+async def test_a_volume_may_cover_the_files(launch: Launch, blue: Networks, run_directory: Path) -> None:
+    (run_directory / "mine").write_text("mine")
+    volume = Volume("/etc/hosts", str(run_directory / "mine"))
+    assert await launch.output("cat /etc/hosts", network_infos=BLUE, volumes=(volume,)) == "mine"
+
+
+async def test_several_networks(launch: Launch, blue: Networks) -> None:
+    blue.describe("red", blue.bridge(78))
+    both = (NetworkInfo("red"), NetworkInfo(), NetworkInfo("blue"))
+    container = await launch.sleeping(network_infos=both)
+    infos = (await container.status()).network_infos or ()
+    assert [(info.name, info.ip_addresses[0].ip_address) for info in infos] == [
+        ("red", "10.78.0.2"),
+        ("blue", "10.77.0.2"),
+    ]
+    seen = await launch.output("ip -o -4 address", parent=container)
+    assert [line.split()[1::2][:2] for line in seen.splitlines()] == [
+        ["lo", "127.0.0.1/8"],
+        ["eth0", "10.78.0.2/24"],
+        ["eth1", "10.77.0.2/24"],
+    ]
+    assert len(blue.state()["links"]) == 2
+    await container.destroy()
+
+
+async def test_nested_containers(launch: Launch, blue: Networks, rootfs: Path) -> None:
+    parent = await launch.sleeping(name="web", network_infos=BLUE)
+    look = "readlink /proc/self/ns/net; readlink /proc/self/ns/uts; hostname; grep web /etc/hosts; cat /etc/hostname"
+    own = Path(f"/proc/{await parent.pid()}/ns")
+    expected = f"{(own / 'net').readlink()}\n{(own / 'uts').readlink()}\nweb\n10.77.0.2 web\nweb"
+    debug = ContainerClass.DEBUG
+    nested = await launch.sleeping(parent=parent, rootfs=rootfs)
+    assert (await nested.status()).network_infos == (await parent.status()).network_infos
+    for around in (parent, nested):
+        assert await launch.output(look, parent=around) == expected
+        assert await launch.output(look, parent=around, rootfs=rootfs) == expected
+        assert await launch.output(look, parent=around, container_class=debug, network_infos=BLUE) == expected
+    other = await launch.sleeping(parent=nested, network_infos=BLUE, name="own")
+    assert ((await other.status()).network_infos or ())[0].ip_addresses[0].ip_address == "10.77.0.3"
+    assert await launch.output(look.replace("web", "own"), parent=other) != expected
+    alone = await launch.output("hostname; ip -o link | wc -l", parent=nested, loopback_only=True)
+    assert alone == "web\n1"
+    assert await launch.output("hostname; grep -c . /etc/hosts", parent=nested, hostname="mine") == "mine\n4"
+    assert (
+        await launch.output("cat /etc/hosts", parent=nested, hostname="mine")
+        == f"{LOCAL}\n10.77.0.2 web\n127.0.1.1 mine"
+    )
+    await parent.destroy()
+
+
+# No network.
+
+
+async def test_none(launch: Launch) -> None:
+    script = "ip -o link; ip -o address; busybox nc -l -p 8000 & " + LISTENING
+    outputs = {await launch.output(f"readlink /proc/self/ns/net; {script}", loopback_only=True) for _ in range(3)}
+    for output in outputs:  # Each has a port that the others have, too, and a namespace that no one else had.
+        lines = output.splitlines()[1:]
+        assert len(lines) == 3
+        assert all(" lo" in line for line in lines)
+        assert "UP" in lines[0]
+        assert "127.0.0.1/8" in output
+        assert "::1/128" in output
+    host = Path("/proc/self/ns/net").readlink()
+    assert all(not output.startswith(str(host)) for output in outputs)
+    assert await launch.output("hostname; hostname -i", loopback_only=True, hostname="me") == "me\n127.0.1.1"
+
+
+async def test_a_namespace_ends_with_its_container(launch: Launch, blue: Networks) -> None:
+    """One without a root file system has copies of all mounts of the host, but keeps none of the namespaces."""
+    container = await launch.sleeping(network_infos=BLUE)
+    other = await launch.sleeping()
+    mounts = Path(f"/proc/{await other.pid()}/mountinfo")
+    assert "/ns " in mounts.read_text(), "the control"
+    await container.destroy()
+    assert "/ns " not in mounts.read_text()
+    await other.destroy()
+
+
+# What fails.
+
+
+async def test_a_plugin_that_fails_in_the_middle(launch: Launch, networks: Networks) -> None:
+    networks.script("good", 'cat > /dev/null; echo "{\\"cniVersion\\": \\"1.0.0\\", \\"ips\\": []}"')
+    fails = 'if [ $CNI_COMMAND = ADD ]; then echo "{\\"code\\": 11, \\"msg\\": \\"no more\\nroom\\"}"; exit 1; fi'
+    networks.script("bad", f"{fails}; if [ $CNI_COMMAND = VERSION ]; then exit 1; fi")
+    networks.describe("blue", networks.bridge(), {"type": "good"}, {"type": "bad"}, {"type": "good"})
+    with pytest.raises(ContainerError, match=r"^the CNI plugin 'bad' failed to ADD: no more room$"):
+        await launch("true", network_infos=BLUE)
+    assert networks.calls() == ["ADD good eth0", "ADD bad eth0", "DEL good eth0", "DEL bad eth0", "DEL good eth0"]
+    assert networks.is_clean()
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("echo garbage", "answered ADD with no result: it is no JSON"),
+        ("true", "answered ADD with no result: it is no JSON"),
+        ("""echo '{"ips": [{"address": "x"}]}'""", "answered ADD with no result: 'x' does not appear"),
+        ("echo oops >&2; echo more >&2; exit 3", "failed to ADD: exit status 3: oops more$"),
+        ("kill -KILL $$", "failed to ADD: signal 9$"),
+        ("exec yes", "was killed: its ADD took longer than 1 s$"),
+        ("sleep 1000", "was killed: its ADD took longer than 1 s$"),
+        ("sleep 1000 & exit 0", "answered ADD with no result: it is no JSON"),
+    ],
+)
+async def test_plugins_that_misbehave(flags: Flags, networks: Networks, script: str, expected: str) -> None:
+    """It is killed with what it has started, and then asked to undo it."""
+    networks.script("bad", f"if [ $CNI_COMMAND = ADD ]; then {script}; fi")
+    networks.describe("blue", networks.bridge(), {"type": "bad"})
+    launch = Launch(flags)
+    launch.containerizer(LINUX, **networks.flags, network_cni_plugin_timeout=1)
+    try:
+        with pytest.raises(ContainerError, match=f"^the CNI plugin 'bad' {expected}"):
+            await launch("true", network_infos=BLUE)
+        assert networks.calls() == ["ADD bad eth0", "DEL bad eth0"]
+    finally:
+        await launch.close()
+
+
+async def test_a_plugin_that_cannot_detach(launch: Launch, networks: Networks) -> None:
+    """The container is not given up, and the address not given to anybody else, before the plugin can."""
+    broken = networks.log.with_name("broken")
+    networks.script("bad", f"if [ $CNI_COMMAND = DEL ]; then ! [ -e {broken} ]; else echo {{}}; fi")
+    networks.describe("blue", networks.bridge(), {"type": "bad"})
+    container = await launch.sleeping(network_infos=BLUE)
+    broken.touch()
+    with pytest.raises(ContainerError, match=r"'bad' failed to DEL: exit status 1; what is left is in .*/c1"):
+        await container.destroy()
+    broken.unlink()
+    await container.destroy()
+
+
+async def test_a_plugin_gets_nothing_of_its_caller(launch: Launch, networks: Networks) -> None:
+    seen = networks.log.with_name("seen")
+    networks.script("spy", f"if [ $CNI_COMMAND = ADD ]; then env > {seen}; ls -l /proc/$$/fd >> {seen}; fi; echo {{}}")
+    networks.describe("blue", {"type": "spy"})
+    held = os.open("/", os.O_RDONLY)
+    os.set_inheritable(held, True)
+    await launch.output("true", name="c1", network_infos=BLUE)
+    os.close(held)
+    lines = seen.read_text().splitlines()
+    root = launch.flags.runtime_dir / "isolators/network/cni/c1"
+    expected = {
+        "CNI_COMMAND=ADD",
+        "CNI_CONTAINERID=c1",
+        "CNI_IFNAME=eth0",
+        f"CNI_NETNS={root}/ns",
+        f"CNI_PATH={networks.plugins}",
+        "PWD=/",
+        f"PATH={os.environ['PATH']}",
+    }
+    assert expected <= set(lines)
+    assert {line for line in lines if "=" in line} <= expected | {"OLDPWD=/", "SHLVL=0", "_=/usr/bin/env"}
+    assert {line for line in lines if line.isdecimal()} <= {"0", "1", "2", "10"}, "10 is the script itself"
+
+
+async def test_a_launch_that_is_given_up(launch: Launch, networks: Networks) -> None:
+    networks.script("slow", "if [ $CNI_COMMAND = ADD ]; then sleep 1000; fi")
+    networks.describe("blue", networks.bridge(), {"type": "slow"})
+    containerizer = launch.containerizer()
+    launching = asyncio.create_task(launch("true", name="c1", network_infos=BLUE))
+    await until(lambda: networks.calls() == ["ADD slow eth0"])
+    await containerizer.destroy(ContainerID("c1"))
+    with pytest.raises(MesocosmError):
+        await launching
+    assert networks.calls() == ["ADD slow eth0", "DEL slow eth0"]
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (
+            {"network_infos": (NetworkInfo("nowhere"),)},
+            r"describes a network 'nowhere'; .*bad.conf: it is no JSON object$",
+        ),
+        ({"network_infos": (NetworkInfo("../blue"),)}, "describes a network '../blue'"),
+        ({"network_infos": (NetworkInfo(""),)}, "describes a network ''"),
+        ({"network_infos": BLUE * 2}, "asks for the network 'blue' twice"),
+        ({"network_infos": BLUE, "loopback_only": True}, "to have only the loopback interface"),
+        ({"network_infos": BLUE, "name": "a:b"}, "can join no network with this id"),
+        ({"network_infos": BLUE, "hostname": "a b"}, "'a b' is no host name"),
+        ({"network_infos": (NetworkInfo("missing"),)}, "there is no CNI plugin 'nonesuch' in"),
+        (
+            {"network_infos": (NetworkInfo("new"),)},
+            "does not speak the version 1.0.0 of the network 'new'",
+        ),
+        ({"network_infos": (NetworkInfo("ns"),)}, "no network can be called 'ns'"),
+        (
+            {"network_infos": (NetworkInfo("red", port_mappings=(PortMapping(1, 1),)),)},
+            "the network 'red' maps no ports",
+        ),
+    ],
+)
+async def test_what_is_refused(launch: Launch, blue: Networks, config: dict[str, object], expected: str) -> None:
+    (blue.configurations / "bad.conf").write_text("[]")
+    blue.script("old", """echo '{"cniVersion": "0.2.0", "supportedVersions": ["0.1.0", "0.2.0"]}'""")
+    blue.describe("missing", {"type": "nonesuch"})
+    blue.describe("red", blue.bridge(78))
+    blue.describe("new", {"type": "old"})
+    blue.describe("ns", blue.bridge(79))
+    with pytest.raises(ContainerError, match=expected):
+        await launch("true", **config)  # type: ignore[arg-type]
+    assert blue.calls() == []
+
+
+async def test_without_configurations(flags: Flags, networks: Networks) -> None:
+    launch = Launch(flags)
+    launch.containerizer(LINUX)
+    try:
+        with pytest.raises(ContainerError, match="no configurations of networks; give --network_cni_config_dir"):
+            await launch("true", network_infos=BLUE)
+    finally:
+        await launch.close()
+    for given, expected in (
+        ({"network_cni_config_dir": networks.configurations}, "--network_cni_config_dir needs"),
+        ({"network_cni_plugins_dir": "/x"}, "--network_cni_plugins_dir needs"),
+        ({**networks.flags, "network_cni_config_dir": Path("/nonexistent")}, "/nonexistent is no directory"),
+        ({"default_container_dns": {"mesos": 1}}, "'mesos' is no list"),
+    ):
+        with pytest.raises(FlagError, match=expected):
+            Launch(flags).containerizer(LINUX, **given)
+
+
+# Changes.
+
+
+async def test_configurations_come_and_go(launch: Launch, networks: Networks) -> None:
+    """A container is detached with what it was attached with."""
+    with pytest.raises(ContainerError, match="describes a network 'blue'"):
+        await launch("true", network_infos=BLUE)
+    portmap = {"type": "portmap", "capabilities": {"portMappings": True}}
+    networks.describe("blue", networks.bridge(), portmap)
+    mapped = (NetworkInfo("blue", port_mappings=(PortMapping(8080, 8000),)),)
+    first = await launch.sleeping(network_infos=mapped)
+    networks.describe("blue", networks.bridge(78))
+    second = await launch.sleeping(network_infos=BLUE)
+    addresses = [((await each.status()).network_infos or ())[0].ip_addresses[0].ip_address for each in (first, second)]
+    assert addresses == ["10.77.0.2", "10.78.0.2"]
+    networks.describe("blue", {"type": "nonesuch"})
+    await first.destroy()
+    (networks.configurations / "blue.conflist").unlink()
+    await second.destroy()
+
+
+@pytest.mark.parametrize("script", ["ip link set eth0 down; ip link set eth0 name mine", "ip link delete eth0"])
+async def test_a_container_that_changes_its_interface(launch: Launch, networks: Networks, script: str) -> None:
+    networks.describe("blue", networks.bridge())
+    container = await launch.talking(f"{script} && echo up; read -r end", network_infos=BLUE)
+    assert await container.line() == "up"
+    assert (await launch.containerizer().usage(container.container_id)).net_rx_bytes == 0
+    await container.destroy()
+    assert networks.is_clean()
+
+
+# Recovery.
+
+
+async def test_recovery(launch: Launch, blue: Networks, caplog: pytest.LogCaptureFixture) -> None:
+    answer = """if [ $CNI_COMMAND = CHECK ]; then exit 1; else echo '{"cniVersion": "1.0.0"}'; fi"""
+    blue.script("checked", f"cat > {blue.log}.$CNI_COMMAND; {answer}")
+    blue.describe("blue", {"type": "checked"}, blue.bridge())
+    container = await launch.sleeping(name="web", network_infos=BLUE, hostname="web.example")
+    nested = await launch.sleeping(parent=container)
+    before = await container.status()
+    with caplog.at_level(logging.WARNING):
+        containerizer = await launch.successor()
+        await until(lambda: bool(caplog.records))
+    assert "web in the network blue: the CNI plugin 'checked' failed to CHECK: exit status 1" in caplog.text
+    assert await containerizer.status(container.container_id) == before
+    assert (await containerizer.status(nested.container_id)).network_infos == before.network_infos
+    assert (await containerizer.usage(container.container_id)).net_tx_packets is not None
+    later = await launch.output("hostname; hostname -i", parent=container)
+    assert later == "web.example\n10.77.0.2"
+    await containerizer.destroy(container.container_id)
+    assert blue.is_clean()
+    for command in ("CHECK", "DEL"):
+        assert '"prevResult": {' in Path(f"{blue.log}.{command}").read_text()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,7 @@ from mesocosm.cni.result import one_line, parse_error
 from mesocosm.errors import ContainerError
 from mesocosm.flags import DEFAULT_PATH
 from mesocosm.linux import process
+from mesocosm.linux.poll import readable
 from mesocosm.units import format_duration
 
 _MOST_OUTPUT = 1 << 20
@@ -78,38 +81,27 @@ class Plugins:
             "CNI_PATH": self.path,
             "PATH": os.environ.get("PATH", DEFAULT_PATH),
         }
-        program = self.find(kind)
         try:
-            execution = await asyncio.create_subprocess_exec(
-                program,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env=environment,
-                cwd="/",
-                start_new_session=True,
-            )
+            execution = Execution.start(self.find(kind), environment)
         except OSError as error:
-            raise PluginError(f"the CNI plugin {program} cannot be executed: {error.strerror}") from error
+            raise PluginError(f"the CNI plugin {kind!r} cannot be executed: {error.strerror}") from error
         try:
             if record is not None:
                 record.write_text(f"{execution.pid} {process.start_time(execution.pid)}")
             async with asyncio.timeout(self.timeout):
-                output, errors = await _converse(execution, request)
-        except BaseException as error:
-            _end_group(execution.pid)
-            await execution.wait()
-            if not isinstance(error, TimeoutError):
-                raise
+                await execution.converse(request)
+        except TimeoutError:
             raise PluginError(
                 f"the CNI plugin {kind!r} was killed: its {command} took longer than {format_duration(self.timeout)}"
             ) from None
-        if execution.returncode:
-            reason = _reason(execution.returncode, output, errors)
+        finally:
+            status = await execution.end()
+        if status:
+            reason = _reason(status, execution.output, execution.errors)
             raise PluginError(f"the CNI plugin {kind!r} failed to {command}: {reason}")
-        if len(output) > _MOST_OUTPUT:
+        if len(execution.output) > _MOST_OUTPUT:
             raise PluginError(f"the CNI plugin {kind!r} printed more than any result has")
-        return output
+        return bytes(execution.output)
 
 
 def end_recorded(record: Path) -> None:
@@ -119,46 +111,110 @@ def end_recorded(record: Path) -> None:
         pidfd = process.open_same(pid, started)
         if pidfd is not None:
             try:
-                _end_group(pid)
+                _kill_group(pid)
             finally:
                 os.close(pidfd)
 
 
-async def _converse(execution: asyncio.subprocess.Process, request: bytes) -> tuple[bytes, bytes]:
-    """Writes the request; returns the beginning of both outputs, when all is written and the plugin has ended."""
-    assert execution.stdin is not None
-    assert execution.stdout is not None
-    assert execution.stderr is not None
-    _, output, errors, _ = await asyncio.gather(
-        _write(execution.stdin, request), _read(execution.stdout), _read(execution.stderr), execution.wait()
-    )
-    return output, errors
+@dataclass(slots=True)
+class Execution:
+    """A program that runs in a session of its own, and the beginning of what it has printed.
+
+    It is not waited for but by its pidfd, so its pid, and that of its group, is its own until all of it was killed.
+    """
+
+    pid: int
+    output: bytearray
+    errors: bytearray
+    _process: subprocess.Popen[bytes]
+    _pidfd: int
+    _pipes: tuple[int, int, int]
+
+    @classmethod
+    def start(cls, program: Path, environment: Mapping[str, str]) -> Execution:
+        """Executes it, with three pipes and nothing else of this process. Raises OSError."""
+        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
+            pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
+            for number, (reader, writer) in enumerate(pipes):
+                theirs.callback(os.close, writer if number else reader)
+                ours.callback(os.close, reader if number else writer)
+            child = subprocess.Popen(
+                [program],
+                stdin=pipes[0][0],
+                stdout=pipes[1][1],
+                stderr=pipes[2][1],
+                env=dict(environment),
+                cwd="/",
+                start_new_session=True,
+            )
+            pidfd = os.pidfd_open(child.pid)
+            ours.pop_all()
+        return cls(child.pid, bytearray(), bytearray(), child, pidfd, (pipes[0][1], pipes[1][0], pipes[2][0]))
+
+    async def converse(self, request: bytes) -> None:
+        """Tells it the request, and reads all that it prints until it has ended. Raises OSError."""
+        told, printed, complained = self._pipes
+        if len(request) > _CHUNK:
+            fcntl.fcntl(told, fcntl.F_SETPIPE_SZ, len(request))  # So that it can be written at once.
+        with contextlib.suppress(BrokenPipeError):  # Not every plugin wants to know.
+            os.write(told, request)
+        os.close(told)
+        self._pipes = (-1, printed, complained)
+        reading = [
+            asyncio.ensure_future(_read(pipe, data))
+            for pipe, data in ((printed, self.output), (complained, self.errors))
+        ]
+        try:
+            await readable(self._pidfd)
+        finally:
+            for task in reading:
+                task.cancel()
+            await asyncio.wait(reading)
+        for pipe, data in ((printed, self.output), (complained, self.errors)):
+            _read_rest(pipe, data)
+
+    async def end(self) -> int:
+        """Kills it with what it has started, as far as that has not ended, and returns its status."""
+        # Its pid is not free before it was waited for.
+        _kill_group(self.pid)
+        try:
+            await readable(self._pidfd)
+        finally:
+            status = self._process.wait()
+            for descriptor in (self._pidfd, *self._pipes):
+                if descriptor != -1:
+                    os.close(descriptor)
+        return status
 
 
-async def _write(stream: asyncio.StreamWriter, data: bytes) -> None:
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # Not every plugin wants to know.
-        stream.write(data)
-        await stream.drain()
-        stream.close()
-        await stream.wait_closed()
+async def _read(pipe: int, data: bytearray) -> None:
+    while True:
+        await readable(pipe)
+        if not _take(os.read(pipe, _CHUNK), data):
+            return
 
 
-async def _read(stream: asyncio.StreamReader) -> bytes:
-    data = bytearray()
-    while part := await stream.read(_CHUNK):
-        if len(data) <= _MOST_OUTPUT:
-            data += part
-    return bytes(data)
+def _read_rest(pipe: int, data: bytearray) -> None:
+    """Takes what is in a pipe, whose other end a process may keep that the program has started."""
+    os.set_blocking(pipe, False)
+    with contextlib.suppress(BlockingIOError):
+        while len(data) <= _MOST_OUTPUT and _take(os.read(pipe, _CHUNK), data):
+            pass
 
 
-def _end_group(pid: int) -> None:
-    """Kills a plugin with what it has started."""
+def _take(part: bytes, data: bytearray) -> bool:
+    if len(data) <= _MOST_OUTPUT:
+        data += part
+    return bool(part)
+
+
+def _kill_group(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
 
 
-def _reason(status: int, output: bytes, errors: bytes) -> str:
-    if (told := parse_error(output)) is not None:
+def _reason(status: int, output: bytes | bytearray, errors: bytes | bytearray) -> str:
+    if (told := parse_error(bytes(output))) is not None:
         return told
     text = one_line((errors or output).decode(errors="replace"))
     ended = f"signal {-status}" if status < 0 else f"exit status {status}"

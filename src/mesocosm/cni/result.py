@@ -79,9 +79,9 @@ class Result:
 
 
 def parse_error(text: bytes) -> str | None:
-    """The one line that an error is; None for what is no error."""
+    """The one line that an error is; None for what is no error. Scripts write lines into its texts."""
     try:
-        content = json.loads(text)
+        content = json.loads(text, strict=False)
     except (ValueError, RecursionError):
         return None
     if not isinstance(content, dict) or "msg" not in content:
