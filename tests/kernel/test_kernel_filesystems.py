@@ -60,7 +60,13 @@ async def test_files_of_the_kernel_cannot_be_written(launch: Launch, rootfs: Pat
     assert await launch.output(script, isolation=LINUX, rootfs=rootfs) == ""
 
 
-@pytest.mark.parametrize("path", ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/acpi", "/sys/firmware"])
+HIDDEN = (
+    *("/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/acpi", "/proc/interrupts", "/sys/firmware"),
+    *("/sys/devices/virtual/powercap", "/sys/devices/system/cpu/cpu0/thermal_throttle"),
+)
+
+
+@pytest.mark.parametrize("path", HIDDEN)
 async def test_files_of_the_kernel_that_are_hidden(launch: Launch, rootfs: Path, path: str) -> None:
     if not Path(path).exists():
         pytest.skip(f"this kernel has no {path}")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mesocosm.container import TTYInfo
+from mesocosm.container import LinuxInfo, RLimit, SeccompInfo, TTYInfo
 from mesocosm.launcher import client, spawn
 from tests.launching import LINUX, Launch
 
@@ -98,17 +98,31 @@ async def test_nothing_is_imported_after_the_fork(
 ) -> None:
     """Just before the exec an init has the modules that the launcher had when it began to serve."""
     tell = (
-        "before = set(sys.modules); real = os.posix_spawn\n"
-        "def spawn(*arguments, **options):\n"
-        "    os.write(2, ('modules: %s\\n' % sorted(set(sys.modules) - before)).encode())\n"
-        "    return real(*arguments, **options)\n"
-        "os.posix_spawn = spawn\n"
+        "before = set(sys.modules)\n"
+        "def telling(real):\n"
+        "    def call(*arguments, **options):\n"
+        "        os.write(2, ('modules: %s\\n' % sorted(set(sys.modules) - before)).encode())\n"
+        "        return real(*arguments, **options)\n"
+        "    return call\n"
+        "os.posix_spawn, os.execve = telling(os.posix_spawn), telling(os.execve)\n"
     )
     bootstrap = (
         f"import os, sys; sys.path.insert(0, sys.argv[1]); from mesocosm.launcher import server\n{tell}server.main()"
     )
     monkeypatch.setattr(spawn, "_BOOTSTRAP", bootstrap)
-    for options in ({}, {"rootfs": rootfs, "user": "app"}, {"rootfs": rootfs, "tty_info": TTYInfo()}):
+    launch.containerizer(f"{LINUX},linux/capabilities,linux/seccomp,posix/rlimits")
+    confined = {
+        "rlimits": (RLimit("CORE", 0, 0),),
+        "linux_info": LinuxInfo(bounding_capabilities=("CHOWN",), seccomp=SeccompInfo("default.json")),
+    }
+    tty = {"rootfs": rootfs, "tty_info": TTYInfo()}  # Where a forked command would write to the terminal.
+    for options in (
+        {},
+        {"rootfs": rootfs, "user": "app"},
+        tty,
+        confined,
+        {"rootfs": rootfs, **confined, "user": "app"},
+    ):
         for _ in range(2):  # The second may use an init that was cloned in advance.
             container = await launch(["/bin/true"], **options)
             assert await container.wait() == 0

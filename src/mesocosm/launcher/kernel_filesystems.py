@@ -1,6 +1,6 @@
 """/proc, /sys and /dev of a container with a root filesystem of its own, hidden or read-only where they show the host.
 
-The same lists of devices, masked and read-only paths as in Mesos, runc and crun.
+The same devices as in Mesos, runc and crun; of masked and read-only paths those of Docker, which has the most.
 """
 
 from __future__ import annotations
@@ -21,10 +21,16 @@ _KERNEL = Attribute.NO_SUID | Attribute.NO_DEVICES | Attribute.NO_EXECUTE
 _TERMINAL = Attribute.NO_SUID | Attribute.NO_EXECUTE
 
 _MASKED = (
-    *("acpi", "asound", "kcore", "key-users", "keys", "latency_stats", "sched_debug", "scsi", "timer_list"),
-    "timer_stats",
+    *("acpi", "asound", "interrupts", "kcore", "key-users", "keys", "latency_stats", "sched_debug", "scsi"),
+    *("timer_list", "timer_stats"),
 )
-_MASKED_IN_SYS = ("firmware",)
+# Counts of interrupts and throttling, and the energy used, tell what others do (CVE-2020-8694).
+_THROTTLING = "devices/system/cpu/cpu%d/thermal_throttle"
+_MASKED_IN_SYS = (
+    *("firmware", "devices/virtual/powercap"),
+    # Every CPU has one, or none has, as the first lookup tells. Not when a container waits for it.
+    *(_THROTTLING % number for number in range(os.cpu_count() or 0) if os.path.isdir(f"/sys/{_THROTTLING % 0}")),
+)
 _PROTECTED = ("bus", "fs", "irq", "sys", "sysrq-trigger")
 
 _NODES = (
