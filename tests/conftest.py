@@ -19,6 +19,7 @@ import pytest
 from mesocosm.flags import Flags
 from tests import rootfs as root_file_system
 from tests.agent_process import AgentProcess, agent_process
+from tests.image_store import DirectoryStore
 from tests.machine import (
     VARIABLE,
     Machine,
@@ -137,6 +138,14 @@ def rootfs() -> Iterator[Path]:
 def writable_rootfs(rootfs: Path, run_directory: Path) -> Path:
     """A root file system that is the test's own."""
     return root_file_system.make(run_directory / "rootfs")
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> DirectoryStore:
+    """A store that hands out the images that the test puts into it."""
+    found = DirectoryStore()
+    monkeypatch.setattr("mesocosm.images.provisioner.ImageStore", lambda *_: found)
+    return found
 
 
 def _kill(pid: int) -> None:

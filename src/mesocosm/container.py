@@ -10,10 +10,11 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from mesocosm.errors import ContainerError
+from mesocosm.images.image import ImageConfig
 
 # An id is a directory and a cgroup name: no separator, no control character; and no dot, which joins nested ids.
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_:@+=,~-]*")
@@ -272,6 +273,56 @@ def persistent_volume_path(work_dir: Path, volume: PersistentVolume) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageRequest:
+    """The Docker or OCI image that a file system is made of (`Image` of mesos.proto), as `docker pull` names it.
+
+    Unless `cached`, the place it comes from is asked for it again although it is here. `credentials` is what a
+    `~/.docker/config.json` would say of registries, as JSON; it is not written to disk.
+    """
+
+    reference: str
+    cached: bool = True
+    credentials: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """The directories of a mount of overlayfs: the `layers`, the lowest first, and where `upper` takes the changes."""
+
+    layers: tuple[Path, ...]
+    upper: Path
+    work: Path
+
+
+@dataclass(frozen=True, slots=True)
+class ProvisionedImage:
+    """A file system that was made of an image, at `path` on the host.
+
+    With `overlay`, that is mounted there, but only in the mount namespace of its container.
+    """
+
+    path: Path
+    config: ImageConfig
+    overlay: Overlay | None = None
+    read_only: bool = False
+
+    @property
+    def layers(self) -> tuple[Path, ...]:
+        """The directories that its files are in, before the container changes any; the lowest first."""
+        return (self.path,) if self.overlay is None else self.overlay.layers
+
+
+@dataclass(frozen=True, slots=True)
+class ImageVolume:
+    """The files of an image, at `container_path`. They are `provisioned` by the containerizer."""
+
+    container_path: str
+    image: ImageRequest
+    mode: VolumeMode = VolumeMode.RW
+    provisioned: ProvisionedImage | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LinuxInfo:
     """What a container asks of the Linux isolators (`LinuxInfo` of mesos.proto). `shm_size` is in bytes here.
 
@@ -384,9 +435,10 @@ class ContainerConfig:
     """All that is asked of a container at its launch.
 
     `directory` is the sandbox on the host (None: below the work directory). `rootfs` is a directory to use as the
-    root file system (None: the host's). `resources` are requests: a share of the CPU and the soft memory limit;
-    `limits` are bounds, and default to the requests as in Mesos. `environment` is exactly what the command gets
-    besides PATH, MESOS_SANDBOX and the `secret_environment`. `user` is a name or `UID[:GID]`. Those of `network_infos`
+    root file system (None: the host's); that of an `image` is set by the containerizer, which also says what it has
+    `provisioned`. `resources` are requests: a share of the CPU and the soft memory limit; `limits` are bounds, and
+    default to the requests as in Mesos. `environment` is exactly what the command gets besides PATH, MESOS_SANDBOX and
+    the `secret_environment`. `user` is a name or `UID`, and perhaps `:` and that of a group. Those of `network_infos`
     that have a name are networks that it joins, and then it is not in the host's; with `loopback_only` it is in none.
     """
 
@@ -411,11 +463,39 @@ class ContainerConfig:
     network_infos: tuple[NetworkInfo, ...] = ()
     loopback_only: bool = False
     hostname: str | None = None
+    image: ImageRequest | None = None
+    image_volumes: tuple[ImageVolume, ...] = ()
+    provisioned: ProvisionedImage | None = None
 
     @property
     def networks(self) -> tuple[NetworkInfo, ...]:
         """The networks that it joins, in the order of its interfaces; none: it is where its parent is, or the host."""
         return tuple(info for info in self.network_infos if info.name is not None)
+
+    @property
+    def root_layers(self) -> tuple[Path, ...]:
+        """The directories that its own root file system is made of, the lowest first; none: it has the host's."""
+        if self.provisioned is not None:
+            return self.provisioned.layers
+        return () if self.rootfs is None else (self.rootfs,)
+
+    @property
+    def images(self) -> tuple[ImageRequest, ...]:
+        """All that it asks for, its own first."""
+        own = () if self.image is None else (self.image,)
+        return (*own, *(volume.image for volume in self.image_volumes))
+
+    def without_secrets(self) -> ContainerConfig:
+        """The same, as it may be written to disk."""
+        if not any(image.credentials for image in self.images):
+            return self
+        return replace(
+            self,
+            image=None if self.image is None else replace(self.image, credentials=None),
+            image_volumes=tuple(
+                replace(volume, image=replace(volume.image, credentials=None)) for volume in self.image_volumes
+            ),
+        )
 
     @property
     def debug(self) -> bool:

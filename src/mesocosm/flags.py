@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+from mesocosm.images.settings import DEFAULT_REGISTRY, DEFAULT_STORE
 
 AGENT_PORTS = ((31000, 32000),)
 """The ports that an agent offers, as ranges with both ends (`DEFAULT_PORTS` of Mesos's slave/constants.hpp)."""
@@ -90,6 +93,21 @@ class Flags:
     container_ports_isolated_range: tuple[tuple[int, int], ...] | None = flag(
         None, "The only ports that `network/ports` looks at, as `[0-35000]`."
     )
+
+    image_providers: tuple[str, ...] = flag(
+        (), "Kinds of images that containers may have: `docker`, which are those of OCI, too. Default: none."
+    )
+    image_provisioner_backend: str | None = flag(
+        None,
+        "How the layers of images become a root: `bind`, `copy` or `overlay`. Default: `overlay` where that works, "
+        "else `copy`.",
+    )
+    docker_registry: str = flag(
+        DEFAULT_REGISTRY, "Registry that Docker images come from, or directory of archives of `docker save`."
+    )
+    docker_store_dir: Path = flag(DEFAULT_STORE, "Directory of Docker images.")
+    docker_config: Mapping[str, Any] | None = flag(None, "Credentials for registries, as in `~/.docker/config.json`.")
+    docker_ignore_runtime: bool = flag(False, "Ignore the image's directory, variables, user and command.")
 
     @classmethod
     def help(cls, name: str) -> str:

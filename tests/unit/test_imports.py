@@ -14,7 +14,7 @@ import mesocosm
 
 PACKAGE = Path(mesocosm.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
-VALUES = ("mesocosm.container", "mesocosm.errors", "mesocosm.flags", "mesocosm.units", "mesocosm.users")
+VALUES = tuple(f"mesocosm.{name}" for name in ("container", "errors", "flags", "images.image", "units", "users"))
 
 # A Mac, as far as an import can tell. What is imported first has parts for the platform that it finds.
 DARWIN = """

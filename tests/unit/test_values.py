@@ -179,32 +179,55 @@ def users(tmp_path: Path) -> Path:
         ("1000:5", Credentials(1000, 5, ())),
         ("77", Credentials(77, 0)),
         ("77:5", Credentials(77, 5)),
+        ("app:logs", Credentials(1000, 7)),
+        ("77:more", Credentials(77, 9)),
         ("root", Credentials(0, 0, (0, 7))),
     ],
 )
 def test_users_of_a_root_filesystem(users: Path, user: str, expected: Credentials) -> None:
-    found = resolve(user, users)
+    found = resolve(user, (users,))
     assert (found.uid, found.gid) == (expected.uid, expected.gid)
     assert set(found.groups) | {found.gid} == set(expected.groups) | {expected.gid}
 
 
 @pytest.mark.parametrize(
-    "user", ["bad", "short", "# a comment", "", "app:logs", "-1", "4294967295", "9" * 5000, "1:" + "9" * 20]
+    "user",
+    [
+        "bad",
+        "short",
+        "# a comment",
+        "",
+        "app:nobodys",
+        "app:",
+        ":logs",
+        "a:b:c",
+        "-1",
+        "4294967295",
+        "9" * 5000,
+        "1:" + "9" * 20,
+    ],
 )
 def test_users_that_are_none(users: Path, user: str) -> None:
     with pytest.raises(ContainerError, match="user"):
-        resolve(user, users)
+        resolve(user, (users,))
 
 
 def test_the_hosts_users_are_found_by_name_only(users: Path) -> None:
-    assert resolve("daemon", users).uid == resolve("daemon", None).uid
-    assert resolve("1", users) == Credentials(1, 0), "the host's groups of that number mean nothing in there"
+    assert resolve("daemon", (users,)).uid == resolve("daemon", ()).uid
+    assert resolve("1", (users,)) == Credentials(1, 0), "the host's groups of that number mean nothing in there"
+
+
+def test_the_hosts_users_are_none_of_an_image(users: Path) -> None:
+    for user, what in {"daemon": "user 'daemon'", "app:daemon": "group 'daemon'"}.items():
+        assert resolve(user, (users,)).uid >= 0
+        with pytest.raises(ContainerError, match=f"no {what} in the image"):
+            resolve(user, (users,), on_host=False)
 
 
 def test_a_root_filesystem_without_users(tmp_path: Path) -> None:
-    assert resolve("5:6", tmp_path) == Credentials(5, 6)
+    assert resolve("5:6", (tmp_path,)) == Credentials(5, 6)
     with pytest.raises(ContainerError, match="no user 'app'"):
-        resolve("app", tmp_path)
+        resolve("app", (tmp_path,))
 
 
 @given(st.binary(max_size=300))
@@ -213,4 +236,4 @@ def test_any_file_of_users(tmp_path_factory: pytest.TempPathFactory, content: by
     (root / "etc").mkdir()
     for name in ("passwd", "group"):
         (root / "etc" / name).write_bytes(b"app:x:1:2\n" + content)
-    assert resolve("app", root).uid == 1
+    assert resolve("app", (root,)).uid == 1

@@ -21,7 +21,7 @@ def find_credentials(config: ContainerConfig) -> Credentials | None:
     is_root = os.geteuid() == 0
     if config.user is None:
         return _ROOT if is_root else None
-    wanted = resolve(config.user, config.rootfs)
+    wanted = resolve(config.user, config.root_layers)
     if is_root and hasattr(os, "setresuid"):
         return wanted
     if (wanted.uid, wanted.gid) == (os.geteuid(), os.getegid()):

@@ -46,6 +46,12 @@ class Isolation:
         for isolator in self:
             await isolator.recover(containers, orphans)
 
+    async def complete(self, container_id: ContainerID, config: ContainerConfig) -> ContainerConfig:
+        """What was asked for, with what they add to it."""
+        for isolator in self:
+            config = await isolator.complete(container_id, config)
+        return config
+
     async def prepare(self, container_id: ContainerID, config: ContainerConfig) -> list[LaunchInfo]:
         """What the launch shall do for them. Those that may do so later are not asked yet."""
         parts = [await isolator.prepare(container_id, config) for isolator in self if not isolator.concurrent]

@@ -1,4 +1,4 @@
-"""The launch of a container, from its sandbox to the command that runs."""
+"""The launch of a container, from its images and its sandbox to the command that runs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import contextlib
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from mesocosm.container import ContainerConfig
+from mesocosm.container import ContainerConfig, ContainerID
 from mesocosm.containerizer.base import ContainerIO, Fetch, Log
 from mesocosm.containerizer.checkpoint import Checkpoints
 from mesocosm.containerizer.command import describe, find_credentials
@@ -22,6 +23,9 @@ from mesocosm.launcher.info import Credentials, LaunchInfo, merge
 from mesocosm.launcher.messages import Kind
 from mesocosm.linux.namespaces import Namespace
 
+if TYPE_CHECKING:
+    from mesocosm.images.provisioner import Provisioner
+
 
 @dataclass(frozen=True, slots=True)
 class Launching:
@@ -32,6 +36,7 @@ class Launching:
     checkpoints: Checkpoints
     isolation: Isolation
     launcher: Launcher
+    provisioner: Provisioner | None
     fetch: Fetch | None
     log: Log | None
 
@@ -40,7 +45,8 @@ class Launching:
 
         Raises MesocosmError or OSError.
         """
-        container_id, config = container.container_id, container.config
+        container_id = container.container_id
+        config = container.config = await self._complete(container_id, container.config)
         credentials = await _find_credentials(config)
         assert config.directory is not None
         self.checkpoints.create(container_id, config)
@@ -65,6 +71,13 @@ class Launching:
         if report is None or report.kind is not Kind.RUNNING:
             raise error_of(container_id, report)
         container.enter(State.RUNNING)
+
+    async def _complete(self, container_id: ContainerID, config: ContainerConfig) -> ContainerConfig:
+        """What was asked for, with its images on disk, and what those and the isolators say where it says nothing."""
+        if config.images:
+            assert self.provisioner is not None
+            config = await self.provisioner.provision(container_id, config)
+        return await self.isolation.complete(container_id, config.without_secrets())
 
     @contextlib.asynccontextmanager
     async def _output(self, container: Container, io: ContainerIO | None) -> AsyncIterator[ContainerIO]:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from mesocosm.concurrency import Turns, together
 from mesocosm.container import (
@@ -30,7 +30,7 @@ from mesocosm.containerizer.directory import DirectoryLock
 from mesocosm.containerizer.isolation import Isolation
 from mesocosm.containerizer.launching import Launching
 from mesocosm.containerizer.lifecycle import Container, State
-from mesocosm.containerizer.needs import check_needs
+from mesocosm.containerizer.needs import check_image_providers, check_needs
 from mesocosm.containerizer.recovery import find_containers
 from mesocosm.containerizer.sandbox import remove_sandbox, remove_unused_sandbox
 from mesocosm.errors import ContainerError, UnknownContainerError, UnsupportedError, leaves
@@ -41,6 +41,10 @@ from mesocosm.launcher.base import Launcher
 from mesocosm.launcher.client import LauncherProcess
 from mesocosm.launcher.messages import STOP_COMMAND, Kind
 from mesocosm.launcher.selection import create_launcher
+
+if TYPE_CHECKING:
+    from mesocosm.images.provisioner import Provisioner
+    from mesocosm.images.store import Pruned
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +86,7 @@ class MesosContainerizer:
         self._used = False  # Whether anything was launched or recovered.
         self._closing = False
         self._isolation = Isolation()
+        self._provisioner: Provisioner | None = None
         self._chosen: Launcher | None = None
         self._containers: dict[ContainerID, Container] = {}
         self._terminations: dict[ContainerID, Termination] = {}
@@ -95,6 +100,11 @@ class MesosContainerizer:
     def isolation(self) -> list[str]:
         """The names of the isolators, in the order they work in."""
         return self._isolation.names
+
+    @property
+    def provisioner(self) -> Provisioner | None:
+        """What makes root file systems of images, where containers may have any."""
+        return self._provisioner
 
     # Beginning and end.
 
@@ -124,6 +134,7 @@ class MesosContainerizer:
         named = select(self._flags, launcher.name)
         self._lock.acquire()
         try:
+            self._provisioner = _provisioner(self._flags, [each.name for each in named])
             launcher.start()
         except BaseException:
             self._lock.release()
@@ -147,6 +158,8 @@ class MesosContainerizer:
             self._record_again()
             self._close_terminals()
             await self._isolation.close()
+            if self._provisioner is not None:
+                await self._provisioner.close()
             if self._chosen is not None:
                 await self._chosen.close()
                 self._chosen = None
@@ -186,7 +199,11 @@ class MesosContainerizer:
             await turns.pause()
         for path in found.misplaced:
             self._set_aside(path)
-        await together(self.destroy(container.container_id) for container in found.lost)
+        try:
+            await together(self.destroy(container.container_id) for container in found.lost)
+        finally:
+            if self._provisioner is not None:
+                await self._provisioner.recover(set(self._containers))
 
     # What can be done with a container.
 
@@ -208,6 +225,11 @@ class MesosContainerizer:
         container = Container.create(container_id, self._completed(container_id, config))
         self._check_parent(container)
         check_needs(container_id, config, self.isolation)
+        if config.images and self._provisioner is None:
+            raise ContainerError(
+                f"{container_id} asks for the image {config.images[0].reference}, and there are none here",
+                "start with --image_providers=docker",
+            )
         if config.command.uris and self._fetch is None:
             raise UnsupportedError(f"{container_id}: this containerizer fetches no URIs", "run it in an agent")
         self._used = True
@@ -332,8 +354,12 @@ class MesosContainerizer:
             self._unrecorded.discard(other)
         self._close_terminals(container_id)
 
-    async def prune_images(self, excluded: Collection[str] = ()) -> None:
-        """Deletes nothing: without an image store there are no images."""
+    async def prune_images(self, excluded: Collection[str] = ()) -> Pruned | None:
+        """Removes the images that no container uses, but those `excluded`; None where there are none at all.
+
+        Raises ContainerError and OSError.
+        """
+        return None if self._provisioner is None else await self._provisioner.prune(excluded)
 
     # The life of one container.
 
@@ -358,7 +384,14 @@ class MesosContainerizer:
 
     async def _start(self, container: Container, io: ContainerIO | None) -> None:
         launching = Launching(
-            self._flags, self._boot_id, self._checkpoints, self._isolation, self._launcher, self._fetch, self._log
+            flags=self._flags,
+            boot_id=self._boot_id,
+            checkpoints=self._checkpoints,
+            isolation=self._isolation,
+            launcher=self._launcher,
+            provisioner=self._provisioner,
+            fetch=self._fetch,
+            log=self._log,
         )
         parent = container.container_id.parent
         await launching.start(container, None if parent is None else self._running(parent), io)
@@ -438,6 +471,8 @@ class MesosContainerizer:
         usage = await self._last_usage(container) if self._final_usage else None
         await self._launcher.destroy(container_id, container.init, has_pid_namespace=container.has_pid_namespace)
         await self._isolation.cleanup(container_id)
+        if self._provisioner is not None:
+            await self._provisioner.destroy(container_id)
         if container.channel is not None and (terminal := container.channel.take_terminal()) is not None:
             self._terminals[container_id] = terminal
         container.release()
@@ -520,6 +555,16 @@ class MesosContainerizer:
         """Keeps damaged state for people, where no containerizer reads it. Raises OSError."""
         if path.exists():
             logger.error("what was in %s is now in %s", path, self._checkpoints.set_aside(path))
+
+
+def _provisioner(flags: Flags, isolation: Collection[str]) -> Provisioner | None:
+    """What makes root file systems of images, if there may be any. Raises FlagError, OSError."""
+    check_image_providers(flags.image_providers, isolation)
+    if not flags.image_providers:
+        return None
+    from mesocosm.images import provisioner  # Much to load for who has no images.
+
+    return provisioner.Provisioner.create(flags)
 
 
 def _terminated(status: int | None, limitation: Limitation | None) -> Termination:

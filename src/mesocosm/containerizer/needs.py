@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection
 
 from mesocosm.container import ContainerConfig, ContainerID, Volume, VolumeKind
-from mesocosm.errors import ContainerError
+from mesocosm.errors import ContainerError, FlagError
 
 logger = logging.getLogger(__name__)
 
@@ -15,6 +15,7 @@ _VOLUMES = {
     VolumeKind.SANDBOX_PATH: ("volume/sandbox_path", "filesystem/shared"),
     VolumeKind.SECRET: ("volume/secret",),
 }
+_FOR_IMAGES = ("filesystem/linux", "docker/runtime")
 _LIMITS = {"cpus": "cgroups/cpu", "mem": "cgroups/mem", "pids": "cgroups/pids"}
 _NETWORKS = "network/cni"
 
@@ -31,8 +32,9 @@ def check_needs(container_id: ContainerID, config: ContainerConfig, isolation: C
         )
     for volume in config.volumes:
         _check_volume(container_id, volume, isolation)
-    if config.rootfs is None and config.rootfs_read_only:
-        raise ContainerError(f"{container_id} asks for a read-only root filesystem, but has none of its own")
+    if config.image_volumes and "volume/image" not in isolation:
+        raise ContainerError(f"{container_id} asks for a volume of an image", "enable the isolator volume/image")
+    _check_root(container_id, config)
     for what, (is_asked, isolator) in _confinements(config).items():
         if is_asked and isolator not in isolation:
             raise ContainerError(f"{container_id} asks for {what}", f"enable the isolator {isolator}")
@@ -72,6 +74,25 @@ def _check_volume(container_id: ContainerID, volume: Volume, isolation: Collecti
             f"{container_id} asks for the volume {volume.container_path} of the kind {volume.kind.value}",
             f"enable the isolator {isolators[0]}{f', {how}' if len(isolators) > 1 else ''}",
         )
+
+
+def check_image_providers(providers: Collection[str], isolation: Collection[str]) -> None:
+    """Raises FlagError where images would be used without what makes them what they are."""
+    for isolator in _FOR_IMAGES:
+        if providers and isolator not in isolation:
+            raise FlagError(
+                f"--image_providers={','.join(providers)} needs the isolator {isolator!r}",
+                f"add {isolator!r} to --isolation",
+            )
+
+
+def _check_root(container_id: ContainerID, config: ContainerConfig) -> None:
+    if config.rootfs is None and config.image is None and config.rootfs_read_only:
+        raise ContainerError(f"{container_id} asks for a read-only root filesystem, but has none of its own")
+    if config.images and config.debug:
+        raise ContainerError(f"the debug container {container_id} can have no image: its files are those of its parent")
+    if config.image is not None and config.rootfs is not None:
+        raise ContainerError(f"{container_id} has both an image and a root filesystem", "leave one out")
 
 
 def _ignored(config: ContainerConfig) -> dict[str, str]:

@@ -69,6 +69,10 @@ class Isolator:
     async def recover(self, containers: Collection[ContainerState], orphans: Collection[ContainerID]) -> None:
         """Takes up `containers` again, and knows `orphans`, for which `cleanup` will be called."""
 
+    async def complete(self, container_id: ContainerID, config: ContainerConfig) -> ContainerConfig:
+        """Before anything but the images is made: `config` with what it leaves open and this isolator knows."""
+        return config
+
     async def prepare(self, container_id: ContainerID, config: ContainerConfig) -> LaunchInfo | None:
         """Before the container's first process exists: what its launch shall do for this isolator."""
         return None

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 from typing import TypedDict
 
-from mesocosm.container import ContainerConfig, ContainerID, sandbox_parts
+from mesocosm.container import ContainerConfig, ContainerID, ProvisionedImage, sandbox_parts
 from mesocosm.errors import ContainerError
 from mesocosm.flags import Flags
-from mesocosm.launcher.operations import HostDirectory
+from mesocosm.launcher.operations import HostDirectory, MountOverlay
 
 
 class Target(TypedDict):
@@ -57,6 +57,13 @@ def sandbox(container_id: ContainerID, directory: Path | None) -> HostDirectory:
     assert directory is not None
     base, inside = sandbox_parts(container_id, directory)
     return HostDirectory(str(base), inside)
+
+
+def layers(provisioned: ProvisionedImage) -> tuple[MountOverlay, ...]:
+    """What has to be mounted before the files of an image are at its path on the host; nothing if they are there."""
+    if (overlay := provisioned.overlay) is None:
+        return ()
+    return (MountOverlay.on(provisioned.path, overlay.layers, overlay.upper, overlay.work),)
 
 
 def enabled(flags: Flags) -> bool:

@@ -12,12 +12,14 @@ import errno
 import itertools
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from mesocosm.linux import mount, network
+from mesocosm.linux import mount, network, overlay
 from mesocosm.linux.mount import Attribute, Propagation
 from mesocosm.linux.path import Permissions, make_directory, make_file, open_in_root
+
+StrPath = str | os.PathLike[str]
 
 
 @dataclass(slots=True)
@@ -129,16 +131,47 @@ class RaiseLoopback(Operation):
 
 
 @dataclass(frozen=True, slots=True)
-class RootFilesystem(Operation):
-    """Makes the directory `path` of the host the root that the following operations work on."""
+class MountOverlay(Operation):
+    """Mounts an overlay on the directory `path` of the host, where only this mount namespace has it.
+
+    `layers` are directories, the lowest first; `upper` takes the changes, and `work` belongs to the kernel.
+    """
 
     path: str
+    layers: tuple[str, ...]
+    upper: str
+    work: str
+
+    @classmethod
+    def on(cls, path: StrPath, layers: Iterable[StrPath], upper: StrPath, work: StrPath) -> MountOverlay:
+        """The same, of paths of any kind."""
+        return cls(os.fspath(path), tuple(os.fspath(layer) for layer in layers), os.fspath(upper), os.fspath(work))
+
+    def apply(self, root: Root) -> None:
+        """Mounts it."""
+        overlay.mount(self.path, self.layers, self.upper, self.work)
+
+    def __str__(self) -> str:
+        return f"mount an overlay of {len(self.layers)} layers on {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class RootFilesystem(Operation):
+    """Makes the directory `path` of the host the root that the following operations work on, and `attributes` hold for.
+
+    Where it is read-only by those, no mount points can be made in it either.
+    """
+
+    path: str
+    attributes: Attribute = Attribute.NONE
 
     def apply(self, root: Root) -> None:
         """Mounts the directory on itself, as pivot_root(2) wants a mount."""
         directory = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             tree = mount.clone_tree("", directory)
+            if self.attributes:
+                mount.change(tree, self.attributes)
             mount.attach(tree, directory)
         finally:
             os.close(directory)
@@ -166,12 +199,13 @@ class Bind(Operation):
     within: HostDirectory | None = None
     target_within: HostDirectory | None = None
     permissions: Permissions | None = None
+    attributes: Attribute = Attribute.NONE
 
     def apply(self, root: Root) -> None:
         """Mounts the tree."""
         tree = self._tree(root)
         try:
-            attributes = Attribute.READ_ONLY if self.read_only else Attribute.NONE
+            attributes = self.attributes | (Attribute.READ_ONLY if self.read_only else Attribute.NONE)
             mount.change(tree, attributes, self.propagation)
             make = make_directory if stat.S_ISDIR(os.fstat(tree).st_mode) else make_file
             with _directory(root, self.target_within) as top:

@@ -49,6 +49,8 @@ class AgentFlags:
     gc_non_executor_container_sandboxes: bool
     disk_watch_interval: float
 
+    image_gc_config: dict[str, Any] | None
+
     fetcher_cache_dir: Path
     fetcher_cache_size: int
     fetcher_stall_timeout: float

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Self
 
-from mesocosm.container import ContainerConfig, ContainerID, PersistentVolume, Tmpfs, VolumeMode
+from mesocosm.container import ContainerConfig, ContainerID, PersistentVolume, ProvisionedImage, Tmpfs, VolumeMode
 from mesocosm.errors import ContainerError, UnsupportedError
 from mesocosm.flags import Flags
 from mesocosm.isolators import mounting
@@ -66,7 +67,7 @@ class LinuxFilesystemIsolator(Isolator):
             raise ContainerError(f"the root filesystem {config.rootfs} is not a directory")
         sandbox = mounting.sandbox(container_id, config.directory)
         bind = Bind("", self._sandbox_directory, create=True, within=sandbox)
-        return RootFilesystem(str(config.rootfs)), KernelFilesystems(), bind
+        return *_root_filesystem(config.rootfs, config.provisioned), KernelFilesystems(), bind
 
     def _tmpfs(self, container_id: ContainerID, tmpfs: Tmpfs, config: ContainerConfig) -> Mount:
         if tmpfs.size is not None and tmpfs.size <= 0:  # To the kernel, 0 means without a limit.
@@ -86,3 +87,12 @@ class LinuxFilesystemIsolator(Isolator):
             read_only=volume.mode is VolumeMode.RO,
             **mounting.target(container_id, volume.container_path, config, self._sandbox_directory),
         )
+
+
+def _root_filesystem(rootfs: Path, provisioned: ProvisionedImage | None) -> tuple[Operation, ...]:
+    """What makes the directory the root: an image's has no devices, and its layers may not be mounted yet."""
+    if provisioned is None:
+        return (RootFilesystem(str(rootfs)),)
+    attributes = Attribute.NO_DEVICES | (Attribute.READ_ONLY if provisioned.read_only else Attribute.NONE)
+    root = RootFilesystem(str(rootfs), attributes)
+    return *mounting.layers(provisioned), root

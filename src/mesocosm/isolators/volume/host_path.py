@@ -100,7 +100,7 @@ def _directories(text: str | None) -> tuple[Path, ...]:
 
 def _permissions(config: ContainerConfig) -> Permissions:
     """Whose is what is made: the container's user's, as nobody else has a use for it."""
-    user = resolve(config.user or "0", config.rootfs)
+    user = resolve(config.user or "0", config.root_layers)
     return Permissions(_CREATED_MODE, user.uid, user.gid)
 
 

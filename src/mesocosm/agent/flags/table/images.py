@@ -3,27 +3,53 @@
 from __future__ import annotations
 
 from mesocosm.agent.flags.flag import Flag, own
-from mesocosm.agent.flags.kinds import BOOLEAN, DURATION, NAME, NAMES, OBJECT, PATH, SIZE, TEXT
+from mesocosm.agent.flags.kinds import BOOLEAN, DURATION, NAME, NAMES, OBJECT, PATH, SIZE, TEXT, Kind, choice
+from mesocosm.errors import FlagError
+from mesocosm.flags import Flags
+
+
+def _parse_providers(text: str) -> tuple[str, ...]:
+    names = tuple(name.lower() for name in NAMES.parse(text))  # Mesos takes them in any case.
+    if "appc" in names:
+        raise FlagError("there is no provider appc: nobody has made Appc images since 2016", "write docker")
+    for name in names:
+        if name != "docker":
+            raise FlagError(f"there is no provider {name!r}", "write docker")
+    return names
+
+
+def _parse_backend(text: str) -> str:
+    if text == "aufs":
+        raise FlagError("there is no backend aufs: no kernel of kernel.org has that file system", "write overlay")
+    _BACKENDS.parse(text)
+    return text
+
+
+_BACKENDS = choice("bind", "copy", "overlay")
+_BACKEND = Kind(_BACKENDS.label, _parse_backend)
+_PROVIDERS = Kind("names", _parse_providers, ",".join, absent=())
 
 IMAGES = (
-    Flag("image_providers", NAMES, "Kinds of images that containers may have: `APPC`, `DOCKER`."),
+    Flag("image_providers", _PROVIDERS, Flags.help("image_providers"), served_by="containerizer"),
+    own("image_provisioner_backend", _BACKEND, "containerizer"),
     Flag(
-        "image_provisioner_backend",
-        NAME,
-        "How the layers of images become a root: `aufs`, `bind`, `copy` or `overlay`.",
+        "image_gc_config",
+        OBJECT,
+        "When unused images are removed: an `ImageGcConfig` as JSON. Default: when the API is told to.",
+        served_by="agent",
     ),
-    Flag("image_gc_config", OBJECT, "When unused images are removed. Default: when the API is told to."),
     Flag("appc_simple_discovery_uri_prefix", TEXT, "What URLs of Appc images begin with.", default="http://"),
     Flag("appc_store_dir", PATH, "Directory of Appc images.", default="/tmp/mesos/store/appc"),
+    own("docker_registry", TEXT, "images"),
     Flag(
-        "docker_registry",
-        TEXT,
-        "Registry that Docker images come from, or directory of archives of `docker save`.",
-        default="https://registry-1.docker.io",
+        "docker_store_dir",
+        PATH,
+        Flags.help("docker_store_dir"),
+        default="/tmp/mesos/store/docker",
+        served_by="images",
     ),
-    Flag("docker_store_dir", PATH, "Directory of Docker images.", default="/tmp/mesos/store/docker"),
-    Flag("docker_config", OBJECT, "Credentials for registries, as in `~/.docker/config.json`."),
-    Flag("docker_ignore_runtime", BOOLEAN, "Ignore the image's directory, variables and command.", default="false"),
+    own("docker_config", OBJECT, "images"),
+    own("docker_ignore_runtime", BOOLEAN, "docker/runtime"),
 )
 
 DISK = (

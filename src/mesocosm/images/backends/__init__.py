@@ -1,0 +1,1 @@
+"""What makes a root file system of the layers of an image."""

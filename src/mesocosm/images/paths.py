@@ -1,0 +1,62 @@
+"""Where the root file systems of containers are, as in Mesos (provisioner/paths.hpp).
+
+<work_dir>/provisioner/containers/<id>/
+    layers                                the directories of the store that it uses, on disk before it does
+    backends/<backend>/rootfses/<n>       what its images are provisioned as
+    backends/<backend>/scratch/<n>/       what else they take: `upperdir` and `workdir` of an overlay
+    containers/<id>/                      the same for those nested in it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mesocosm.container import RUNTIME_SEPARATOR, ContainerID
+from mesocosm.errors import ContainerError, RecoveryError
+
+_PROVISIONER = "provisioner"
+
+
+def provisioner_directory(work_dir: Path) -> Path:
+    """The directory of all of them."""
+    return work_dir / _PROVISIONER
+
+
+def container_directory(directory: Path, container_id: ContainerID) -> Path:
+    """That of one container."""
+    return directory / RUNTIME_SEPARATOR / container_id.join(RUNTIME_SEPARATOR)
+
+
+def layers_file(directory: Path, container_id: ContainerID) -> Path:
+    """What says which layers a container uses."""
+    return container_directory(directory, container_id) / "layers"
+
+
+def rootfs_directory(directory: Path, container_id: ContainerID, backend: str, number: int) -> Path:
+    """The root file system of its image, or that of a volume."""
+    return container_directory(directory, container_id) / "backends" / backend / "rootfses" / str(number)
+
+
+def scratch_directory(directory: Path, container_id: ContainerID, backend: str, number: int) -> Path:
+    """What that takes besides."""
+    return container_directory(directory, container_id) / "backends" / backend / "scratch" / str(number)
+
+
+def find_containers(directory: Path) -> list[ContainerID]:
+    """The containers that have a directory, parents before their children. Raises RecoveryError, OSError."""
+    return list(_find(directory / RUNTIME_SEPARATOR, None))
+
+
+def _find(directory: Path, parent: ContainerID | None) -> Iterator[ContainerID]:
+    try:
+        found = sorted(directory.iterdir())
+    except FileNotFoundError:
+        return
+    for path in found:
+        try:
+            container_id = ContainerID(path.name, parent)
+        except ContainerError:
+            raise RecoveryError(f"{path} is not the directory of a container", "remove it") from None
+        yield container_id
+        yield from _find(path / RUNTIME_SEPARATOR, container_id)

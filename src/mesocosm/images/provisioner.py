@@ -1,0 +1,239 @@
+"""The provisioner: root file systems of containers, out of the images in a store."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import importlib
+import json
+import os
+import threading
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self
+
+from mesocosm.container import ContainerConfig, ContainerID, ImageRequest, ProvisionedImage
+from mesocosm.errors import FlagError, RecoveryError, UnsupportedError
+from mesocosm.flags import Flags
+from mesocosm.images.backends.base import Backend
+from mesocosm.images.errors import ImageError
+from mesocosm.images.image import Image
+from mesocosm.images.paths import (
+    container_directory,
+    find_containers,
+    layers_file,
+    provisioner_directory,
+    rootfs_directory,
+    scratch_directory,
+)
+from mesocosm.images.settings import ImageSettings
+from mesocosm.images.store import ImageStore, Pruned
+from mesocosm.linux.tree import remove_tree
+
+_DEFAULT_BACKENDS = ("overlay", "copy")
+"""The first that works is used. `bind` has to be asked for: with it, root file systems are read-only."""
+_PRIVATE = 0o700
+"""Nobody but root comes to the programs of an image but through its container, be they setuid."""
+_FORMAT_VERSION = 1
+
+
+@dataclass(slots=True)
+class _Held:
+    """What a container has of this process: its images, and what is being made of them."""
+
+    images: list[Image] = field(default_factory=list)
+    making: asyncio.Future[list[ProvisionedImage]] | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+
+
+class Provisioner:
+    """Makes root file systems below `directory`, and removes them. One process at a time may use that."""
+
+    def __init__(self, store: ImageStore, backend: Backend, directory: Path) -> None:
+        self.remove_errors = 0
+        """How often a root file system could not be removed."""
+        self._store = store
+        self._backend = backend
+        self._directory = directory
+        self._held: dict[ContainerID, _Held] = {}
+        self._layers: dict[ContainerID, tuple[Path, ...]] = {}
+        self._structure = threading.Lock()  # Of directories that containers share.
+
+    @classmethod
+    def create(cls, flags: Flags) -> Self:
+        """The provisioner for `flags`. Raises FlagError for a backend that does not work here, and OSError."""
+        directory = provisioner_directory(flags.work_dir.absolute())
+        directory.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+        directory.chmod(_PRIVATE)
+        settings = ImageSettings(registry=flags.docker_registry, config=flags.docker_config)
+        store = ImageStore(flags.docker_store_dir.absolute(), settings)
+        return cls(store, choose_backend(flags.image_provisioner_backend, directory), directory)
+
+    @property
+    def backend(self) -> str:
+        """The name of the backend in use."""
+        return self._backend.name
+
+    async def recover(self, known: Collection[ContainerID]) -> None:
+        """Takes up what the `known` containers use, and removes what there is of others. Raises OSError, RecoveryError.
+
+        Others are those that ended when nobody saw it, and those whose launch did not come so far as to be on record.
+        """
+        for container_id in reversed(await asyncio.to_thread(find_containers, self._directory)):
+            if container_id in known:
+                self._layers[container_id] = await asyncio.to_thread(self._read_layers, container_id)
+            elif not any(other.is_within(container_id) for other in known):
+                await asyncio.to_thread(self._remove, container_id)
+
+    async def provision(self, container_id: ContainerID, config: ContainerConfig) -> ContainerConfig:
+        """`config` with the images that it asks for provisioned, which are pulled if they are not here.
+
+        Raises ImageError and OSError. Whatever comes of it, `destroy` gives it back.
+        """
+        held = self._held[container_id] = _Held()
+        for request in config.images:
+            held.images.append(await self._get(request))
+        held.making = asyncio.ensure_future(asyncio.to_thread(self._make, container_id, held.images, held.stop))
+        made = await asyncio.shield(held.making)
+        self._layers[container_id] = _layers_of(held.images)
+        own = made.pop(0) if config.image is not None else None
+        volumes = zip(config.image_volumes, made, strict=True)
+        return replace(
+            config,
+            rootfs=config.rootfs if own is None else own.path,
+            provisioned=own,
+            image_volumes=tuple(replace(volume, provisioned=each) for volume, each in volumes),
+        )
+
+    async def destroy(self, container_id: ContainerID) -> None:
+        """Removes what was made for a container; one that nothing is known of is no error. Raises OSError."""
+        if (held := self._held.get(container_id)) is not None and held.making is not None:
+            held.stop.set()
+            await asyncio.wait([held.making])
+            held.making.exception()  # Read, as whoever asked for it may be gone.
+        if held is not None or container_id in self._layers:
+            try:
+                await asyncio.to_thread(self._remove, container_id)
+            except OSError:
+                self.remove_errors += 1
+                raise
+        self._layers.pop(container_id, None)
+        for image in self._held.pop(container_id, _Held()).images:
+            await self._store.release(image)
+
+    async def prune(self, excluded: Collection[str]) -> Pruned:
+        """Removes the images that no container uses, but those `excluded`. Raises ImageError, OSError."""
+        in_use = {layer for layers in self._layers.values() for layer in layers}
+        in_use |= {layer for held in self._held.values() for layer in _layers_of(held.images)}
+        return await self._store.prune(excluded, in_use)
+
+    async def close(self) -> None:
+        """Lets go of the store. Containers keep what they have."""
+        await self._store.close()
+
+    async def _get(self, request: ImageRequest) -> Image:
+        config = _docker_config(request)
+        return await self._store.get(request.reference, cached=request.cached, docker_config=config)
+
+    # In threads.
+
+    def _make(
+        self, container_id: ContainerID, images: Sequence[Image], stop: threading.Event
+    ) -> list[ProvisionedImage]:
+        """Records the layers, and then uses them. Raises ImageError, OSError."""
+        with self._structure:
+            container_directory(self._directory, container_id).mkdir(parents=True, exist_ok=True)
+        self._write_layers(container_id, _layers_of(images))
+        made = []
+        for number, image in enumerate(images):
+            rootfs = rootfs_directory(self._directory, container_id, self._backend.name, number)
+            scratch = scratch_directory(self._directory, container_id, self._backend.name, number)
+            rootfs.parent.mkdir(parents=True, exist_ok=True)
+            scratch.parent.mkdir(exist_ok=True)
+            made.append(self._backend.provision(image, rootfs, scratch, stop))
+        return made
+
+    def _remove(self, container_id: ContainerID) -> None:
+        """Removes the directory of a container, and those of its parents that nothing is in any more."""
+        path = container_directory(self._directory, container_id)
+        try:
+            parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                for _ in remove_tree(parent, path.name):
+                    pass
+        finally:
+            os.close(parent)
+        with self._structure:
+            self._remove_empty(path.parent)
+
+    def _remove_empty(self, path: Path) -> None:
+        while path != self._directory:
+            try:
+                path.rmdir()
+            except FileNotFoundError:  # Another one that was nested in the same container was the last.
+                pass
+            except OSError as error:
+                if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                    return
+                raise
+            path = path.parent
+
+    def _write_layers(self, container_id: ContainerID, layers: Sequence[Path]) -> None:
+        path = layers_file(self._directory, container_id)
+        temporary = path.with_suffix(".new")
+        temporary.write_text(json.dumps({"version": _FORMAT_VERSION, "layers": [str(layer) for layer in layers]}))
+        temporary.rename(path)
+
+    def _read_layers(self, container_id: ContainerID) -> tuple[Path, ...]:
+        path = layers_file(self._directory, container_id)
+        try:
+            return tuple(map(Path, json.loads(path.read_text())["layers"]))
+        except FileNotFoundError:
+            return ()  # It has no image, but one nested in it has.
+        except (ValueError, KeyError, TypeError) as error:
+            raise RecoveryError(f"{path} is damaged: {error}", "destroy the container, and remove the file") from None
+
+
+def choose_backend(name: str | None, directory: Path) -> Backend:
+    """The backend called `name`, or the best that works in `directory`. Raises FlagError for one that does not."""
+    if name is not None:
+        try:
+            return _backend(name).create(directory)
+        except UnsupportedError as error:
+            raise FlagError(f"--image_provisioner_backend: {name!r}: {error.message}", error.hint) from error
+    for candidate in _DEFAULT_BACKENDS[:-1]:
+        with contextlib.suppress(UnsupportedError):
+            return _backend(candidate).create(directory)
+    return _backend(_DEFAULT_BACKENDS[-1]).create(directory)
+
+
+def _backend(name: str) -> type[Backend]:
+    module = importlib.import_module(f"mesocosm.images.backends.{name}")
+    kind: type[Backend] = getattr(module, f"{name.capitalize()}Backend")
+    return kind
+
+
+def _layers_of(images: Collection[Image]) -> tuple[Path, ...]:
+    """The layers of all, each once."""
+    return tuple(dict.fromkeys(layer for image in images for layer in image.layers))
+
+
+def _docker_config(request: ImageRequest) -> dict[str, object] | None:
+    """The credentials that came with a request. Raises ImageError if they are none."""
+    if request.credentials is None:
+        return None
+    try:
+        config = json.loads(request.credentials)
+    except ValueError:
+        config = None
+    if not isinstance(config, dict):
+        raise ImageError(
+            f"{request.reference}: the credentials of the image are no JSON object",
+            "give the content of a ~/.docker/config.json",
+        )
+    return config
