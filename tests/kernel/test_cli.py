@@ -112,6 +112,46 @@ def test_memory_limit_is_told(cli: CommandLine) -> None:
     assert cli.run("--", *hog).returncode == 0
 
 
+def test_options_that_take_rights_away(cli: CommandLine, run_directory: Path) -> None:
+    show = "grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status; ulimit -n; ulimit -Hn"
+
+    def shown(*options: str) -> list[str]:
+        result = cli.run(*options, "--", "sh", "-c", show)
+        assert (result.returncode, result.stderr) == (0, b"")
+        return [line.split()[-1] for line in result.stdout.decode().splitlines()]
+
+    before = shown()
+    assert before[2:4] == ["0", "0"], "the control"
+    chown, both = f"{1:016x}", f"{1 | 1 << 5:016x}"
+    assert shown("--cap-drop", "ALL", "--cap-add", "chown", "--cap-add=CAP_KILL")[:2] == [both, both]
+    assert shown("--user", "nobody", "--cap-drop=all", "--cap-add", "chown")[:2] == [chown, chown]
+    assert shown("--seccomp", "default", "--no-new-privileges")[2:4] == ["1", "2"]
+    profile = run_directory / "mine.json"
+    profile.write_text('{"defaultAction": "SCMP_ACT_ALLOW", "archMap": [], "syscalls": []}')
+    assert shown("--seccomp", str(profile))[2:4] == ["0", "2"]
+    assert shown("--seccomp", str(profile), "--seccomp", "unconfined")[3] == "0"
+    assert shown("--rlimit", "nofile=64:128")[4:] == ["64", "128"]
+    assert shown("--privileged") == before
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--cap-add", "NONE"], "--cap-add: there is no capability 'NONE'"),
+        (["--seccomp", "/nowhere"], "--seccomp: there is no profile '/nowhere'"),
+        (["--seccomp", "/etc/passwd"], "its seccomp profile cannot be used: this is no seccomp profile"),
+        (["--rlimit", "nofile"], "--rlimit: 'nofile' has no limit; write NAME=SOFT[:HARD]"),
+        (["--rlimit", "core=2:1"], "the soft limit of RLMT_CORE, 2, is above the hard one, 1"),
+        (["--no-new-privileges", "--allow-new-privileges"], "contradict each other"),
+        (["--isolation", "filesystem/linux", "--rlimit", "core=1"], "the isolator posix/rlimits is not in use here"),
+    ],
+)
+def test_rights_that_cannot_be_taken_away(cli: CommandLine, options: list[str], text: str) -> None:
+    result = cli.run(*options, "--", "true")
+    (line,) = result.stderr.decode().splitlines()
+    assert (result.returncode, text in line) == (125, True), line
+
+
 def test_options_reach_the_command(cli: CommandLine, rootfs: Path, run_directory: Path) -> None:
     data = run_directory / "data"
     data.mkdir()

@@ -49,6 +49,14 @@ class TestRun:
         assert mesocosm.run(["echo", "$HOME"]).text == "$HOME\n"
         assert mesocosm.run("cat").stdout == b""
 
+    def test_rights(self) -> None:
+        show = "sed -n 's/^CapEff:.*\\(.\\)$/\\1/p; s/^NoNewPrivs:.*\\(.\\)$/\\1/p' /proc/self/status; ulimit -n"
+        confined = mesocosm.run(show, cap_drop=["ALL"], no_new_privileges=True, rlimits=["nofile=50"])
+        assert confined.text.split() == ["0", "1", "50"]
+        assert mesocosm.run(show).text.split()[:2] == ["f", "0"], "the control"
+        with pytest.raises(FlagError, match="--cap-add: there is no capability 'X'"):
+            mesocosm.run("true", cap_add=["X"])
+
     def test_binary_data(self) -> None:
         data = os.urandom(1 << 20) * 5
         assert mesocosm.run(["cat"], input=data).stdout == data
