@@ -6,6 +6,7 @@ It knows nothing of HTTP. What a client started goes on when the client goes awa
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
@@ -20,7 +21,7 @@ from mesocosm.agent.boot import Boot
 from mesocosm.agent.files import Files
 from mesocosm.agent.flags import AgentFlags, Loaded
 from mesocosm.agent.gc import GarbageCollector
-from mesocosm.agent.resources import offered
+from mesocosm.agent.resources import offered, offered_ports
 from mesocosm.agent.timer import Timer
 from mesocosm.api import v1
 from mesocosm.api.json import from_json
@@ -40,6 +41,7 @@ from mesocosm.containerizer.directory import DirectoryLock
 from mesocosm.containerizer.mesos import MesosContainerizer
 from mesocosm.errors import ContainerError, FlagError, MesocosmError, leaves
 from mesocosm.fetcher.fetcher import Fetcher
+from mesocosm.flags import Flags
 from mesocosm.hooks import Hooks
 from mesocosm.launcher.info import Credentials
 from mesocosm.loggers.base import ContainerLogger, LoggerSettings
@@ -79,7 +81,7 @@ class Agent:
         self.fetcher = Fetcher(flags.fetcher_cache_dir, flags.fetcher_cache_size, flags.fetcher_stall_timeout)
         self.logger = _logger(flags, loaded.containerizer.runtime_dir)
         self.containerizer = MesosContainerizer(
-            replace(loaded.containerizer, work_dir=self.work_dir), fetch=self._fetch, log=self.logger.prepare
+            _containerizer_flags(loaded, self.work_dir), fetch=self._fetch, log=self.logger.prepare
         )
         self.gc = GarbageCollector(
             flags.gc_delay, flags.gc_disk_headroom, flags.disk_watch_interval, self.work_dir, self._collected
@@ -325,6 +327,17 @@ def _parsed(flag: str, parse: Callable[[], Result]) -> Result:
         return parse()
     except ValueError as error:
         raise FlagError(f"--{flag}: {error}") from None
+
+
+def _containerizer_flags(loaded: Loaded, work_dir: Path) -> Flags:
+    """With the ports that the agent offers as those that `network/ports` looks at, if that is asked for."""
+    flags = replace(loaded.containerizer, work_dir=work_dir)
+    if not flags.check_agent_port_range_only or flags.container_ports_isolated_range is not None:
+        return flags
+    with contextlib.suppress(ValueError):  # Of which `start` tells.
+        ports = offered_ports(loaded.agent.resources, loaded.agent.default_role)
+        return replace(flags, check_agent_port_range_only=False, container_ports_isolated_range=ports)
+    return flags
 
 
 def _logger(flags: AgentFlags, runtime_dir: Path) -> ContainerLogger:

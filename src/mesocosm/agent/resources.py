@@ -14,10 +14,11 @@ import psutil
 
 from mesocosm.api import v1
 from mesocosm.api.value_text import parse_resources
+from mesocosm.flags import AGENT_PORTS
 
 _GB = 1 << 30
 _MB = 1 << 20
-_PORTS = "[31000-32000]"
+_PORTS = f"[{', '.join(f'{first}-{last}' for first, last in AGENT_PORTS)}]"
 
 
 def offered(text: str | None, default_role: str, work_dir: Path) -> tuple[v1.Resource, ...]:
@@ -38,6 +39,14 @@ def offered(text: str | None, default_role: str, work_dir: Path) -> tuple[v1.Res
     rest = ";".join(f"{name}:{value}" for name, value in found.items() if name not in names)
     # An amount of 0 says that there is nothing, and is not offered.
     return (*(resource for resource in given if not _is_nothing(resource)), *parse_resources(rest, default_role))
+
+
+def offered_ports(text: str | None, default_role: str) -> tuple[tuple[int, int], ...]:
+    """The ports among the resources of `text`, or those that are offered where it has none. Raises ValueError."""
+    named = [resource for resource in parse_resources(text or "", default_role) if resource.name == "ports"]
+    if not named:
+        return AGENT_PORTS
+    return tuple((part.begin, part.end) for resource in named for part in resource.ranges.range)
 
 
 def total(resources: Iterable[v1.Resource], name: str) -> float:
