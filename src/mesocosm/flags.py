@@ -47,6 +47,10 @@ class Flags:
         None, "The range of the lower 16 bits of these handles, as `0xAAAA,0xBBBB`. Default: all but 0."
     )
     cgroups_destroy_timeout: float = flag(60.0, "How long the removal of a container's cgroups is tried.")
+    allowed_devices: dict[str, Any] | None = flag(
+        None,
+        "Devices that `cgroups/devices` allows besides those that all may use, and `linux/devices` makes, as JSON.",
+    )
     disallow_sharing_agent_pid_namespace: bool = flag(
         False, "Refuse a top-level container that asks for `share_pid_namespace`."
     )

@@ -14,7 +14,9 @@ import mesocosm
 
 PACKAGE = Path(mesocosm.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
-VALUES = tuple(f"mesocosm.{name}" for name in ("container", "errors", "flags", "images.image", "units", "users"))
+VALUES = tuple(
+    f"mesocosm.{name}" for name in ("container", "devices", "errors", "flags", "images.image", "units", "users")
+)
 
 # A Mac, as far as an import can tell. What is imported first has parts for the platform that it finds.
 DARWIN = """

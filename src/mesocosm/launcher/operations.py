@@ -274,6 +274,32 @@ def _whole(within: HostDirectory | None, path: str) -> str:
     return path if within is None else f"{within}/{path}".rstrip("/")
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceNode(Operation):
+    """Makes the device MAJOR:MINOR at `path`, in place of what is there, with the permissions `mode`."""
+
+    path: str
+    block: bool
+    mode: int
+    major: int
+    minor: int
+
+    def apply(self, root: Root) -> None:
+        """Makes the node, and the directory it is in."""
+        directory, _, name = self.path.rpartition("/")
+        parent = make_directory(root.descriptor, directory)
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=parent)
+            kind = stat.S_IFBLK if self.block else stat.S_IFCHR
+            os.mknod(name, kind | self.mode, os.makedev(self.major, self.minor), dir_fd=parent)
+        finally:
+            os.close(parent)
+
+    def __str__(self) -> str:
+        return f"make the device {self.path}"
+
+
 def _attach(tree: int, top: int, target: str, find: Callable[[int, str], int]) -> None:
     descriptor = find(top, target)
     try:

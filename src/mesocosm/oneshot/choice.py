@@ -16,7 +16,7 @@ from mesocosm.launcher.selection import launcher_name
 _POSIX = ("posix/cpu", "posix/mem")
 _LINUX = ("filesystem/linux", "namespaces/pid", "namespaces/ipc", "network/cni")
 # The others only account, or wait for an operator to write something.
-_CGROUPS = ("cgroups/cpu", "cgroups/mem", "cgroups/pids")
+_CGROUPS = ("cgroups/cpu", "cgroups/mem", "cgroups/pids", "cgroups/devices")
 DISK = "disk/du"
 _LIMITED_BY = {
     "cpus": ("cgroups/cpu",),

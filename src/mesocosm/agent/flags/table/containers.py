@@ -69,7 +69,7 @@ CGROUPS = (
     Flag("cgroups_cpu_enable_pids_and_tids_count", BOOLEAN, "Count processes and threads.", default="false"),
     _own("cgroups_net_cls_primary_handle", TEXT, "cgroups/net_cls"),
     _own("cgroups_net_cls_secondary_handles", TEXT, "cgroups/net_cls"),
-    Flag("allowed_devices", OBJECT, "Devices that `cgroups/devices` allows besides those that all may use."),
+    _own("allowed_devices", OBJECT, "cgroups/devices, linux/devices"),
     Flag("revocable_cpu_low_priority", BOOLEAN, "Give containers with revocable CPUs a lower share.", default="true"),
     Flag("agent_subsystems", TEXT, "Controllers in which the agent has a cgroup of its own, separated by commas."),
     Flag("perf_events", TEXT, "Events that the isolator `cgroups/perf_event` counts.", instead=_PERF),
