@@ -110,8 +110,29 @@ def test_a_directory_that_was_found_before_is_looked_up_again(root: Path, outsid
         link("name", str(outside)),
         (entry("name/file"), b"evil"),
     )
-    with pytest.raises(ImageError, match="'name' is a file, or a link that leads nowhere"):
-        unpack(root, tar(*members))
+    unpack(root, tar(*members))
+    assert Path(f"{root}{outside}/file").read_text() == "evil"
+
+
+@pytest.mark.parametrize("target", ["usr/bin", "/usr/bin", "../../usr/bin", "link"])
+def test_a_link_may_come_before_what_it_leads_to(root: Path, target: str) -> None:
+    """Such as `bin` of today's distributions."""
+    members = (
+        link("bin", target),
+        link("link", "usr/bin"),
+        (entry("bin/sh"), b"sh"),
+        entry("usr/bin/", DIRECTORY, mode=0o700),
+    )
+    unpack(root, tar(*members))
+    assert (root / "usr/bin/sh").read_text() == "sh"
+    assert stat.S_IMODE((root / "usr/bin").stat().st_mode) == 0o700
+
+
+def test_links_in_a_circle_are_refused(root: Path) -> None:
+    with pytest.raises((ImageError, OSError), match=r"links|symbolic links"):
+        unpack(root, tar(link("a", "b"), link("b", "a"), (entry("a/file"), b"")))
+    with pytest.raises(ImageError, match="'a' is a file, or a link that leads nowhere"):
+        unpack(root, tar(entry("a"), (entry("a/file"), b"")))
 
 
 @pytest.mark.parametrize("target", ["../outside/file", "a/../../outside/file"])

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import posixpath
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ _IGNORED_XATTRS = ("trusted.overlay.", "user.overlay.", "security.selinux", "sys
 """What would have a meaning for the mount of the layer, or belongs to the host that the image was made on."""
 _LARGEST_ID = 2**32 - 2
 """The next one means "leave it as it is" to chown(2)."""
+_MOST_LINKS = 8
+"""Links to links that lead nowhere."""
 _MOST_OPEN = 64
 """Directories that are kept open."""
 
@@ -202,8 +205,8 @@ class Tree:
             self._times.pop(gone, None)
             self.implied.discard(gone)
 
-    def _enter(self, path: bytes, member: Member) -> int:
-        """The directory at `path`, made with those above it where missing."""
+    def _enter(self, path: bytes, member: Member, links: int = 0) -> int:
+        """The directory at `path`, made with those above it where missing, after so many links that led nowhere."""
         try:
             return self._lookup(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -214,18 +217,26 @@ class Tree:
             try:
                 current = self._lookup(done)
             except (FileNotFoundError, NotADirectoryError):
-                self._imply(_Place(current, name, done), member)
-                current = self._lookup(done)
+                self._imply(_Place(current, name, done), member, links)
+                try:
+                    current = self._lookup(done)
+                except (FileNotFoundError, NotADirectoryError):
+                    raise _in_the_way(done, member) from None
         return current
 
-    def _imply(self, place: _Place, member: Member) -> None:
+    def _imply(self, place: _Place, member: Member, links: int) -> None:
+        """Makes a directory; if there is a link, the one that it leads to, as that may be further on in the archive."""
         try:
             os.mkdir(place.name, 0o755, dir_fd=place.parent)
         except FileExistsError:
-            if not _is_whiteout(place.stat()):
-                raise ImageError(
-                    f"{member}: {os.fsdecode(place.path)!r} is a file, or a link that leads nowhere"
-                ) from None
+            found = place.stat()
+            if stat.S_ISLNK(found.st_mode) and links < _MOST_LINKS:
+                target = os.readlink(place.name, dir_fd=place.parent)
+                above = place.path.rpartition(b"/")[0]
+                self._enter(posixpath.normpath(posixpath.join(b"/", above, target)).strip(b"/"), member, links + 1)
+                return
+            if not _is_whiteout(found):
+                raise _in_the_way(place.path, member) from None
             self._remove(place)
             os.mkdir(place.name, 0o755, dir_fd=place.parent)
             place.make_opaque()
@@ -266,6 +277,10 @@ class _Place:
             os.setxattr(directory, OPAQUE, b"y")
         finally:
             os.close(directory)
+
+
+def _in_the_way(path: bytes, member: Member) -> ImageError:
+    return ImageError(f"{member}: {os.fsdecode(path)!r} is a file, or a link that leads nowhere")
 
 
 def _parts(name: bytes, member: Member) -> list[bytes]:
