@@ -25,6 +25,8 @@ from mesocosm.images.store import ImageStore
 from tests import registry as registries
 from tests.registry import PASSWORD, USER, Registry, call, entry, layout, need, tar, tree
 
+pytestmark = pytest.mark.slow
+
 CAPABILITY = bytes.fromhex("0100000200200000000000000000000000000000")
 """`security.capability`, version 2, with CAP_NET_RAW permitted (<linux/capability.h>)."""
 

@@ -23,6 +23,8 @@ from mesocosm.images.store import ImageStore
 from tests.command_line import MESOCOSM, children
 from tests.registry import call, digest, entry, layout, tar
 
+pytestmark = pytest.mark.slow
+
 TIMEOUT = 60
 LOWER = tar((entry("lower"), b"lower" * 1000))
 
