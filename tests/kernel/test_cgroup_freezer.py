@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import select
+import shutil
+import signal
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -93,6 +97,28 @@ async def test_what_is_frozen_dies(group: str, kill: Kill, where: str) -> None:
         await cgroup.freeze(f"{group}{where}")
         await asyncio.wait_for(kill(f"{group}/a"), 10)
         assert [one.wait(), two.wait()] == [-9, -9]
+
+
+async def test_what_is_stopped_dies(group: str, kill: Kill) -> None:
+    with blocked("read -r end") as process:
+        cgroup.assign(group, process.pid)
+        os.kill(process.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)  # noqa: ASYNC222 - it stops at once.
+        await asyncio.wait_for(kill(group), 10)
+        assert process.wait() == -signal.SIGKILL
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+async def test_what_is_traced_dies(group: str, kill: Kill) -> None:
+    with blocked("read -r end") as process:
+        cgroup.assign(group, process.pid)
+        command = ["strace", "-p", str(process.pid), "-o", "/dev/null"]
+        tracer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)  # noqa: ASYNC220
+        assert tracer.stderr is not None
+        assert "attached" in tracer.stderr.readline()
+        await asyncio.wait_for(kill(group), 10)
+        assert process.wait() == -signal.SIGKILL
+        tracer.communicate(timeout=60)
 
 
 async def test_kill_is_faster_than_a_fork_loop(group: str, kill: Kill) -> None:
