@@ -23,6 +23,7 @@ from mesocosm.container import (
     ContainerStatus,
     ContainerType,
     DiskStatistics,
+    Hidden,
     IPAddress,
     IpcMode,
     Label,
@@ -37,6 +38,8 @@ from mesocosm.container import (
     SandboxOf,
     SandboxPath,
     SeccompInfo,
+    Secret,
+    SecretReference,
     Termination,
     TTYInfo,
     Volume,
@@ -290,10 +293,16 @@ def test_terminals() -> None:
 
 
 def test_secrets_in_the_environment() -> None:
-    secret = {"type": "SECRET", "name": "A", "secret": {"type": "VALUE", "value": {"data": "eHl6"}}}
-    with pytest.raises(ContainerError, match=r"^command.environment: the secret 'A' is not supported; ") as caught:
-        launched(command={"environment": {"variables": [secret]}})
-    assert "xyz" not in str(caught.value)
+    value = {"type": "SECRET", "name": "A", "secret": {"type": "VALUE", "value": {"data": "eHl6"}}}
+    reference = {"type": "REFERENCE", "reference": {"name": "n", "key": "k"}}
+    others = [{"type": "SECRET", "name": "B", "secret": reference}, {"name": "C", "value": "open"}]
+    config = launched(command={"environment": {"variables": [value, *others]}})
+    assert config.secret_environment == {"A": Secret(Hidden(b"xyz")), "B": Secret(reference=SecretReference("n", "k"))}
+    assert config.environment == {"C": "open"}
+    assert "xyz" not in repr(config)
+    again = [value, {"name": "A", "value": "open"}]
+    assert launched(command={"environment": {"variables": again}}).secret_environment == {}
+    assert launched(command={"environment": {"variables": again[::-1]}}).environment == {}
 
 
 # Volumes.
@@ -312,6 +321,10 @@ def test_secrets_in_the_environment() -> None:
         (
             source("HOST_PATH", path="/x", mount_propagation={"mode": "HOST_TO_CONTAINER"}),
             Volume("/data", "/x", propagation=HOST_TO_CONTAINER),
+        ),
+        (
+            source("SECRET", type="VALUE", value={"data": "eHl6"}),
+            Volume("/data", secret=Secret(Hidden(b"xyz"))),
         ),
         (source("SANDBOX_PATH", type="SELF", path="x"), Volume("/data", sandbox_path=SandboxPath("x"))),
         (
@@ -333,7 +346,10 @@ def test_volumes(fields: dict[str, Any], expected: Volume) -> None:
             "container.volumes[0]: Path '/x' in SANDBOX_PATH volume is absolute",
         ),
         (source("SANDBOX_PATH", path="x"), "container.volumes[0]: Unknown SANDBOX_PATH volume type; "),
-        (source("SECRET"), "container.volumes[0].source.secret is not supported; it takes the isolator volume/secret"),
+        (
+            source("SECRET", type="VALUE"),
+            "container.volumes[0]: Invalid secret specified in volume: Secret of type VALUE must have the 'value'",
+        ),
         (source("DOCKER_VOLUME", name="x"), "container.volumes[0].source.docker_volume is not supported"),
         (source("CSI_VOLUME", plugin_name="x"), "container.volumes[0].source.csi_volume is not supported"),
     ],

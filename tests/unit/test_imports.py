@@ -14,9 +14,18 @@ import mesocosm
 
 PACKAGE = Path(mesocosm.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
-VALUES = tuple(
-    f"mesocosm.{name}" for name in ("container", "devices", "errors", "flags", "images.image", "units", "users")
+_VALUES = (
+    "container",
+    "devices",
+    "errors",
+    "flags",
+    "images.image",
+    "secret_resolver",
+    "units",
+    "users",
+    "volume_gids",
 )
+VALUES = tuple(f"mesocosm.{name}" for name in _VALUES)
 
 # A Mac, as far as an import can tell. What is imported first has parts for the platform that it finds.
 DARWIN = """

@@ -13,6 +13,7 @@ from dataclasses import fields, replace
 
 from mesocosm.api import v1
 from mesocosm.api.v1.agent import Call, Response
+from mesocosm.api.validation import validate_secret
 from mesocosm.container import (
     URI,
     CommandInfo,
@@ -22,6 +23,7 @@ from mesocosm.container import (
     ContainerStatus,
     ContainerType,
     DiskStatistics,
+    Hidden,
     IPAddress,
     IpcMode,
     Label,
@@ -36,6 +38,8 @@ from mesocosm.container import (
     SandboxOf,
     SandboxPath,
     SeccompInfo,
+    Secret,
+    SecretReference,
     Termination,
     TTYInfo,
     Volume,
@@ -80,6 +84,7 @@ def container_config(
         command,
         user=(launch.command.user or None) if switch_user else None,
         environment=environment(launch.command.environment),
+        secret_environment=secret_environment(launch.command.environment),
         volumes=tuple(_volume(index, volume) for index, volume in enumerate(container.volumes)),
         linux_info=linux_info(container.linux_info),
         persistent_volumes=persistent_volumes(asked),
@@ -114,11 +119,25 @@ def _uri(message: v1.CommandInfo.URI) -> URI:
 
 
 def environment(message: v1.Environment) -> dict[str, str]:
-    """The variables; of those with the same name, the last. Raises ContainerError for secrets."""
-    for variable in message.variables:
-        if variable.type == v1.Environment.Variable.SECRET:
-            raise _unserved(f"command.environment: the secret {variable.name!r}", "environment_secret")
-    return {variable.name: variable.value for variable in message.variables}
+    """The variables that are no secrets; of those with the same name, the last."""
+    last = {variable.name: variable for variable in message.variables}.values()
+    return {variable.name: variable.value for variable in last if variable.type == v1.Environment.Variable.VALUE}
+
+
+def secret_environment(message: v1.Environment) -> dict[str, Secret]:
+    """The variables that are secrets, in the same way."""
+    last = {variable.name: variable for variable in message.variables}.values()
+    return {
+        variable.name: secret(variable.secret) for variable in last if variable.type == v1.Environment.Variable.SECRET
+    }
+
+
+def secret(message: v1.Secret) -> Secret:
+    """A secret, which is valid."""
+    if message.type == v1.Secret.REFERENCE:
+        reference = message.reference
+        return Secret(reference=SecretReference(reference.name, reference.key if reference.HasField("key") else None))
+    return Secret(Hidden(message.value.data))
 
 
 def linux_info(message: v1.LinuxInfo) -> LinuxInfo:
@@ -264,6 +283,10 @@ def _volume(index: int, message: v1.Volume) -> Volume:
         return Volume(message.container_path, source.host_path.path, mode, _propagation(source.host_path.path, asked))
     if kind == "SANDBOX_PATH":
         return Volume(message.container_path, mode=mode, sandbox_path=_sandbox_path(where, source.sandbox_path))
+    if kind == "SECRET":
+        if (reason := validate_secret(source.secret)) is not None:
+            raise ContainerError(f"{where}: Invalid secret specified in volume: {reason}")
+        return Volume(message.container_path, mode=mode, secret=secret(source.secret))
     raise _unserved(f"{where}.source.{kind.lower()}", _SOURCES.get(kind))
 
 
@@ -277,7 +300,6 @@ def _sandbox_path(where: str, message: v1.Volume.Source.SandboxPath) -> SandboxP
 
 _SOURCES = {
     "DOCKER_VOLUME": "docker/volume",
-    "SECRET": "volume/secret",
     "CSI_VOLUME": "volume/csi",
 }
 

@@ -22,6 +22,7 @@ _ALIASES = {
     "posix/disk": ("disk/du",),
 }
 _EVERY_CGROUP = "cgroups/all"
+_ALWAYS = ("environment_secret",)
 _DEFAULT_FILESYSTEM = "filesystem/posix"
 _DEFAULT_NETWORK = "network/cni"
 _NO_ISOLATORS = frozenset({"base", "mounting", "selection"})
@@ -61,7 +62,7 @@ def names(flags: Flags, launcher: str) -> list[str]:
     if not filesystems:
         wanted.append(_DEFAULT_FILESYSTEM)
     wanted += _default_network(wanted, launcher)
-    classes = {name: find(name) for name in wanted}
+    classes = {name: find(name) for name in dict.fromkeys((*wanted, *_ALWAYS))}
     for brought in [name for kind in classes.values() for name in kind.brings]:
         classes.setdefault(brought, find(brought))
     for name, kind in classes.items():

@@ -162,7 +162,8 @@ def _set_up(info: LaunchInfo, prepared: dict[Operation, tuple[int, ...]]) -> Non
         with Step("new mount namespace"):
             unshare(Namespace.MOUNT)
     with Step("open the root directory"):
-        root = Root(os.open("/", os.O_DIRECTORY | os.O_CLOEXEC), prepared=prepared)
+        owner = (0, 0) if info.credentials is None else (info.credentials.uid, info.credentials.gid)
+        root = Root(os.open("/", os.O_DIRECTORY | os.O_CLOEXEC), owner, prepared=prepared)
     for operation in (*info.first, *info.operations, *info.volumes):
         with Step(operation):
             operation.apply(root)

@@ -26,10 +26,12 @@ StrPath = str | os.PathLike[str]
 class Root:
     """What the operations work on: the container's root as an O_PATH descriptor, and detached trees for later.
 
-    `shared` are those that TakeShared took, by their source; `prepared` those that were created in advance.
+    `shared` are those that TakeShared took, by their source; `prepared` those that were created in advance. `owner` is
+    whose what is made for the container's user alone is.
     """
 
     descriptor: int
+    owner: tuple[int, int] = (0, 0)
     shared: dict[str, list[int]] = field(default_factory=dict)
     prepared: dict[Operation, tuple[int, ...]] = field(default_factory=dict)
 
@@ -268,6 +270,64 @@ class Mount(Operation):
 
     def __str__(self) -> str:
         return f"mount {self.filesystem} on {self.target}"
+
+
+@dataclass(frozen=True, slots=True)
+class SecretFile(Operation):
+    """Makes a file with `data` at `target`, for the container's user alone, in a ramfs: it is never on a disk."""
+
+    data: bytes = field(repr=False)
+    target: str
+    read_only: bool = False
+    create: bool = False
+    target_within: HostDirectory | None = None
+
+    def apply(self, root: Root) -> None:
+        """Mounts the file."""
+        tree = self._file(root)
+        try:
+            if self.read_only:
+                mount.change(tree, Attribute.READ_ONLY)
+            with _directory(root, self.target_within) as top:
+                _attach(tree, top, self.target, make_file if self.create else open_in_root)
+        finally:
+            os.close(tree)
+
+    def _file(self, root: Root) -> int:
+        """A mount of a new file alone. Before Linux 6.15 only what is mounted somewhere can be copied."""
+        memory = mount.create("ramfs", (("mode", "700"),), _HARMLESS)
+        try:
+            self._write(memory, root)
+            mount.attach(memory, root.descriptor)
+            try:
+                file = os.open(_SECRET, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=memory)
+                try:
+                    return mount.clone_tree("", file)
+                finally:
+                    os.close(file)
+            finally:
+                mount.unmount_open(memory)
+        finally:
+            os.close(memory)
+
+    def _write(self, directory: int, root: Root) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with open(os.open(_SECRET, flags, 0o600, dir_fd=directory), "wb", buffering=0) as file:
+            file.write(self.data)
+            os.fchown(file.fileno(), *root.owner)
+            os.fchmod(file.fileno(), 0o400 if self.read_only else 0o600)
+
+    @property
+    def place(self) -> str:
+        """The whole path of the target."""
+        return _whole(self.target_within, self.target)
+
+    def __str__(self) -> str:
+        return f"secret on {self.target}"
+
+
+_SECRET = "secret"
+_HARMLESS = Attribute.NO_SUID | Attribute.NO_DEVICES | Attribute.NO_EXECUTE
 
 
 def _whole(within: HostDirectory | None, path: str) -> str:

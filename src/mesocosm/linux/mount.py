@@ -155,6 +155,21 @@ def unmount(target: str, *, detach: bool = False) -> None:
         raise OSError(error.errno, error.strerror, target) from None
 
 
+def unmount_open(directory: int) -> None:
+    """Unmounts what the open `directory` is the root of, lazily. Raises OSError.
+
+    It has no path that could be relied on, so it is made the working directory for a moment: umount2(2) takes no
+    descriptor. For processes that have one thread.
+    """
+    before = os.open(".", os.O_PATH | os.O_CLOEXEC)
+    try:
+        os.fchdir(directory)
+        _umount2(b".", MNT_DETACH)
+    finally:
+        os.fchdir(before)
+        os.close(before)
+
+
 def pivot_root(root: int) -> None:
     """Makes the mount `root` the root of the mount namespace, and unmounts what was there. Raises OSError.
 

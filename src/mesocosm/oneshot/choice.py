@@ -30,7 +30,7 @@ _OPTIONS = {
     "linux/seccomp": "--seccomp",
     "posix/rlimits": "--rlimit",
 }
-_VOLUMES = ("volume/host_path", "volume/sandbox_path")
+_VOLUMES = ("volume/host_path", "volume/sandbox_path", "environment_secret")
 
 PIDS = 4096
 """How many tasks a container may have if nobody says: enough for any honest program, too few for a fork bomb."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mesocosm.agent.flags.flag import Flag
+from mesocosm.agent.flags.flag import Flag, own
 from mesocosm.agent.flags.kinds import (
     ADDRESS,
     BOOLEAN,
@@ -145,7 +145,7 @@ ACCESS = (
         served_by="HTTP",
     ),
     Flag("acls", OBJECT, "What each principal may do, as the message `ACLs` of Mesos.", served_by="HTTP"),
-    Flag("secret_resolver", NAME, "What resolves secrets that are references. Default: none does."),
+    own("secret_resolver", NAME, "environment_secret, volume/secret"),
 )
 
 LOG = (
