@@ -70,7 +70,7 @@ def test_what_is_refused(agent: AgentProcess) -> None:
     assert flags["effective_capabilities"] == '{"capabilities":["CHOWN"]}'
     for fields, text in REFUSED.values():
         answer = agent.launch("x", "true", container={"type": "MESOS", **fields})
-        assert (answer.status, text in answer.text) == (500, True), answer.text
+        assert (answer.status, text in answer.text) == (400, True), answer.text
         assert agent.call("WAIT_CONTAINER", container_id=identity("x")).status == 404
 
 
