@@ -64,6 +64,12 @@ def test_without_an_image_the_others_are_kept() -> None:
     assert set(choose(drop=["CHOWN"]).bounding or ()) == HELD - {"CHOWN"}
 
 
+def test_who_has_none_can_drop_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capabilities, "get", lambda: capabilities.Sets(0, 0))
+    assert choose(drop=["ALL"]) == Security(())
+    assert choose(add=["ALL"]) == Security(())
+
+
 def test_privileged_takes_the_defaults_away() -> None:
     assert choose(for_image(), privileged=True) == UNRESTRICTED
     assert choose(for_image(), privileged=True, drop=["ALL"]) == Security(())

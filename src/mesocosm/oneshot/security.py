@@ -92,8 +92,9 @@ def choose(
     than root have as well.
     """
     chosen = UNRESTRICTED if privileged else default
-    added, dropped = _names("--cap-add", add), _names("--cap-drop", drop)
-    if added or dropped:
+    asked, refused = tuple(add), tuple(drop)
+    if asked or refused:  # Also if these are none: who has no capabilities can drop ALL.
+        added, dropped = _names("--cap-add", asked), _names("--cap-drop", refused)
         chosen = replace(chosen, bounding=_bounding(chosen.bounding, added, dropped), effective=_sorted(added))
     if seccomp is not None:
         chosen = replace(chosen, profile=_profile(seccomp))
