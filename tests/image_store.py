@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 from collections.abc import Collection, Mapping
@@ -12,7 +13,6 @@ from mesocosm.images.errors import ImageError
 from mesocosm.images.image import Image, ImageConfig
 from mesocosm.images.store import Pruned
 from mesocosm.linux.layers import OPAQUE
-from tests import rootfs
 
 
 def layer(directory: Path, files: Mapping[str, str | None]) -> Path:
@@ -39,13 +39,15 @@ def image(name: str, *layers: Path, **config: Any) -> Image:
 
 
 class DirectoryStore:
-    """What the provisioner takes of the store. `waits` are awaited by who asks for an image of that name."""
+    """What the provisioner takes of the store. Who asks for an image waits for the `gate`, if there is one."""
 
     def __init__(self, *images: Image) -> None:
         self.known = {image.reference: image for image in images}
         self.taken: list[str] = []
         self.asked: list[tuple[str, bool, Mapping[str, Any] | None]] = []
         self.pruned: list[tuple[set[str], set[Path]]] = []
+        self.gate: asyncio.Event | None = None
+        self.asked_for = asyncio.Event()
 
     def add(self, image: Image) -> Image:
         self.known[image.reference] = image
@@ -55,6 +57,9 @@ class DirectoryStore:
         self, reference: str, *, cached: bool = True, docker_config: Mapping[str, Any] | None = None
     ) -> Image:
         self.asked.append((reference, cached, docker_config))
+        self.asked_for.set()
+        if self.gate is not None:
+            await self.gate.wait()
         if reference not in self.known:
             raise ImageError(f"there is no image {reference}")
         self.taken.append(reference)
@@ -69,8 +74,3 @@ class DirectoryStore:
 
     async def close(self) -> None:
         self.taken.clear()
-
-
-def busybox(directory: Path) -> Path:
-    """A layer with busybox and a few users."""
-    return rootfs.make(directory)

@@ -24,6 +24,8 @@ from mesocosm.container import (
     ContainerType,
     DiskStatistics,
     Hidden,
+    ImageRequest,
+    ImageVolume,
     IPAddress,
     IpcMode,
     Label,
@@ -165,15 +167,10 @@ def test_containers_for_another_containerizer() -> None:
     assert config == ContainerConfig(CommandInfo(), type=ContainerType.DOCKER)
 
 
-IMAGE = {"mode": "RW", "container_path": "x", "image": {"type": "APPC"}}
-
-
 @pytest.mark.parametrize(
     ("fields", "name", "isolator"),
     [
         ({"docker": {"image": "x"}}, "docker", None),
-        ({"mesos": {"image": {"type": "DOCKER"}}}, "mesos.image", None),
-        ({"volumes": [IMAGE]}, "volumes[0].image", "volume/image"),
     ],
 )
 def test_what_nothing_serves(fields: dict[str, Any], name: str, isolator: str | None) -> None:
@@ -540,3 +537,41 @@ def test_all_statistics_but_one_are_those_of_mesos() -> None:
 
 def test_statistics_of_an_unknown_time() -> None:
     assert to_json(convert.resource_statistics(ResourceStatistics(processes=1))) == {"timestamp": 0.0, "processes": 1}
+
+
+def test_images() -> None:
+    own = {"type": "DOCKER", "docker": {"name": "debian:12"}, "cached": False}
+    tools = {"type": "DOCKER", "docker": {"name": "tools", "config": {"type": "VALUE", "value": {"data": "e30="}}}}
+    config = launched(
+        container={
+            "type": "MESOS",
+            "mesos": {"image": own},
+            "volumes": [
+                {"mode": "RO", "container_path": "/tools", "image": tools},
+                {"mode": "RW", "container_path": "/x", "host_path": "/y"},
+            ],
+        }
+    )
+    assert config.image == ImageRequest("debian:12", cached=False)
+    assert config.image_volumes == (ImageVolume("/tools", ImageRequest("tools", credentials="{}"), VolumeMode.RO),)
+    assert [volume.container_path for volume in config.volumes] == ["/x"]
+    assert config.without_secrets().image_volumes[0].image.credentials is None
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        ({"type": "APPC", "appc": {"name": "x"}}, "no provider appc"),
+        ({"type": "DOCKER"}, "'docker.name' is not set"),
+        ({"type": "DOCKER", "docker": {"name": "x", "credential": {"principal": "p"}}}, "docker.credential"),
+        (
+            {"type": "DOCKER", "docker": {"name": "x", "config": {"type": "REFERENCE", "reference": {"name": "s"}}}},
+            "type VALUE",
+        ),
+    ],
+)
+def test_images_that_cannot_be_had(image: dict[str, object], reason: str) -> None:
+    volume = {"mode": "RO", "container_path": "/x", "image": image}
+    for container in ({"mesos": {"image": image}}, {"volumes": [volume]}):
+        with pytest.raises(ContainerError, match=reason):
+            launched(container={"type": "MESOS", **container})

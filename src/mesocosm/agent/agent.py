@@ -21,6 +21,7 @@ from mesocosm.agent.boot import Boot
 from mesocosm.agent.files import Files
 from mesocosm.agent.flags import AgentFlags, Loaded
 from mesocosm.agent.gc import GarbageCollector
+from mesocosm.agent.image_gc import ImageGcConfig, watch
 from mesocosm.agent.resources import offered, offered_ports
 from mesocosm.agent.timer import Timer
 from mesocosm.api import v1
@@ -92,6 +93,9 @@ class Agent:
         self.launch_time = Timer()
         self.recovery_errors = 0
         self.recovery_time = math.nan
+        self.image_gc = None if flags.image_gc_config is None else ImageGcConfig.parse(flags.image_gc_config)
+        self._image_store = loaded.containerizer.docker_store_dir
+        self._image_watch: asyncio.Task[None] | None = None
         self._lock = DirectoryLock(self.work_dir / "meta", "work_dir")
         self._tasks: set[asyncio.Task[Any]] = set()
         self._users: dict[ContainerID, str | None] = {}
@@ -139,6 +143,8 @@ class Agent:
             self._schedule_removal(sandbox)
         for container_id in running:
             self._follow(container_id)
+        if self.image_gc is not None and self.containerizer.provisioner is not None:
+            self._image_watch = asyncio.create_task(watch(self.image_gc, self._image_store, self.prune_images))
         boot.record()
         self.recovery_time = time.monotonic() - began
         self.recovered = True
@@ -153,6 +159,9 @@ class Agent:
 
     async def close(self) -> None:
         """Lets go of everything. Containers go on."""
+        if self._image_watch is not None:
+            self._image_watch.cancel()
+            await asyncio.wait([self._image_watch])
         try:
             await self.containerizer.close()
             while self._tasks:
@@ -205,6 +214,15 @@ class Agent:
         await self.containerizer.remove(container_id)
         self.gc.unschedule(self.containerizer.sandbox(container_id))
         self._detach(container_id)
+
+    async def prune_images(self, excluded: Collection[str] = ()) -> None:
+        """Removes the images that no container uses, but those `excluded`, here or by the flag.
+
+        Raises MesocosmError, OSError.
+        """
+        kept = [*excluded, *(() if self.image_gc is None else self.image_gc.excluded)]
+        if (pruned := await self.containerizer.prune_images(kept)) is not None:
+            logger.info("removed %d images, %d layers, %d bytes", len(pruned.images), pruned.layers, pruned.size)
 
     def user_of(self, container_id: ContainerID) -> str | None:
         """As whom the command of a top-level container runs, or ran, if that was said; None also for an unknown one."""

@@ -50,6 +50,11 @@ def add_agent_metrics(metrics: Metrics, agent: Agent) -> None:
     for name in _COUNTED_WITHOUT_MASTER:
         metrics.counter(name, lambda: 0, "There is no master, so 0")
     _add_containerizer(metrics, agent)
+    metrics.counter(
+        "containerizer/mesos/provisioner/remove_container_errors",
+        lambda: 0 if agent.containerizer.provisioner is None else agent.containerizer.provisioner.remove_errors,
+        "Root file systems of images that could not be removed",
+    )
     _add_fetcher(metrics, agent)
     metrics.gauge("slave/recovery_time_secs", lambda: agent.recovery_time, "Seconds that the recovery took")
     metrics.counter("slave/recovery_errors", lambda: agent.recovery_errors, "What the recovery had to do without")

@@ -24,6 +24,8 @@ from mesocosm.container import (
     ContainerType,
     DiskStatistics,
     Hidden,
+    ImageRequest,
+    ImageVolume,
     IPAddress,
     IpcMode,
     Label,
@@ -85,7 +87,12 @@ def container_config(
         user=(launch.command.user or None) if switch_user else None,
         environment=environment(launch.command.environment),
         secret_environment=secret_environment(launch.command.environment),
-        volumes=tuple(_volume(index, volume) for index, volume in enumerate(container.volumes)),
+        volumes=tuple(
+            _volume(index, volume) for index, volume in enumerate(container.volumes) if not volume.HasField("image")
+        ),
+        image_volumes=tuple(
+            _image_volume(index, volume) for index, volume in enumerate(container.volumes) if volume.HasField("image")
+        ),
         linux_info=linux_info(container.linux_info),
         persistent_volumes=persistent_volumes(asked),
         resources=resources(asked),
@@ -95,6 +102,9 @@ def container_config(
         rlimits=rlimits(container.rlimit_info),
         network_infos=tuple(network_info(info) for info in container.network_infos if info.ListFields()),
         hostname=container.hostname if container.HasField("hostname") else None,
+        image=image_request("container.mesos.image", container.mesos.image)
+        if container.mesos.HasField("image")
+        else None,
     )
 
 
@@ -208,18 +218,42 @@ def tty_info(message: v1.TTYInfo) -> TTYInfo:
 
 
 def _refuse_unserved(message: v1.ContainerInfo) -> None:
-    asked = {
-        "docker": (message.HasField("docker"), None),
-        "mesos.image": (message.mesos.HasField("image"), None),
-    }
-    for field, (is_asked, isolator) in asked.items():
-        if is_asked:
-            raise _unserved(f"container.{field}", isolator)
+    if message.HasField("docker"):
+        raise _unserved("container.docker", None)
 
 
 def _unserved(what: str, isolator: str | None) -> ContainerError:
     hint = f"it takes the isolator {isolator}, which this version has not" if isolator else None
     return ContainerError(f"{what} is not supported", hint)
+
+
+# Images.
+
+
+def image_request(where: str, message: v1.Image) -> ImageRequest:
+    """The image that a file system is to be made of. Raises ContainerError."""
+    if message.type != v1.Image.DOCKER:
+        raise ContainerError(f"{where}: there is no provider appc", "nobody makes Appc images; name one of Docker")
+    if not message.docker.name:
+        raise ContainerError(f"{where}: 'docker.name' is not set")
+    if message.docker.HasField("credential"):
+        raise ContainerError(f"{where}.docker.credential is not supported", "give docker.config")
+    credentials = None
+    if message.docker.HasField("config"):
+        if message.docker.config.type != v1.Secret.VALUE:
+            raise ContainerError(f"{where}.docker.config: only a secret of the type VALUE is supported")
+        credentials = message.docker.config.value.data.decode(errors="replace")
+    return ImageRequest(message.docker.name, cached=message.cached, credentials=credentials)
+
+
+def image_names(messages: Iterable[v1.Image]) -> list[str]:
+    """The names of those that can be here."""
+    return [message.docker.name for message in messages if message.type == v1.Image.DOCKER]
+
+
+def _image_volume(index: int, message: v1.Volume) -> ImageVolume:
+    image = image_request(f"container.volumes[{index}].image", message.image)
+    return ImageVolume(message.container_path, image, VolumeMode[v1.Volume.Mode.Name(message.mode)])
 
 
 # Networks.
@@ -270,8 +304,6 @@ def network_info_message(value: NetworkInfo) -> v1.NetworkInfo:
 def _volume(index: int, message: v1.Volume) -> Volume:
     where = f"container.volumes[{index}]"
     mode = VolumeMode[v1.Volume.Mode.Name(message.mode)]
-    if message.HasField("image"):
-        raise _unserved(f"{where}.image", "volume/image")
     if not message.HasField("source"):
         return Volume(message.container_path, message.host_path, mode, _propagation(message.host_path))
     source = message.source

@@ -8,6 +8,7 @@ import errno
 import importlib
 import json
 import os
+import shutil
 import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
@@ -67,6 +68,8 @@ class Provisioner:
         directory = provisioner_directory(flags.work_dir.absolute())
         directory.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
         directory.chmod(_PRIVATE)
+        for probe in directory.glob("probe-*"):  # Of one that was killed.
+            shutil.rmtree(probe)
         settings = ImageSettings(registry=flags.docker_registry, config=flags.docker_config)
         store = ImageStore(flags.docker_store_dir.absolute(), settings)
         return cls(store, choose_backend(flags.image_provisioner_backend, directory), directory)

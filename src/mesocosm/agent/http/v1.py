@@ -251,7 +251,10 @@ class Api:
 
     async def _prune_images(self, call: Call, principal: str | None) -> Answer:
         self._access.require(principal, Action.PRUNE_IMAGES)
-        await self._agent.containerizer.prune_images()
+        try:
+            await self._agent.prune_images(convert.image_names(call.prune_images.excluded_images))
+        except (MesocosmError, OSError) as error:
+            raise bad_request(f"The images could not be pruned: {error}") from None
         return HTTPStatus.OK
 
     def _existing(self, asked: ContainerIDMessage, verb: str, principal: str | None) -> ContainerID:

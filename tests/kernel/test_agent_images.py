@@ -1,0 +1,172 @@
+"""Images through the agent: launched, kept over a kill -9 of it, and removed when nobody uses them."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.agent_process import AgentProcess
+from tests.docker_archive import docker_archive
+from tests.image_store import layer
+
+pytestmark = pytest.mark.kernel
+ISOLATION = "filesystem/linux,namespaces/pid,docker/runtime,volume/image"
+
+
+@pytest.fixture
+def archives(rootfs: Path, run_directory: Path) -> Path:
+    """A directory with the images `box` and `other`."""
+    if platform.machine() != "x86_64":
+        pytest.skip("the archives are for amd64")
+    directory = run_directory / "archives"
+    directory.mkdir()
+    top = layer(run_directory / "top", {"greeting": "hello\n"})
+    config = {"Cmd": ["cat", "/greeting"], "Env": ["GREETED=world"], "User": "app", "WorkingDir": "/home/app"}
+    docker_archive(directory / "box.tar", "box:latest", rootfs, top, **config)
+    docker_archive(directory / "other.tar", "other:latest", rootfs, layer(run_directory / "else", {"else": "x"}))
+    return directory
+
+
+@pytest.fixture
+def store(run_directory: Path) -> Path:
+    return run_directory / "store"
+
+
+def options(archives: Path, store: Path, *more: str) -> tuple[str, ...]:
+    return (
+        "--image_providers=docker",
+        f"--docker_registry={archives}",
+        f"--docker_store_dir={store}",
+        "--image_provisioner_backend=overlay",
+        *more,
+    )
+
+
+def of_image(name: str) -> dict[str, Any]:
+    return {"type": "MESOS", "mesos": {"image": {"type": "DOCKER", "docker": {"name": name}}}}
+
+
+def test_a_container_of_an_image_outlives_its_agent(agent: AgentProcess, archives: Path, store: Path) -> None:
+    agent.start(*options(archives, store), isolation=ISOLATION)
+    answer = agent.call(
+        "LAUNCH_CONTAINER",
+        container_id={"value": "web"},
+        command={"shell": True, "value": "cat /greeting; echo $GREETED; id -u; pwd; exec sleep 1000"},
+        container=of_image("box"),
+    )
+    assert answer.status == 200, answer.text
+    assert agent.launch("done", ["true"], container=of_image("other")).status == 200
+    assert agent.wait_for("done")["exit_status"] == 0
+    agent.stop(signal.SIGKILL)
+
+    agent.start(*options(archives, store), isolation=ISOLATION)
+    assert agent.recovered == 1
+    assert agent.call("PRUNE_IMAGES").status == 200
+    assert "removed 1 images" in agent.log.read_text()
+    other = {"container": of_image("box")}
+    assert agent.launch("again", "cat /greeting", **other).status == 200, "its layers are still there"
+    assert agent.wait_for("again")["exit_status"] == 0
+    assert (agent.sandbox("again") / "stdout").read_text() == "hello\n"
+    command = {"shell": False}
+    answer = agent.call("LAUNCH_CONTAINER", container_id={"value": "own"}, command=command, container=of_image("box"))
+    assert answer.status == 200, answer.text
+    assert agent.wait_for("own")["exit_status"] == 0
+    assert (agent.sandbox("own") / "stdout").read_text() == "hello\n", "the image's own command"
+    assert agent.call("KILL_CONTAINER", container_id={"value": "web"}).status == 200
+    assert agent.wait_for("web")["exit_status"] == signal.SIGKILL
+    assert (agent.sandbox("web") / "stdout").read_text() == "hello\nworld\n1000\n/home/app\n"
+    assert list((agent.flags.work_dir / "provisioner").iterdir()) == []
+
+
+def test_excluded_images_stay(agent: AgentProcess, archives: Path, store: Path) -> None:
+    config = {
+        "image_disk_headroom": 0,
+        "image_disk_watch_interval": {"nanoseconds": 10**15},
+        "excluded_images": [{"type": "DOCKER", "docker": {"name": "box"}}],
+    }
+    agent.start(*options(archives, store, f"--image_gc_config={json.dumps(config)}"), isolation=ISOLATION)
+    for name in ("box", "other"):
+        assert agent.launch(name, "true", container=of_image(name)).status == 200
+        agent.wait_for(name)
+    other = {"type": "DOCKER", "docker": {"name": "other"}}
+    assert agent.call("PRUNE_IMAGES", excluded_images=[other]).status == 200
+    assert "removed 0 images" in agent.log.read_text()
+    assert agent.call("PRUNE_IMAGES").status == 200
+    assert "removed 1 images" in agent.log.read_text()
+
+
+def test_images_are_removed_as_the_flag_says(agent: AgentProcess, archives: Path, store: Path) -> None:
+    agent.start(*options(archives, store), isolation=ISOLATION)
+    assert agent.launch("box", "true", container=of_image("box")).status == 200
+    agent.wait_for("box")
+    agent.stop()
+    config = {"image_disk_headroom": 1, "image_disk_watch_interval": {"nanoseconds": 10**15}}
+    agent.start(*options(archives, store, f"--image_gc_config={json.dumps(config)}"), isolation=ISOLATION)
+    agent.await_log(re.compile("removed 1 images"))
+
+
+def test_nested_containers_and_volumes_of_images(agent: AgentProcess, archives: Path, store: Path) -> None:
+    agent.start(*options(archives, store), isolation=ISOLATION)
+    assert agent.launch("web", "exec sleep 1000", container=of_image("box")).status == 200
+    volume = {
+        "mode": "RO",
+        "container_path": "tools",
+        "image": {"type": "DOCKER", "docker": {"name": "other"}},
+    }
+    asked = {"type": "MESOS", "volumes": [volume]}
+    answer = agent.launch("probe", "cat tools/else; cat /etc/hostname", nested_in="web", container=asked)
+    assert answer.status == 200, answer.text
+    assert agent.wait_for("probe", nested_in="web")["exit_status"] == 0
+    answer = agent.launch("own", ["cat", "/else"], nested_in="web", container=of_image("other"))
+    assert answer.status == 200, answer.text
+    assert agent.wait_for("own", nested_in="web")["exit_status"] == 0
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        ({"type": "APPC", "appc": {"name": "x"}}, "provider appc"),
+        ({"type": "DOCKER", "docker": {"name": "nonesuch"}}, "nonesuch"),
+        ({"type": "DOCKER", "docker": {"name": "NOT A NAME"}}, "NOT A NAME"),
+    ],
+)
+def test_images_that_cannot_be_had(
+    agent: AgentProcess, archives: Path, store: Path, image: dict[str, Any], reason: str
+) -> None:
+    agent.start(*options(archives, store), isolation=ISOLATION)
+    answer = agent.launch("web", "true", container={"type": "MESOS", "mesos": {"image": image}})
+    assert answer.status == 400
+    assert reason in answer.text
+
+
+def test_an_agent_without_images(agent: AgentProcess) -> None:
+    agent.start(isolation="filesystem/linux")
+    answer = agent.launch("web", "true", container=of_image("box"))
+    assert (answer.status, "--image_providers=docker" in answer.text) == (400, True)
+    assert agent.call("PRUNE_IMAGES").status == 200
+
+
+def test_an_agent_without_docker_runtime_does_not_start(agent: AgentProcess, archives: Path, store: Path) -> None:
+    agent.spawn(*options(archives, store), isolation="filesystem/linux")
+    assert agent.wait() != 0
+    assert "needs the isolator 'docker/runtime'" in agent.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("flag", "reason"),
+    [
+        ("--image_providers=appc", "no provider appc"),
+        ("--image_provisioner_backend=aufs", "no backend aufs"),
+        ("--image_gc_config={}", "image_disk_headroom"),
+    ],
+)
+def test_flags_that_are_refused(agent: AgentProcess, flag: str, reason: str) -> None:
+    agent.spawn(flag, isolation=ISOLATION)
+    assert agent.wait() != 0
+    assert reason in agent.log.read_text()
