@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from mesocosm.container import LinuxInfo, SeccompInfo
+from mesocosm.container import LinuxInfo, RLimit, SeccompInfo
 from mesocosm.errors import ContainerError, FlagError, UnsupportedError
 from mesocosm.flags import Flags
+from mesocosm.isolators.linux import seccomp
 from mesocosm.isolators.linux.seccomp import LinuxSeccompIsolator
 from mesocosm.isolators.selection import select
 from mesocosm.linux import capabilities
@@ -187,6 +188,16 @@ async def test_a_profile_is_compiled_once(configured: Configured, monkeypatch: p
     assert sorted(compiled) == sorted({0, capabilities.bounding()})
 
 
+async def test_no_more_than_some_are_kept(configured: Configured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seccomp, "_KEPT", 2)
+    launch = configured(BOTH, seccomp_profile_name="no-uname.json")
+    for names in ((), ("CHOWN",), ("KILL",), ()):
+        info = LinuxInfo(bounding_capabilities=names)
+        assert await launch.output(UNAME, linux_info=info) == "refused"
+    (isolator,) = (each for each in launch.containerizer()._isolation if isinstance(each, LinuxSeccompIsolator))
+    assert [bounding for _, bounding in isolator._programs] == [capabilities.set_of(["KILL"]), 0]
+
+
 # What is refused.
 
 
@@ -333,3 +344,14 @@ async def test_the_init_is_filtered_too(launch: Launch) -> None:
     pid = await container.pid()
     assert (await container.destroy()) is not None
     assert not Path(f"/proc/{pid}").exists()
+
+
+async def test_the_posix_launcher(launch: Launch) -> None:
+    """Whose init writes the exit status to a file itself, with what its filter leaves it."""
+    launch.containerizer("linux/seccomp,linux/capabilities,linux/nnp,posix/rlimits", launcher="posix")
+    info = replace(MODEST, bounding_capabilities=())
+    container = await launch(
+        f"{STATUS % 'self'}; exit 3", linux_info=info, user="nobody", rlimits=(RLimit("CORE", 0, 0),)
+    )
+    assert await container.wait() == 3
+    assert container.stream() == "2\n"

@@ -19,6 +19,8 @@ from mesocosm.linux import capabilities, seccomp
 CAPABILITIES = "linux/capabilities"
 _MOST = 1 << 20
 """Bytes of a profile: many times those of any that there is."""
+_KEPT = 64
+"""Compiled profiles. Clients choose capabilities, of which there are more sets than memory."""
 
 
 class LinuxSeccompIsolator(Isolator):
@@ -88,6 +90,8 @@ class LinuxSeccompIsolator(Isolator):
                     known = await asyncio.to_thread(lambda: profile.parse(content).compile(bounding))
                 except (FlagError, OSError) as error:
                     raise ContainerError(f"{container_id}: its seccomp profile cannot be used: {error}") from error
+                if len(self._programs) >= _KEPT:
+                    del self._programs[next(iter(self._programs))]  # The oldest one.
                 self._programs[content, bounding] = known
         return known
 
