@@ -65,6 +65,12 @@ class DirectoryStore:
         self.taken.append(reference)
         return self.known[reference]
 
+    def check(self) -> None:
+        pass
+
+    async def register(self, provisioner: Path) -> None:
+        pass
+
     async def release(self, image: Image) -> None:
         self.taken.remove(image.reference)
 

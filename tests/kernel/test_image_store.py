@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from mesocosm.container import ContainerID
 from mesocosm.errors import FlagError
 from mesocosm.images import pull
 from mesocosm.images.disk import StoreDirectory
 from mesocosm.images.errors import ImageError
 from mesocosm.images.extraction.process import Blob, Extractors
+from mesocosm.images.paths import layers_file
 from mesocosm.images.store import ImageStore
 from tests.command_line import MESOCOSM, children
 from tests.registry import call, digest, entry, layout, tar
@@ -37,7 +39,7 @@ def image(directory: Path, *names: str) -> str:
 
 def leftovers(store: Path) -> list[str]:
     """What there is in a store that is neither a layer nor an image."""
-    kept = {store / name for name in ("images", "layers", "partial", "sessions", "lock")}
+    kept = {store / name for name in ("images", "layers", "partial", "sessions", "users", "lock")}
     found = set(store.iterdir()) | set((store / "sessions").iterdir()) | set((store / "partial").iterdir())
     found |= {path for layer in (store / "layers").iterdir() for path in layer.iterdir()}
     return sorted(str(path) for path in found - kept if path.name not in ("tree", "layer"))
@@ -225,6 +227,25 @@ async def test_prune_leaves_a_pull_alone(run_directory: Path) -> None:
     assert pruning[0].images == (one,)
     assert [layer.exists() for layer in found.layers] == [True, True]
     await store.close()
+    await other.close()
+
+
+async def test_prune_leaves_what_containers_use_whose_agent_is_not_there(run_directory: Path) -> None:
+    """As its provisioner has it on disk, until that is removed."""
+    name = image(run_directory, "one")
+    store, other = ImageStore(run_directory / "store"), ImageStore(run_directory / "store")
+    found = await store.get(name)
+    provisioner, container = run_directory / "provisioner", ContainerID("nested", ContainerID("top"))
+    file = layers_file(provisioner, container)
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({"version": 1, "layers": [str(found.layers[1])]}))
+    await store.register(provisioner)
+    await store.close()
+    assert (await other.prune([], [])).layers == 1
+    assert found.layers[1].exists()
+    call("rm", "-r", provisioner)
+    assert (await other.prune([], [])).layers == 1
+    assert list((run_directory / "store/users").iterdir()) == []
     await other.close()
 
 

@@ -5,6 +5,7 @@
     images/<digest>        a record for each image, named after its name and where it comes from
     layers/<name>/tree     a layer, named after its diff id (or see `settle`), which never changes
                   layer    its record
+    users/<digest>         the directory of a provisioner, whose containers use layers, also while no process of it runs
     partial/<digest>       blobs that have not been downloaded completely
     sessions/<name>/       of a process that uses the store, and holds the lock of this directory while it lives
         uses/<name>        a layer that it uses, or is about to
@@ -34,6 +35,7 @@ import msgspec
 
 from mesocosm.images.errors import StoreError
 from mesocosm.images.image import ImageConfig
+from mesocosm.images.paths import find_containers, read_layers
 from mesocosm.linux.tree import remove_tree
 from mesocosm.private import make_private_directory
 
@@ -70,15 +72,23 @@ class ImageRecord(msgspec.Struct, frozen=True):
     version: int = _VERSION
 
 
+def check(directory: Path) -> Path:
+    """Makes the directory of a store, and returns it without links in it.
+
+    Raises FlagError if others could write to it, StoreError for a user who cannot have one, and OSError.
+    """
+    if os.geteuid() != 0:
+        raise StoreError("images need root: their files have owners, devices and whiteouts", "use sudo")
+    return make_private_directory(directory, "the store of images", _DIRECTORY_MODE)
+
+
 class StoreDirectory:
     """The directory of a store. All methods block, and raise OSError."""
 
     def __init__(self, directory: Path) -> None:
         """Makes it ready, and removes what others have left. Raises FlagError, StoreError."""
-        if os.geteuid() != 0:
-            raise StoreError("images need root: their files have owners, devices and whiteouts", "use sudo")
-        self.path = make_private_directory(directory, "the store of images", _DIRECTORY_MODE)
-        for name in ("images", "layers", "partial", "sessions"):
+        self.path = check(directory)
+        for name in ("images", "layers", "partial", "sessions", "users"):
             (self.path / name).mkdir(_DIRECTORY_MODE, exist_ok=True)
         self.partial = self.path / "partial"
         self._session = self.path / "sessions" / secrets.token_hex(8)
@@ -170,6 +180,12 @@ class StoreDirectory:
             temporary.rename(path)
         _sync(path.parent)
 
+    def register(self, provisioner: Path) -> None:
+        """Makes it known that the containers in a provisioner's directory use layers. See `paths`."""
+        path = self.path / "users" / hashlib.sha256(os.fsencode(provisioner)).hexdigest()
+        with self._locked():
+            path.write_bytes(os.fsencode(provisioner))
+
     def prune(self, excluded: Collection[str], in_use: Collection[Path]) -> tuple[list[ImageRecord], list[LayerRecord]]:
         """Removes images and layers, and returns which. See `store.ImageStore.prune`."""
         with self._locked():
@@ -207,8 +223,18 @@ class StoreDirectory:
             (self._session / "uses" / name).touch()
 
     def _used(self) -> set[str]:
-        """The layers that a process has, which is alive."""
-        return {path.name for path in (self.path / "sessions").glob("*/uses/*")}
+        """The layers that a process has, which is alive, and those of containers."""
+        used = {path.name for path in (self.path / "sessions").glob("*/uses/*")}
+        for user in (self.path / "users").iterdir():
+            provisioner = Path(os.fsdecode(user.read_bytes()))
+            if provisioner.is_dir():
+                layers = (
+                    layer for container in find_containers(provisioner) for layer in read_layers(provisioner, container)
+                )
+                used |= {layer.parent.name for layer in layers}
+            else:
+                user.unlink()
+        return used
 
     def _take_over(self) -> None:
         """Takes from sessions whose process is gone what there is, and old downloads."""

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,17 @@ def container_directory(directory: Path, container_id: ContainerID) -> Path:
 def layers_file(directory: Path, container_id: ContainerID) -> Path:
     """What says which layers a container uses."""
     return container_directory(directory, container_id) / "layers"
+
+
+def read_layers(directory: Path, container_id: ContainerID) -> tuple[Path, ...]:
+    """The layers that a container uses. Raises RecoveryError, OSError."""
+    path = layers_file(directory, container_id)
+    try:
+        return tuple(map(Path, json.loads(path.read_text())["layers"]))
+    except FileNotFoundError:
+        return ()  # It has no image, but one nested in it has.
+    except (ValueError, KeyError, TypeError) as error:
+        raise RecoveryError(f"{path} is damaged: {error}", "destroy the container, and remove the file") from None
 
 
 def rootfs_directory(directory: Path, container_id: ContainerID, backend: str, number: int) -> Path:

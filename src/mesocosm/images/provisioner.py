@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from mesocosm.container import ContainerConfig, ContainerID, ImageRequest, ProvisionedImage
-from mesocosm.errors import FlagError, RecoveryError, UnsupportedError
+from mesocosm.errors import FlagError, UnsupportedError
 from mesocosm.flags import Flags
 from mesocosm.images.backends.base import Backend
 from mesocosm.images.errors import ImageError
@@ -26,6 +26,7 @@ from mesocosm.images.paths import (
     find_containers,
     layers_file,
     provisioner_directory,
+    read_layers,
     rootfs_directory,
     scratch_directory,
 )
@@ -72,6 +73,7 @@ class Provisioner:
             shutil.rmtree(probe)
         settings = ImageSettings(registry=flags.docker_registry, config=flags.docker_config)
         store = ImageStore(flags.docker_store_dir.absolute(), settings)
+        store.check()
         return cls(store, choose_backend(flags.image_provisioner_backend, directory), directory)
 
     @property
@@ -84,9 +86,10 @@ class Provisioner:
 
         Others are those that ended when nobody saw it, and those whose launch did not come so far as to be on record.
         """
+        await self._store.register(self._directory)
         for container_id in reversed(await asyncio.to_thread(find_containers, self._directory)):
             if container_id in known:
-                self._layers[container_id] = await asyncio.to_thread(self._read_layers, container_id)
+                self._layers[container_id] = await asyncio.to_thread(read_layers, self._directory, container_id)
             elif not any(other.is_within(container_id) for other in known):
                 await asyncio.to_thread(self._remove, container_id)
 
@@ -191,15 +194,6 @@ class Provisioner:
         temporary = path.with_suffix(".new")
         temporary.write_text(json.dumps({"version": _FORMAT_VERSION, "layers": [str(layer) for layer in layers]}))
         temporary.rename(path)
-
-    def _read_layers(self, container_id: ContainerID) -> tuple[Path, ...]:
-        path = layers_file(self._directory, container_id)
-        try:
-            return tuple(map(Path, json.loads(path.read_text())["layers"]))
-        except FileNotFoundError:
-            return ()  # It has no image, but one nested in it has.
-        except (ValueError, KeyError, TypeError) as error:
-            raise RecoveryError(f"{path} is damaged: {error}", "destroy the container, and remove the file") from None
 
 
 def choose_backend(name: str | None, directory: Path) -> Backend:

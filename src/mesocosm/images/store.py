@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mesocosm.concurrency import Shared
-from mesocosm.images.disk import ImageRecord, StoreDirectory
+from mesocosm.images.disk import ImageRecord, StoreDirectory, check
 from mesocosm.images.errors import ImageError
 from mesocosm.images.image import Image
 from mesocosm.images.progress import Progress
@@ -47,6 +47,10 @@ class ImageStore:
         self._opening = asyncio.Lock()
         self._open: tuple[StoreDirectory, Puller] | None = None
 
+    def check(self) -> None:
+        """Makes the directory. Raises FlagError if others can write to it, StoreError for others than root, OSError."""
+        check(self._directory)
+
     async def get(
         self,
         reference: str,
@@ -74,6 +78,14 @@ class ImageStore:
         if self._open is not None:
             disk, _ = self._open
             await asyncio.to_thread(disk.release, [_name(layer) for layer in image.layers])
+
+    async def register(self, provisioner: Path) -> None:
+        """Has `prune`, also that of other processes, leave what the containers in that directory use. Raises OSError.
+
+        That is so until the directory is gone, whether or not a process uses it.
+        """
+        disk, _ = await self._opened()
+        await asyncio.to_thread(disk.register, provisioner)
 
     async def images(self) -> list[Image]:
         """All images that are whole, by reference. Raises OSError."""
