@@ -428,6 +428,8 @@ class Resources:
     pids: int | None = None
     ports: tuple[tuple[int, int], ...] | None = None
     disk: int | None = None
+    cpus_revocable: bool = False
+    """Whether any of the cpus can be taken away again (`Resource.RevocableInfo`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -528,6 +530,27 @@ class DiskStatistics:
 
 
 @dataclass(frozen=True, slots=True)
+class PerfStatistics:
+    """What was counted from `timestamp` on for `duration` seconds, by the fields of Mesos's `PerfStatistics`."""
+
+    timestamp: float
+    duration: float
+    counts: Mapping[str, int | float]
+
+
+@dataclass(frozen=True, slots=True)
+class BlkioStatistics:
+    """What was done with a block device, by the numbers of `device`, or with all of them where that is None.
+
+    Operations and bytes are by the names of `CgroupInfo.Blkio.Operation`.
+    """
+
+    device: tuple[int, int] | None
+    io_serviced: Mapping[str, int]
+    io_service_bytes: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class ResourceStatistics:
     """What a container uses and may use: the fields of Mesos's `ResourceStatistics`, None where nobody measures."""
 
@@ -558,6 +581,8 @@ class ResourceStatistics:
     mem_low_pressure_counter: int | None = None
     mem_medium_pressure_counter: int | None = None
     mem_critical_pressure_counter: int | None = None
+    blkio_statistics: tuple[BlkioStatistics, ...] | None = None
+    perf: PerfStatistics | None = None
     net_rx_packets: int | None = None
     net_rx_bytes: int | None = None
     net_rx_errors: int | None = None

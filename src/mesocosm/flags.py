@@ -39,6 +39,8 @@ class Flags:
     cgroups_hierarchy: Path = flag(Path("/sys/fs/cgroup"), "Where the cgroup file systems are mounted.")
     cgroups_root: str = flag("mesos", "The cgroup below which the containers' cgroups are made.")
     cgroups_enable_cfs: bool = flag(False, "Limit the CPU time of a container to its `cpus`, by the CFS quota.")
+    cgroups_cpu_enable_pids_and_tids_count: bool = flag(False, "Count processes and threads, in `cgroups/cpu`.")
+    revocable_cpu_low_priority: bool = flag(True, "Give containers with revocable CPUs a hundredth of the share.")
     cgroups_limit_swap: bool = flag(False, "Limit memory and swap together, instead of memory alone.")
     cgroups_net_cls_primary_handle: str | None = flag(
         None, "The upper 16 bits of the handles of `cgroups/net_cls`, as `0xAAAA`. Default: the operator manages them."
@@ -51,6 +53,11 @@ class Flags:
         None,
         "Devices that `cgroups/devices` allows besides those that all may use, and `linux/devices` makes, as JSON.",
     )
+    perf_events: str | None = flag(
+        None, "Events that `cgroups/perf_event` counts, by their names in perf-list(1), separated by commas."
+    )
+    perf_interval: float = flag(60.0, "How often `cgroups/perf_event` counts.")
+    perf_duration: float = flag(10.0, "How long `cgroups/perf_event` counts each time.")
     disallow_sharing_agent_pid_namespace: bool = flag(
         False, "Refuse a top-level container that asks for `share_pid_namespace`."
     )

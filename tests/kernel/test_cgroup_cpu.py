@@ -155,3 +155,44 @@ async def test_a_quota_around_a_nested_container(isolator: CpuIsolator, burn: st
         own_time = (await isolator.usage(NESTED)).cpus_user_time_secs
         assert own_time is None if share else own_time
         await isolator.cleanup(NESTED)
+
+
+@pytest.mark.parametrize(("low", "least"), [(True, 4), (False, 0)])
+async def test_revocable_cpus(burn: str, flags: Flags, low: bool, least: float) -> None:
+    """They get hardly anything while others want it, if the flag says so; an update makes them equal again."""
+    isolator = created(CpuIsolator, replace(flags, revocable_cpu_low_priority=low))
+    other = ContainerID("other")
+    await isolator.prepare(CONTAINER, config(resources=Resources(cpus=1)))
+    await isolator.prepare(other, config(resources=Resources(cpus=1, cpus_revocable=True)))
+    cpu = min(os.sched_getaffinity(0))
+    with blocked(f"{burn}; {burn}; {burn}") as first, blocked("while :; do :; done") as second:
+        for container, process in ((CONTAINER, first), (other, second)):
+            await isolate(isolator, container, process.pid)
+            os.sched_setaffinity(process.pid, {cpu})
+        second.release()
+        first.release()
+        assert first.wait() == 0
+        own, others = await isolator.usage(CONTAINER), await isolator.usage(other)
+    times = [(usage.cpus_user_time_secs or 0) + (usage.cpus_system_time_secs or 0) for usage in (own, others)]
+    assert times[0] / max(times[1], 0.001) > least
+    soft_limit = others.cpus_soft_limit
+    assert soft_limit is not None
+    assert (soft_limit < 0.02) == low
+    await isolator.update(other, Resources(cpus=1), Resources())
+    assert (await isolator.usage(other)).cpus_soft_limit == 1
+    for container in (CONTAINER, other):
+        await isolator.cleanup(container)
+
+
+@pytest.mark.parametrize("counted", [True, False])
+async def test_processes_and_threads(flags: Flags, counted: bool) -> None:
+    isolator = created(CpuIsolator, replace(flags, cgroups_cpu_enable_pids_and_tids_count=counted))
+    await isolator.prepare(CONTAINER, config())
+    threads = "import threading, sys; e = threading.Event()\nfor _ in range(3): threading.Thread(target=e.wait).start()"
+    with blocked(f"exec python3 -c '{threads}\nprint(1, flush=True); sys.stdin.read(); e.set()'") as process:
+        await isolate(isolator, CONTAINER, process.pid)
+        process.release()
+        assert process.read() == "1"
+        usage = await isolator.usage(CONTAINER)
+    assert (usage.processes, usage.threads) == ((1, 4) if counted else (None, None))
+    await isolator.cleanup(CONTAINER)

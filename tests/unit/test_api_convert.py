@@ -16,6 +16,7 @@ from mesocosm.api.json import from_json, to_json
 from mesocosm.api.v1.agent import Call
 from mesocosm.container import (
     URI,
+    BlkioStatistics,
     CommandInfo,
     ContainerClass,
     ContainerConfig,
@@ -32,6 +33,7 @@ from mesocosm.container import (
     LinuxInfo,
     MountPropagation,
     NetworkInfo,
+    PerfStatistics,
     PersistentVolume,
     PortMapping,
     Resources,
@@ -367,6 +369,7 @@ def test_volumes_that_nothing_serves(fields: dict[str, Any], expected: str) -> N
         ([{**CPUS, "scalar": {"value": 0}}], Resources()),
         ([{**CPUS, "scalar": {"value": 0.1}}, {**CPUS, "scalar": {"value": 0.2}}], Resources(cpus=0.3)),
         ([{**MEM, "scalar": {"value": 0.5}}], Resources(mem=MB // 2)),
+        ([{**CPUS, "scalar": {"value": 2}, "revocable": {}}], Resources(cpus=2, cpus_revocable=True)),
         ([{"name": "gpus", "type": "SCALAR", "scalar": {"value": 1}}], Resources()),
         ([{**MEM, "name": "disk"}, VOLUME, {**MEM, "name": "disk"}], Resources(disk=128 * MB)),
         (
@@ -391,7 +394,7 @@ def test_persistent_volumes() -> None:
         ({**CPUS, "scalar": {"value": 1e300}}, "resources: 1e+300 is no amount of 'cpus'"),
         ({**CPUS, "scalar": {"value": -1}}, "resources: -1 is no amount of 'cpus'"),
         ({**MEM, "scalar": {"value": "Infinity"}}, "resources: inf is no amount of 'mem'"),
-        ({**CPUS, "revocable": {}}, "resources: 'cpus' is revocable, which is not supported"),
+        ({**MEM, "revocable": {}}, "resources: 'mem' is revocable, which only 'cpus' can be"),
         ({**CPUS, "name": "disk", "disk": {}}, f"{DISKS} only persistent volumes of the agent are supported"),
         (
             {**VOLUME, "disk": {**VOLUME["disk"], "source": {"type": "MOUNT"}}},
@@ -527,6 +530,8 @@ def test_the_recorded_statistics() -> None:
 def test_all_statistics_but_one_are_those_of_mesos() -> None:
     amounts: dict[str, Any] = {field.name: 1 for field in fields(ResourceStatistics)}
     amounts["disk_statistics"] = (DiskStatistics("id1", "me", 2, 1), DiskStatistics(limit_bytes=2))
+    amounts["blkio_statistics"] = (BlkioStatistics(None, {"TOTAL": 1}, {"TOTAL": 2}),)
+    amounts["perf"] = PerfStatistics(1.0, 2.0, {})
     found = to_json(convert.resource_statistics(ResourceStatistics(**amounts)))
     assert found["disk_statistics"] == [
         {"persistence": {"id": "id1", "principal": "me"}, "limit_bytes": 2, "used_bytes": 1},
@@ -575,3 +580,30 @@ def test_images_that_cannot_be_had(image: dict[str, object], reason: str) -> Non
     for container in ({"mesos": {"image": image}}, {"volumes": [volume]}):
         with pytest.raises(ContainerError, match=reason):
             launched(container={"type": "MESOS", **container})
+
+
+def test_statistics_of_block_devices_and_events() -> None:
+    message = convert.resource_statistics(
+        ResourceStatistics(
+            blkio_statistics=(
+                BlkioStatistics((7, 0), {"READ": 1, "TOTAL": 1}, {"READ": 4096, "TOTAL": 4096}),
+                BlkioStatistics(None, {"TOTAL": 1}, {"TOTAL": 4096}),
+            ),
+            perf=PerfStatistics(5.0, 0.5, {"page_faults": 3, "task_clock": 1.5}),
+        )
+    )
+    device, total = message.blkio_statistics.throttling
+    assert (device.device.major_number, device.device.minor_number) == (7, 0)
+    assert [(value.op, value.value) for value in device.io_service_bytes] == [
+        (v1.CgroupInfo.Blkio.READ, 4096),
+        (v1.CgroupInfo.Blkio.TOTAL, 4096),
+    ]
+    assert not total.HasField("device")
+    assert (message.perf.timestamp, message.perf.duration) == (5.0, 0.5)
+    assert (message.perf.page_faults, message.perf.task_clock) == (3, 1.5)
+
+
+def test_the_class_of_packets() -> None:
+    message = convert.container_status(ContainerStatus(net_cls_classid=0xAAAABBBB))
+    assert message.cgroup_info.net_cls.classid == 0xAAAABBBB
+    assert not convert.container_status(ContainerStatus()).HasField("cgroup_info")

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mesocosm.api import v1
 from mesocosm.container import CommandInfo, ContainerClass, ContainerConfig, ContainerID, LinuxInfo, Resources
 from mesocosm.errors import ContainerError, FlagError, UnknownContainerError, UnsupportedError
 from mesocosm.flags import Flags
@@ -21,9 +22,12 @@ from mesocosm.isolators.cgroups.hugetlb import HugetlbIsolator
 from mesocosm.isolators.cgroups.mem import MemIsolator, _oom_score
 from mesocosm.isolators.cgroups.net_cls import Handles, NetClsIsolator
 from mesocosm.isolators.cgroups.net_prio import NetPrioIsolator
+from mesocosm.isolators.cgroups.perf_event import events_of, field_of
 from mesocosm.isolators.cgroups.pids import PidsIsolator
 from mesocosm.linux import cgroup
 from mesocosm.linux.cgroup import Hierarchies, Hierarchy
+from mesocosm.linux.cgroup.blkio import served_unified
+from mesocosm.linux.perf import EVENTS
 
 ISOLATORS = (
     *(CpuIsolator, MemIsolator, PidsIsolator, CpusetIsolator, HugetlbIsolator, NetClsIsolator, NetPrioIsolator),
@@ -50,6 +54,11 @@ def test_weight(cpus: float, expected: int) -> None:
 @pytest.mark.parametrize(("cpus", "expected"), [(0.0001, 1000), (0.5, 50_000), (2, 200_000), (math.inf, None)])
 def test_quota(cpus: float, expected: int | None) -> None:
     assert quota(cpus) == expected
+
+
+def test_revocable_cpus_weigh_little() -> None:
+    assert (shares(3, low=True), shares(0.1, low=True)) == (30, 2)
+    assert (weight(3, low=True), weight(0.1, low=True)) == (3, 1)
 
 
 @given(amounts, amounts)
@@ -186,6 +195,41 @@ def test_every_handle_can_be_had_but_zero() -> None:
 def test_handles_that_make_no_sense(primary: str, secondaries: str | None, message: str) -> None:
     with pytest.raises(FlagError, match=message):
         handles(primary, secondaries)
+
+
+@pytest.mark.parametrize(
+    ("events", "times", "message"),
+    [
+        ("nonesuch", {}, "no event 'nonesuch'"),
+        (",", {}, "names no event"),
+        ("cycles", {"perf_duration": 61.0}, "for no longer than the interval"),
+        ("cycles", {"perf_duration": 0.0}, "count for some time"),
+    ],
+)
+def test_events_that_make_no_sense(events: str, times: dict[str, float], message: str) -> None:
+    with pytest.raises(FlagError, match=message):
+        events_of(Flags(perf_events=events, **times))  # type: ignore[arg-type]
+
+
+def test_every_event_has_its_field() -> None:
+    fields = v1.PerfStatistics.DESCRIPTOR.fields_by_name
+    events = {field_of(event) for event in EVENTS.values()}
+    assert set(fields) - {"timestamp", "duration"} <= events
+    assert [event.name for event in events_of(Flags(perf_events="cycles,cpu-cycles, page-faults"))] == [
+        "cycles",
+        "page-faults",
+    ]
+
+
+def test_what_cgroup_v2_tells_of_disks(tmp_path: Path) -> None:
+    (tmp_path / "io.stat").write_text(
+        "254:0 rbytes=10 wbytes=20 rios=1 wios=2 dbytes=5 dios=1\n7:0 \n8:0 rbytes=1 wbytes=0 rios=1 wios=0\n"
+    )
+    disk, other, total = served_unified(str(tmp_path))
+    assert (disk.device, other.device, total.device) == ((254, 0), (8, 0), None)
+    assert disk.bytes == {"READ": 10, "WRITE": 20, "DISCARD": 5, "TOTAL": 35}
+    assert disk.operations == {"READ": 1, "WRITE": 2, "DISCARD": 1, "TOTAL": 4}
+    assert (total.bytes, total.operations) == ({"TOTAL": 36}, {"TOTAL": 5})
 
 
 def test_all_of_nothing_is_nothing(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from mesocosm.errors import FlagError
 from mesocosm.flags import Flags
 from mesocosm.isolators import selection
+from mesocosm.isolators.selection import REFUSED
 from tests.third_party import ISOLATOR, ThirdParty
 
 LINUX = "linux"
@@ -109,3 +110,10 @@ def test_an_entry_point_that_cannot_be_loaded(third_party: ThirdParty, body: str
     third_party("broken/one", body)
     with pytest.raises(FlagError, match="'broken/one'"):
         names("broken/one")
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_isolators_of_mesos_that_there_will_not_be(name: str) -> None:
+    with pytest.raises(FlagError, match=f"there is no '{name}' here: ") as caught:
+        selection.names(Flags(isolation=name), "linux")
+    assert caught.value.hint

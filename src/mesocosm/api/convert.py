@@ -16,6 +16,7 @@ from mesocosm.api.v1.agent import Call, Response
 from mesocosm.api.validation import validate_secret
 from mesocosm.container import (
     URI,
+    BlkioStatistics,
     CommandInfo,
     ContainerClass,
     ContainerConfig,
@@ -32,6 +33,7 @@ from mesocosm.container import (
     LinuxInfo,
     MountPropagation,
     NetworkInfo,
+    PerfStatistics,
     PersistentVolume,
     PortMapping,
     Resources,
@@ -355,18 +357,20 @@ def resources(messages: Iterable[v1.Resource]) -> Resources:
     of; as Mesos without theirs, this does not look at them. What of the disk is a volume is not the sandbox's.
     """
     totals: dict[str, float] = {}
+    revocable = False
     ports: tuple[tuple[int, int], ...] = ()
     for message in messages:
         if message.HasField("disk"):
             continue
-        if message.HasField("revocable"):
-            raise ContainerError(f"resources: {message.name!r} is revocable, which is not supported")
+        if message.HasField("revocable") and message.name != "cpus":
+            raise ContainerError(f"resources: {message.name!r} is revocable, which only 'cpus' can be")
+        revocable |= message.HasField("revocable")
         totals[message.name] = totals.get(message.name, 0.0) + message.scalar.value
         if message.name == "ports":
             ports += tuple((part.begin, part.end) for part in message.ranges.range)
     # A request for nothing is none.
     amounts = {name: total for name, total in totals.items() if name in (*_AMOUNTS, "disk") and total != 0}
-    return replace(_amounts("resources", amounts), ports=ports or None)
+    return replace(_amounts("resources", amounts), ports=ports or None, cpus_revocable=revocable)
 
 
 def limits(messages: Mapping[str, v1.Value.Scalar]) -> Resources:
@@ -474,7 +478,33 @@ def resource_statistics(value: ResourceStatistics) -> v1.ResourceStatistics:
     """What a container uses, without what Mesos has no field for; at the time 0 if that is not known."""
     known = {name: amount for name in _STATISTICS if (amount := getattr(value, name)) is not None}
     disks = map(_disk_statistics, value.disk_statistics or ())
-    return v1.ResourceStatistics(**{"timestamp": 0.0, **known, "disk_statistics": disks})
+    message = v1.ResourceStatistics(**{"timestamp": 0.0, **known, "disk_statistics": disks})
+    if value.blkio_statistics is not None:
+        message.blkio_statistics.throttling.extend(map(_blkio_statistics, value.blkio_statistics))
+    if value.perf is not None:
+        message.perf.CopyFrom(_perf_statistics(value.perf))
+    return message
+
+
+def _perf_statistics(value: PerfStatistics) -> v1.PerfStatistics:
+    message = v1.PerfStatistics(timestamp=value.timestamp, duration=value.duration)
+    for name, count in value.counts.items():
+        setattr(message, name, count)
+    return message
+
+
+def _blkio_statistics(value: BlkioStatistics) -> v1.CgroupInfo.Blkio.Throttling.Statistics:
+    message = v1.CgroupInfo.Blkio.Throttling.Statistics(
+        io_serviced=_blkio_values(value.io_serviced), io_service_bytes=_blkio_values(value.io_service_bytes)
+    )
+    if value.device is not None:
+        message.device.major_number, message.device.minor_number = value.device
+    return message
+
+
+def _blkio_values(amounts: Mapping[str, int]) -> list[v1.CgroupInfo.Blkio.Value]:
+    known = v1.CgroupInfo.Blkio.Operation.keys()
+    return [v1.CgroupInfo.Blkio.Value(op=name, value=amount) for name, amount in amounts.items() if name in known]
 
 
 def _disk_statistics(value: DiskStatistics) -> v1.DiskStatistics:
@@ -487,5 +517,7 @@ def _disk_statistics(value: DiskStatistics) -> v1.DiskStatistics:
 
 
 _STATISTICS = tuple(
-    field.name for field in fields(ResourceStatistics) if field.name in v1.ResourceStatistics.DESCRIPTOR.fields_by_name
+    field.name
+    for field in fields(ResourceStatistics)
+    if (known := v1.ResourceStatistics.DESCRIPTOR.fields_by_name.get(field.name)) and known.message_type is None
 )

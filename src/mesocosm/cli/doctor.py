@@ -15,7 +15,7 @@ import click
 from mesocosm.errors import FlagError
 from mesocosm.flags import Flags
 from mesocosm.isolators.cgroups.all import expand
-from mesocosm.isolators.selection import ENTRY_POINTS, built_in, find, names
+from mesocosm.isolators.selection import ENTRY_POINTS, REFUSED, built_in, find, names
 from mesocosm.launcher.client import LauncherProcess
 from mesocosm.launcher.selection import create_launcher, launcher_name
 from mesocosm.linux import cgroup
@@ -46,9 +46,12 @@ class Finding:
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def doctor(*, as_json: bool) -> int:
+@click.option("--refused", is_flag=True, help="Also show what Mesos has and there will not be here.")
+def doctor(*, as_json: bool, refused: bool) -> int:
     """Show which isolators work here, and what would make the others work."""
     findings = examine()
+    if refused:
+        findings += [Finding(name, "", False, False, "; ".join(why)) for name, why in REFUSED.items()]
     host = describe_host()
     if as_json:
         click.echo(json.dumps({"host": host, "isolators": [asdict(finding) for finding in findings]}, indent=2))

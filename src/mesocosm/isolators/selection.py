@@ -25,6 +25,29 @@ _EVERY_CGROUP = "cgroups/all"
 _ALWAYS = ("environment_secret",)
 _DEFAULT_FILESYSTEM = "filesystem/posix"
 _DEFAULT_NETWORK = "network/cni"
+
+REFUSED = {
+    "gpu/nvidia": (
+        "it takes a GPU of NVIDIA and its driver, without which it cannot be tested",
+        "allow the devices: --allowed_devices and --isolation=linux/devices,cgroups/devices",
+    ),
+    "appc/runtime": (
+        "appc was given up in 2016, and nothing makes such images any more",
+        "use an image of Docker or OCI",
+    ),
+    "volume/csi": (
+        "its volumes are those of a storage provider, which a master offers",
+        "mount the volume on the host, and use a host path",
+    ),
+    "network/port_mapping": (
+        "it divides the ports of the host's one address among containers, for which there is CNI today",
+        "use network/cni with the plugin portmap",
+    ),
+    "windows/cpu": ("this is for Linux and macOS", "use posix/cpu or cgroups/cpu"),
+    "windows/mem": ("this is for Linux and macOS", "use posix/mem or cgroups/mem"),
+    "filesystem/windows": ("this is for Linux and macOS", "use filesystem/posix or filesystem/linux"),
+}
+"""Isolators of Mesos that there will not be: why, and what to do instead."""
 _NO_ISOLATORS = frozenset({"base", "mounting", "selection"})
 
 
@@ -90,6 +113,9 @@ def find(name: str) -> type[Isolator]:
         for _, kind in inspect.getmembers(module, inspect.isclass):
             if issubclass(kind, Isolator) and kind.__module__ == module.__name__:
                 return kind
+    if name in REFUSED:
+        reason, instead = REFUSED[name]
+        raise FlagError(f"--isolation: there is no {name!r} here: {reason}", instead)
     # Imported here: it takes longer than a launch, and few have isolators of other packages.
     from mesocosm import plugins
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mesocosm.container import ContainerID, Resources, ResourceStatistics
 from mesocosm.flags import Flags
@@ -11,23 +11,25 @@ from mesocosm.isolators.cgroups.base import CgroupIsolator
 from mesocosm.linux import cgroup
 
 SHARES_PER_CPU = 1024
+SHARES_PER_REVOCABLE_CPU = 10
 SHARES_MINIMUM = 2
 # As the kernel has it, 1024 shares and a weight of 100 are the same (sched_weight_from_cgroup in kernel/sched/sched.h).
 WEIGHT_PER_CPU = 100
+WEIGHT_PER_REVOCABLE_CPU = 1
 WEIGHT_MINIMUM, WEIGHT_MAXIMUM = 1, 10000
 PERIOD = 100_000
 """Microseconds; also what the kernel gives a new cgroup."""
 QUOTA_MINIMUM = 1_000
 
 
-def shares(cpus: float) -> int:
-    """The cpu.shares of cgroup v1 for `cpus`."""
-    return max(SHARES_MINIMUM, int(cpus * SHARES_PER_CPU))
+def shares(cpus: float, *, low: bool = False) -> int:
+    """The cpu.shares of cgroup v1 for `cpus`; with `low`, for those that can be taken away again."""
+    return max(SHARES_MINIMUM, int(cpus * (SHARES_PER_REVOCABLE_CPU if low else SHARES_PER_CPU)))
 
 
-def weight(cpus: float) -> int:
-    """The cpu.weight of cgroup v2 for `cpus`."""
-    return min(WEIGHT_MAXIMUM, max(WEIGHT_MINIMUM, int(cpus * WEIGHT_PER_CPU)))
+def weight(cpus: float, *, low: bool = False) -> int:
+    """The cpu.weight of cgroup v2, likewise."""
+    return min(WEIGHT_MAXIMUM, max(WEIGHT_MINIMUM, int(cpus * (WEIGHT_PER_REVOCABLE_CPU if low else WEIGHT_PER_CPU))))
 
 
 def quota(cpus: float) -> int | None:
@@ -78,16 +80,17 @@ class CpuIsolator(CgroupIsolator):
     ) -> None:
         """Writes the share, and the quota if there is to be one."""
         if resources.cpus is not None:
-            self._set_share(groups[0], resources.cpus)
+            low = resources.cpus_revocable and self.flags.revocable_cpu_low_priority
+            self._set_share(groups[0], resources.cpus, low=low)
         limit = resources.cpus if limits.cpus is None and self.flags.cgroups_enable_cfs else limits.cpus
         if limit is not None:
             self._set_quota(groups[0], quota(limit))
 
-    def _set_share(self, group: str, cpus: float) -> None:
+    def _set_share(self, group: str, cpus: float, *, low: bool) -> None:
         if self.unified:
-            cgroup.write(group, "cpu.weight", weight(cpus))
+            cgroup.write(group, "cpu.weight", weight(cpus, low=low))
         else:
-            cgroup.write(group, "cpu.shares", shares(cpus))
+            cgroup.write(group, "cpu.shares", shares(cpus, low=low))
 
     def _set_quota(self, group: str, microseconds: int | None) -> None:
         if self.unified:
@@ -96,12 +99,20 @@ class CpuIsolator(CgroupIsolator):
             cgroup.write(group, "cpu.cfs_quota_us", -1 if microseconds is None else microseconds)
 
     def measure(self, container_id: ContainerID, groups: tuple[str, ...]) -> ResourceStatistics:
-        """Reads the times, and how often the container was throttled."""
+        """Reads the times, and how often the container was throttled; counts its tasks if that is asked for."""
         if self.unified:
-            return _measure_unified(groups[0])
-        times = self._times.get(container_id, CpuTimes()).split(*_read_times(groups[-1]))
-        self._times[container_id] = times
-        return _measure(groups[0], times)
+            statistics = _measure_unified(groups[0])
+        else:
+            times = self._times.get(container_id, CpuTimes()).split(*_read_times(groups[-1]))
+            self._times[container_id] = times
+            statistics = _measure(groups[0], times)
+        if not self.flags.cgroups_cpu_enable_pids_and_tids_count:
+            return statistics
+        return replace(
+            statistics,
+            processes=len(cgroup.processes(groups[-1], recursive=True)),
+            threads=cgroup.count_threads(groups[-1]),
+        )
 
 
 def _read_times(group: str) -> tuple[int, int, int]:

@@ -17,13 +17,14 @@ from mesocosm.linux.cgroup.hierarchy import (
     hierarchy,
     membership,
 )
-from mesocosm.linux.cgroup.tree import assign, create, destroy, processes, remove, subtree
+from mesocosm.linux.cgroup.tree import assign, count_threads, create, destroy, processes, remove, subtree
 
 __all__ = [
     "Hierarchies",
     "Hierarchy",
     "assign",
     "available",
+    "count_threads",
     "create",
     "destroy",
     "enabled",

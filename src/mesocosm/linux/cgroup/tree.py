@@ -97,6 +97,19 @@ def processes(group: str, *, recursive: bool = False) -> list[int]:
     return pids
 
 
+def count_threads(group: str) -> int:
+    """How many threads the processes in a cgroup and those below it have, itself; 0 if it is gone. Raises OSError."""
+    name = "cgroup.threads" if files.unified(group) else "tasks"
+    count = 0
+    for member in subtree(group):
+        try:
+            count += files.read(member, name).count("\n")
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
+    return count
+
+
 def subtree(group: str) -> list[str]:
     """All cgroups below `group`, and last itself: children before their parents. Empty if it is gone."""
     found: list[str] = []

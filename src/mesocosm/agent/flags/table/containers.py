@@ -22,9 +22,6 @@ from mesocosm.agent.flags.kinds import (
 )
 from mesocosm.flags import Flags
 
-_PERF = "use `perf stat` with the cgroups of the containers"
-
-
 DIRECTORIES = (
     # As in Mesos, and unlike in the library, it has to be given.
     Flag("work_dir", PATH, Flags.help("work_dir"), served_by="containerizer", required=True),
@@ -57,7 +54,12 @@ CONTAINERIZER = (
         "What writes the output of containers. Default: files in the sandbox that grow; `logrotate` rotates them.",
         served_by="container logger",
     ),
-    Flag("nvidia_gpu_devices", TEXT, "Numbers of the GPUs to offer, for the isolator `gpu/nvidia`."),
+    Flag(
+        "nvidia_gpu_devices",
+        TEXT,
+        "Numbers of the GPUs to offer, for the isolator `gpu/nvidia`.",
+        instead="allow the devices by --allowed_devices",
+    ),
 )
 
 CGROUPS = (
@@ -66,15 +68,15 @@ CGROUPS = (
     _own("cgroups_destroy_timeout", DURATION, "launcher"),
     _own("cgroups_enable_cfs", BOOLEAN, "cgroups/cpu"),
     _own("cgroups_limit_swap", BOOLEAN, "cgroups/mem"),
-    Flag("cgroups_cpu_enable_pids_and_tids_count", BOOLEAN, "Count processes and threads.", default="false"),
+    _own("cgroups_cpu_enable_pids_and_tids_count", BOOLEAN, "cgroups/cpu"),
     _own("cgroups_net_cls_primary_handle", TEXT, "cgroups/net_cls"),
     _own("cgroups_net_cls_secondary_handles", TEXT, "cgroups/net_cls"),
     _own("allowed_devices", OBJECT, "cgroups/devices, linux/devices"),
-    Flag("revocable_cpu_low_priority", BOOLEAN, "Give containers with revocable CPUs a lower share.", default="true"),
+    _own("revocable_cpu_low_priority", BOOLEAN, "cgroups/cpu"),
     Flag("agent_subsystems", TEXT, "Controllers in which the agent has a cgroup of its own, separated by commas."),
-    Flag("perf_events", TEXT, "Events that the isolator `cgroups/perf_event` counts.", instead=_PERF),
-    Flag("perf_interval", DURATION, "How often `cgroups/perf_event` counts.", default="1mins", instead=_PERF),
-    Flag("perf_duration", DURATION, "How long `cgroups/perf_event` counts each time.", default="10secs", instead=_PERF),
+    _own("perf_events", TEXT, "cgroups/perf_event"),
+    _own("perf_interval", DURATION, "cgroups/perf_event"),
+    _own("perf_duration", DURATION, "cgroups/perf_event"),
 )
 
 SECURITY = (
