@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import contextlib
+import http.client
 import logging
 import os
+import shutil
+import signal
+import subprocess
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+import mesocosm
 from mesocosm.container import ContainerClass, ContainerID, NetworkInfo, PortMapping, Volume
 from mesocosm.errors import ContainerError, FlagError, MesocosmError
 from mesocosm.flags import Flags
+from mesocosm.linux import mount
+from mesocosm.oneshot import runner
+from tests.agent_process import AgentProcess, agent_process, identity
+from tests.command_line import MESOCOSM
 from tests.launching import LINUX, TIMEOUT, Launch
+from tests.machine import await_end
 from tests.networks import GATEWAY, Networks, networks_in
 
 pytestmark = pytest.mark.kernel
@@ -421,3 +434,162 @@ async def test_recovery(launch: Launch, blue: Networks, caplog: pytest.LogCaptur
     assert blue.is_clean()
     for command in ("CHECK", "DEL"):
         assert '"prevResult": {' in Path(f"{blue.log}.{command}").read_text()
+
+
+# `mesocosm run`.
+
+
+def run(networks: Networks, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """On the host of the test, with the plugins of the machine."""
+    own = [f"--runtime-dir={networks.log.parent}/run", f"--network-config-dir={networks.configurations}"]
+    argv = ["nsenter", f"--net={networks.namespace}", *MESOCOSM, "run", *own, *arguments]
+    return subprocess.run(argv, check=False, capture_output=True, text=True, timeout=TIMEOUT, stdin=subprocess.DEVNULL)
+
+
+def test_run_in_networks(blue: Networks) -> None:
+    blue.describe("red", blue.bridge(78))
+    script = "hostname; ip -o -4 address show dev eth0; ip -o -4 address show dev eth1; grep box /etc/hosts"
+    done = run(blue, "--network=blue", "--network", "red", "-p", "80:80", "--hostname=box", "--", "sh", "-c", script)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert (lines[0], lines[3:]) == ("box", ["10.77.0.2 box", "10.78.0.2 box"])
+    assert "10.77.0.2/24" in lines[1]
+    assert "10.78.0.2/24" in lines[2]
+
+
+def test_run_without_a_network(networks: Networks) -> None:
+    done = run(networks, "--network=none", "--", "sh", "-c", "ip -o link | wc -l; readlink /proc/self/ns/net")
+    count, namespace = done.stdout.split()
+    assert count == "1"
+    assert namespace != networks.on_host("readlink", "/proc/self/ns/net").strip()
+    shared = run(networks, "--network=host", "--", "readlink", "/proc/self/ns/net")
+    assert shared.stdout == networks.on_host("readlink", "/proc/self/ns/net")
+
+
+def test_run_in_python(networks: Networks) -> None:
+    try:
+        result = mesocosm.run("hostname; ip -o link | wc -l", network="none", hostname="py")
+    finally:
+        runner.close()
+    assert result.text.split() == ["py", "1"]
+    with pytest.raises(FlagError, match="needs a network that maps ports"):
+        mesocosm.run("true", publish=["80:80"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--network=none", "--network=blue"], "--network none cannot be together with others; leave it out"),
+        (["--publish=80:80"], "--publish needs a network that maps ports; add --network NAME"),
+        (["--network=blue", "--publish=80"], "--publish: '80' is no mapping of ports; write HOST:CONTAINER[/udp]"),
+        (["--network=none", "--isolation=posix/cpu"], "the isolator network/cni is not in use here"),
+        (
+            ["--network=blue", "--network-config-dir=/nonexistent"],
+            "/nonexistent is not a directory",
+        ),
+    ],
+)
+def test_run_refuses(networks: Networks, arguments: list[str], expected: str) -> None:
+    done = run(networks, *arguments, "--", "true")
+    assert done.returncode == 125
+    assert expected in done.stderr
+
+
+# An agent, and what kills it.
+
+
+@pytest.fixture
+def agent(networks: Networks, flags: Flags, run_directory: Path) -> Iterator[AgentProcess]:
+    """One that ends before the networks do."""
+    with agent_process(flags, run_directory) as process:
+        yield process
+
+
+def in_blue(agent: AgentProcess, name: str, command: str = "sleep 1000") -> None:
+    container = {"type": "MESOS", "network_infos": [{"name": "blue"}], "hostname": "web.example"}
+    answer = agent.launch(name, command, container=container)
+    assert answer.status == 200, answer.text
+
+
+def addresses(agent: AgentProcess, name: str) -> list[str]:
+    (network,) = agent.containers()[name]["container_status"]["network_infos"]
+    assert network["name"] == "blue"
+    return [address["ip_address"] for address in network["ip_addresses"]]
+
+
+def test_everything_is_killed(agent: AgentProcess, blue: Networks) -> None:
+    agent.start(*blue.arguments)
+    for name in ("web", "db"):
+        in_blue(agent, name)
+    before = addresses(agent, "web")
+    assert before == ["10.77.0.2"]
+    init = agent.containers()["db"]["container_status"]["executor_pid"]
+    agent.stop(signal.SIGKILL)
+    os.kill(init, signal.SIGKILL)
+    agent.start(*blue.arguments)
+    assert addresses(agent, "web") == before
+    assert "10.77.0.3" not in str(blue.state()["leases"])
+    assert agent.call("KILL_CONTAINER", container_id=identity("web")).status == 200
+    agent.wait_for("web")
+    assert blue.is_clean()
+    assert not (agent.flags.runtime_dir / "isolators/network/cni").exists()
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process, and it is no zombie that nobody has waited for yet."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    return False
+
+
+def test_an_agent_that_is_killed_while_a_plugin_is_at_it(agent: AgentProcess, blue: Networks) -> None:
+    """The next one ends the plugin before it has the others undo what they did."""
+    late = blue.log.with_name("late")
+    blue.script("slow", f"if [ $CNI_COMMAND = ADD ]; then sleep 1000; touch {late}; fi")
+    blue.describe("blue", blue.bridge(), {"type": "slow"})
+    agent.start(*blue.arguments)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        launching = pool.submit(in_blue, agent, "web")
+        deadline = time.monotonic() + TIMEOUT
+        while blue.calls() != ["ADD slow eth0"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)  # A script tells by a file what it does.
+        record = agent.flags.runtime_dir / "isolators/network/cni/web/blue/plugin"
+        plugin = int(record.read_text().split()[0])
+        agent.stop(signal.SIGKILL)
+        with pytest.raises((OSError, http.client.HTTPException)):
+            launching.result()
+    assert is_running(plugin), "the control"
+    agent.start(*blue.arguments)
+    assert not late.exists()
+    assert blue.calls() == ["ADD slow eth0", "DEL slow eth0"]
+    assert blue.is_clean()
+    await_end(plugin, time.monotonic() + TIMEOUT)
+    assert not is_running(plugin)
+
+
+@pytest.mark.parametrize("persist", [True, False])
+def test_a_boot(agent: AgentProcess, blue: Networks, persist: bool) -> None:
+    """Nothing runs and nothing is mounted any more, and the runtime directory is empty; the work directory is not."""
+    arguments = [*blue.arguments, *(["--network_cni_root_dir_persist"] if persist else [])]
+    answer = f"if [ $CNI_COMMAND = ADD ]; then cat {blue.log}.result; fi"
+    blue.script("spy", f'echo "netns=$CNI_NETNS" >> {blue.log}.$CNI_COMMAND; {answer}')
+    Path(f"{blue.log}.result").write_text('{"cniVersion": "1.0.0"}')
+    blue.describe("blue", {"type": "spy"}, blue.bridge())
+    agent.start(*arguments)
+    in_blue(agent, "web")
+    init = agent.containers()["web"]["container_status"]["executor_pid"]
+    agent.stop(signal.SIGKILL)
+    os.kill(init, signal.SIGKILL)
+    state = (agent.flags.work_dir if persist else agent.flags.runtime_dir) / "isolators/network/cni"
+    for name in ("web/ns", "web/files", ""):
+        mount.unmount(str(state / name).rstrip("/"), detach=True)
+    shutil.rmtree(agent.flags.runtime_dir)
+    agent.start(*arguments)
+    assert ("DEL spy eth0" in blue.calls()) is persist
+    if persist:
+        assert Path(f"{blue.log}.DEL").read_text() == "netns=\n"
+        assert not state.exists()
+    else:
+        assert blue.state()["leases"], "the control"
+        shutil.rmtree(blue.leases)

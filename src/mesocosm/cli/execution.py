@@ -18,6 +18,8 @@ from mesocosm.containerizer.mesos import MesosContainerizer
 from mesocosm.errors import CommandError, FlagError, MesocosmError
 from mesocosm.oneshot import janitor
 from mesocosm.oneshot.choice import Choice, choose
+from mesocosm.oneshot.network import check_described
+from mesocosm.oneshot.network import choose as choose_networks
 from mesocosm.oneshot.place import Place
 from mesocosm.oneshot.request import (
     check_limits,
@@ -61,6 +63,10 @@ class Options:
     no_new_privileges: bool = False
     allow_new_privileges: bool = False
     privileged: bool = False
+    network: tuple[str, ...] = ()
+    publish: tuple[str, ...] = ()
+    hostname: str | None = None
+    network_config_dir: Path | None = None
     rlimit: tuple[str, ...] = ()
     interactive: bool = False
     tty: bool = False
@@ -77,11 +83,12 @@ def execute(options: Options) -> int:
     timeout = None if options.timeout is None else parse_duration(options.timeout)
     if timeout is not None and timeout <= 0:
         raise FlagError(f"--timeout: {options.timeout} is no time to run", "leave it out for no limit")
-    place = Place.choose(options.name, options.runtime_dir, options.work_dir)
+    place = Place.choose(options.name, options.runtime_dir, options.work_dir, options.network_config_dir)
     container_id = ContainerID(place.name)
     security, rlimits = _security(options), tuple(map(parse_rlimit, options.rlimit))
     choice = choose(options.isolation, needed_isolators(limits, security, rlimits))
     config = _config(options, choice, limits, security, rlimits)
+    check_described(config.networks, place.networks)
     _tell(options, choice)
     sweeper = janitor.start_if_needed(place.base)
     try:
@@ -128,6 +135,7 @@ def _config(
         tty=TTYInfo(*window_size()) if options.tty else None,
         security=security,
         rlimits=rlimits,
+        networks=choose_networks(options.network, options.publish, options.hostname),
     )
 
 

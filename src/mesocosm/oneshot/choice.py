@@ -25,6 +25,7 @@ _LIMITED_BY = {
     "disk": (DISK, "disk/xfs"),
 }
 _OPTIONS = {
+    "network/cni": "--network, --publish, --hostname",
     "linux/capabilities": "--cap-add, --cap-drop",
     "linux/nnp": "--no-new-privileges",
     "linux/seccomp": "--seccomp",

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from mesocosm.errors import FlagError
 from mesocosm.flags import Flags
+from mesocosm.oneshot.network import CONFIGURATIONS, PLUGINS
 
 CGROUPS_ROOT = "mesocosm"
 _BASE = "run"
@@ -45,15 +46,35 @@ class Place:
     name: str
     work_dir: Path
     keeps_work: bool = False
+    networks: Path | None = None
     _lock: int | None = field(default=None, repr=False)
 
     @classmethod
-    def choose(cls, name: str | None = None, runtime_dir: Path | None = None, work_dir: Path | None = None) -> Place:
-        """A place that is not made yet, with a name that nobody has if none is given."""
+    def choose(
+        cls,
+        name: str | None = None,
+        runtime_dir: Path | None = None,
+        work_dir: Path | None = None,
+        networks: Path | None = None,
+    ) -> Place:
+        """A place that is not made yet, with a name that nobody has if none is given.
+
+        `networks` is a directory of configurations for CNI. Raises FlagError if that is none.
+        """
+        if networks is not None and not networks.is_dir():
+            raise FlagError(f"--network-config-dir: {networks} is not a directory")
         name = name or f"run-{os.urandom(6).hex()}"
         base = (runtime_dir or default_runtime_dir()).absolute() / _BASE
         work = work_dir.absolute() if work_dir is not None else _default_work_dir(base, name)
-        return cls(base, name, work, keeps_work=work_dir is not None)
+        if networks is None and CONFIGURATIONS.is_dir():
+            networks = CONFIGURATIONS
+        return cls(
+            base,
+            name,
+            work,
+            keeps_work=work_dir is not None,
+            networks=None if networks is None else networks.absolute(),
+        )
 
     @property
     def directory(self) -> Path:
@@ -74,6 +95,8 @@ class Place:
             launcher=launcher,
             cgroups_root=self.cgroups_root,
             cgroups_enable_cfs=True,
+            network_cni_config_dir=self.networks,
+            network_cni_plugins_dir=None if self.networks is None else PLUGINS,
             enforce_container_disk_quota=True,
             container_disk_watch_interval=_DISK_WATCH_INTERVAL,
             seccomp_config_dir=Path("/"),  # People name files, wherever these are.
@@ -101,6 +124,7 @@ class Place:
         record = {
             "work_dir": str(self.work_dir),
             "keeps_work": self.keeps_work,
+            "networks": None if self.networks is None else str(self.networks),
             "isolation": isolation,
             "launcher": launcher,
         }
@@ -192,7 +216,14 @@ def find(directory: Path) -> tuple[Place, Flags] | None:
     except (FileNotFoundError, ValueError):
         # Its owner ended before there was anything to remove.
         return None
-    place = Place(directory.parent, directory.name, Path(record["work_dir"]), keeps_work=record["keeps_work"])
+    networks = record.get("networks")
+    place = Place(
+        directory.parent,
+        directory.name,
+        Path(record["work_dir"]),
+        keeps_work=record["keeps_work"],
+        networks=None if networks is None else Path(networks),
+    )
     return place, place.flags(record["isolation"], record["launcher"])
 
 

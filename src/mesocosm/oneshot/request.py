@@ -20,6 +20,7 @@ from mesocosm.container import (
 )
 from mesocosm.errors import FlagError
 from mesocosm.oneshot.choice import DISK, Choice
+from mesocosm.oneshot.network import HOST, Networks
 from mesocosm.oneshot.security import UNRESTRICTED, Security
 from mesocosm.units import parse_size
 
@@ -94,10 +95,11 @@ def make_config(
     tty: TTYInfo | None = None,
     security: Security = UNRESTRICTED,
     rlimits: tuple[RLimit, ...] = (),
+    networks: Networks = HOST,
 ) -> ContainerConfig:
     """The config of a container with the isolators of `choice`. Raises FlagError for what they do not give."""
     choice.check(limits)
-    choice.check_isolators((*security.isolators, *((_RLIMITS,) if rlimits else ())))
+    choice.check_isolators((*networks.isolators, *security.isolators, *((_RLIMITS,) if rlimits else ())))
     if read_only and rootfs is None:
         raise FlagError("--read-only needs --rootfs", "without one, the container's root is the host's")
     if rootfs is not None and not rootfs.is_dir():
@@ -120,6 +122,9 @@ def make_config(
         resources=Resources(cpus=limits.cpus, mem=limits.mem, pids=pids, disk=limits.disk),
         tty_info=tty,
         rlimits=rlimits,
+        network_infos=networks.infos,
+        loopback_only=networks.loopback_only,
+        hostname=networks.hostname,
     )
 
 

@@ -20,6 +20,7 @@ from mesocosm.containerizer.mesos import MesosContainerizer
 from mesocosm.errors import ContainerError, MesocosmError
 from mesocosm.oneshot import janitor
 from mesocosm.oneshot.choice import Choice, choose
+from mesocosm.oneshot.network import choose as choose_networks
 from mesocosm.oneshot.output import Collector, Feeder
 from mesocosm.oneshot.place import Place
 from mesocosm.oneshot.request import check_limits, make_config, needed_isolators, parse_tmpfs, parse_volume
@@ -56,6 +57,9 @@ def run(
     no_new_privileges: bool | None = None,
     privileged: bool = False,
     rlimits: Iterable[str] = (),
+    network: str | Iterable[str] = (),
+    publish: Iterable[str] = (),
+    hostname: str | None = None,
     isolation: str | None = None,
     max_output: int = MAX_OUTPUT,
 ) -> Result:
@@ -74,6 +78,7 @@ def run(
         no_new_privileges=no_new_privileges,
         privileged=privileged,
     )
+    networks = choose_networks((network,) if isinstance(network, str) else network, publish, hostname)
     parsed = tuple(map(parse_rlimit, rlimits))
     warm = _warm(isolation, needed_isolators(limits, security, parsed))
     config = make_config(
@@ -89,6 +94,7 @@ def run(
         working_directory=workdir,
         security=security,
         rlimits=parsed,
+        networks=networks,
     )
     data = input.encode() if isinstance(input, str) else input
     return warm.run(_Job(config, data, None if timeout is None else parse_duration(timeout), max_output))
