@@ -120,6 +120,12 @@ async def test_quota_is_lifted_while_it_runs(isolator: CpuIsolator, burn: str) -
     assert usage.cpus_soft_limit == 2
 
 
+async def test_a_quota_of_more_time_than_a_period_has(isolator: CpuIsolator) -> None:
+    """100 s in each tenth of a second."""
+    await isolator.prepare(CONTAINER, config(limits=Resources(cpus=1000)))
+    assert (await isolator.usage(CONTAINER)).cpus_limit == 1000
+
+
 @pytest.mark.parametrize(("cpus", "least", "most"), [(1, 0.6, 1.6), (4, 2.2, 8)])
 async def test_share(isolator: CpuIsolator, burn: str, flags: Flags, cpus: float, least: float, most: float) -> None:
     """Two processes on one CPU: while the first does its work, the second gets so much less done."""

@@ -266,6 +266,26 @@ async def test_destroy_at_every_turn_of_the_loop(launch: Launch, rootfs: Path) -
         await containerizer.remove(X)
 
 
+async def test_destroy_while_its_files_are_fetched(flags: Flags) -> None:
+    fetching, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def fetch(*_: object) -> None:
+        fetching.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    async with MesosContainerizer(replace(flags, isolation="filesystem/posix"), fetch=fetch) as containerizer:
+        launch = asyncio.create_task(containerizer.launch(X, config()))
+        await asyncio.wait_for(fetching.wait(), TIMEOUT)
+        assert await containerizer.destroy(X) is not None
+        assert cancelled.is_set()
+        with pytest.raises(ContainerError, match="destroyed"):
+            await launch
+        await containerizer.remove(X)
+
+
 async def test_destroy_twice_at_once(launch: Launch, isolation: str) -> None:
     container = await launch.sleeping(isolation=isolation)
     first, second = await asyncio.gather(container.destroy(), container.destroy())
