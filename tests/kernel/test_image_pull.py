@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import bz2
+import dataclasses
 import gzip
 import json
 import os
@@ -18,11 +19,15 @@ from typing import Any
 import pytest
 import zstandard
 
+from mesocosm import MesosContainerizer
+from mesocosm.container import CommandInfo, ContainerConfig, ContainerID, ImageRequest
+from mesocosm.flags import Flags
 from mesocosm.images.errors import ImageError
 from mesocosm.images.image import Image
 from mesocosm.images.settings import ImageSettings
 from mesocosm.images.store import ImageStore
 from tests import registry as registries
+from tests import rootfs as root_file_system
 from tests.registry import PASSWORD, USER, Registry, call, entry, layout, need, tar, tree
 
 pytestmark = pytest.mark.slow
@@ -212,6 +217,29 @@ async def test_what_is_asked_for_at_the_same_time_is_pulled_once(
     await store.get(first, cached=False)
     assert registry.requests("/manifests/") == 3
     assert registry.requests("/blobs/") == 5, "the config, and no layer"
+
+
+async def test_a_container_of_an_image_of_a_registry(image: Path, registry: Registry, flags: Flags) -> None:
+    """All the way: pulled, unpacked, mounted, run, and removed when nobody uses it any more."""
+    if reason := root_file_system.missing():
+        pytest.skip(reason)
+    busybox = tar((entry("bin/sh", mode=0o755), Path(str(shutil.which("busybox"))).read_bytes()))
+    path = layout(image.parent / "busybox", [busybox], config={"Entrypoint": ["/bin/sh", "-c", "exit 7"]})
+    reference = registry.push(f"oci:{path}:test", "busybox:1")
+    chosen = dataclasses.replace(
+        flags,
+        isolation="filesystem/linux,namespaces/pid,docker/runtime",
+        image_providers=("docker",),
+        docker_store_dir=image.parent / "store",
+    )
+    async with MesosContainerizer(chosen) as containerizer:
+        container = ContainerID("web")
+        config = ContainerConfig(CommandInfo(None, shell=False), image=ImageRequest(reference))
+        await containerizer.launch(container, config)
+        ended = await containerizer.wait(container)
+        assert os.waitstatus_to_exitcode(ended.status or 0) == 7
+        await containerizer.remove(container)
+        assert (await containerizer.prune_images([])).images == (reference,)
 
 
 async def test_a_digest_names_an_image(image: Path, store: ImageStore, registry: Registry) -> None:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
+import pexpect
 import pytest
 
 from mesocosm.container import ContainerID
@@ -344,6 +345,17 @@ async def test_a_worker_that_is_killed_at_work_is_told(run_directory: Path) -> N
         with pytest.raises(ImageError, match="the process that unpacks the layer has ended; its memory may have run"):
             await extractors.extract(blob, digest(LOWER), run_directory / "tree")
     await extractors.close()
+
+
+def test_a_terminal_shows_a_bar_for_each_layer(run_directory: Path) -> None:
+    arguments = ["-m", "mesocosm", "pull", "--store", str(run_directory / "store"), image(run_directory, "one")]
+    terminal = pexpect.spawn(sys.executable, arguments, encoding="utf-8", dimensions=(24, 120), timeout=TIMEOUT)
+    shown = terminal.read()
+    terminal.close()
+    assert terminal.exitstatus == 0
+    for layer in (LOWER, tar((entry("one"), b"one"))):
+        assert f"{digest(layer)[7:19]} " in shown
+    assert "━" in shown
 
 
 def test_the_command_line(run_directory: Path) -> None:
