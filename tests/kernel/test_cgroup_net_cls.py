@@ -15,6 +15,7 @@ from mesocosm.errors import ContainerError
 from mesocosm.flags import Flags
 from mesocosm.isolators.cgroups.net_cls import NetClsIsolator
 from mesocosm.linux import cgroup
+from tests.agent_process import AgentProcess, identity
 from tests.kernel.cgroup_support import CONTAINER, config, group_of
 from tests.launching import LINUX, Launch
 
@@ -153,6 +154,21 @@ async def test_the_operator_manages_handles_without_the_flag(legacy: Mount, laun
     assert (await container.status()).net_cls_classid == 0xAAAABBBB
     containerizer = await launch.successor()
     assert (await containerizer.status(container.container_id)).net_cls_classid == 0xAAAABBBB
+
+
+def test_the_agent_shows_it(legacy: Mount, agent: AgentProcess) -> None:
+    agent.start(
+        f"--cgroups_hierarchy={legacy('net_cls')}",
+        f"--cgroups_net_cls_primary_handle={PRIMARY:#x}",
+        isolation="cgroups/net_cls",
+    )
+    assert agent.launch("x", "sleep 1000").status == 200
+    shown = {"net_cls": {"classid": FIRST}}
+    assert agent.containers()["x"]["container_status"]["cgroup_info"] == shown
+    (container,) = agent.get("/containers?show_standalone=true").json
+    assert container["status"]["cgroup_info"] == shown
+    assert agent.call("KILL_CONTAINER", container_id=identity("x")).status == 200
+    agent.wait_for("x")
 
 
 async def test_cleanup_without_prepare(flags: Flags, legacy: Mount) -> None:

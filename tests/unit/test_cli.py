@@ -13,6 +13,7 @@ from mesocosm.cli.execution import Options
 from mesocosm.cli.options import parse_quickly
 from mesocosm.cli.run import run
 from mesocosm.errors import UnsupportedError
+from mesocosm.isolators.selection import REFUSED
 from mesocosm.launcher.linux import LinuxLauncher
 from mesocosm.version import __version__
 from tests.third_party import ISOLATOR, ThirdParty
@@ -87,6 +88,15 @@ def test_doctor_json() -> None:
     assert isolators["filesystem/posix"]["works"]
     assert all((entry["reason"] is None) == entry["works"] for entry in isolators.values())
     assert all(entry["works"] for entry in isolators.values() if entry["by_default"])
+
+
+def test_doctor_shows_what_there_will_not_be_only_if_asked() -> None:
+    asked = {entry["name"]: entry for entry in json.loads(_invoke("doctor", "--json", "--refused").output)["isolators"]}
+    not_asked = {entry["name"] for entry in json.loads(_invoke("doctor", "--json").output)["isolators"]}
+    assert asked.keys() - not_asked == REFUSED.keys()
+    for name in REFUSED:
+        assert not asked[name]["works"]
+        assert asked[name]["reason"]
 
 
 @pytest.mark.parametrize("columns", [30, 80, 200])
