@@ -30,8 +30,9 @@ def _run(arguments: list[str]) -> None:
 
     # The other processor starts the launcher while this one loads the rest.
     spawn.begin()
-    # What None is there for cannot be imported: asyncio does without, and loads faster.
-    sys.modules["ssl"] = None  # type: ignore[assignment]
+    if "image" not in values:  # Which may have to be pulled.
+        # What None is there for cannot be imported: asyncio does without, and loads faster.
+        sys.modules["ssl"] = None  # type: ignore[assignment]
     from mesocosm.cli.execution import Options, execute
     from mesocosm.cli.messages import guard, leave
 

@@ -40,7 +40,7 @@ BAD = {
     "tmpfs": (["--tmpfs", "tmp", "x"], "'tmp' is no absolute path"),
     "tmpfs size": (["--tmpfs", "/tmp:big", "x"], "'big' is no size"),
     "rootfs": (["--rootfs", "/no/such", "x"], "/no/such is not a directory"),
-    "read-only": (["--read-only", "x"], "--read-only needs --rootfs"),
+    "read-only": (["--read-only", "x"], "--read-only needs --image or --rootfs"),
     "workdir": (["--workdir", "sub", "x"], "--workdir: 'sub' is no absolute path"),
 }
 

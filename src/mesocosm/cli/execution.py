@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mesocosm.cli.messages import FAILED, complain, describe
@@ -18,6 +18,7 @@ from mesocosm.containerizer.mesos import MesosContainerizer
 from mesocosm.errors import CommandError, FlagError, MesocosmError
 from mesocosm.oneshot import janitor
 from mesocosm.oneshot.choice import Choice, choose
+from mesocosm.oneshot.images import Pull, command_of, directory_of, get_image, parse_pull
 from mesocosm.oneshot.network import check_described
 from mesocosm.oneshot.network import choose as choose_networks
 from mesocosm.oneshot.place import Place
@@ -29,7 +30,7 @@ from mesocosm.oneshot.request import (
     parse_tmpfs,
     parse_volume,
 )
-from mesocosm.oneshot.security import Security, parse_rlimit
+from mesocosm.oneshot.security import UNRESTRICTED, Security, for_image, parse_rlimit
 from mesocosm.oneshot.security import choose as choose_security
 from mesocosm.units import format_duration, parse_duration, parse_size
 
@@ -55,6 +56,10 @@ class Options:
     disk: str | None = None
     volume: tuple[str, ...] = ()
     tmpfs: tuple[str, ...] = ()
+    image: str | None = None
+    entrypoint: str | None = None
+    pull: str | None = None
+    store: Path | None = None
     rootfs: Path | None = None
     read_only: bool = False
     cap_add: tuple[str, ...] = ()
@@ -84,11 +89,14 @@ def execute(options: Options) -> int:
     if timeout is not None and timeout <= 0:
         raise FlagError(f"--timeout: {options.timeout} is no time to run", "leave it out for no limit")
     place = Place.choose(options.name, options.runtime_dir, options.work_dir, options.network_config_dir)
+    place.store = (options.store or place.store).absolute()
     container_id = ContainerID(place.name)
     security, rlimits = _security(options), tuple(map(parse_rlimit, options.rlimit))
-    choice = choose(options.isolation, needed_isolators(limits, security, rlimits))
+    choice = choose(options.isolation, needed_isolators(limits, security, rlimits, image=options.image))
     config = _config(options, choice, limits, security, rlimits)
     check_described(config.networks, place.networks)
+    if options.image is not None:
+        config = _of_image(options, options.image, place, config)
     _tell(options, choice)
     sweeper = janitor.start_if_needed(place.base)
     try:
@@ -106,7 +114,11 @@ def _security(options: Options) -> Security:
     if options.no_new_privileges and options.allow_new_privileges:
         raise FlagError("--no-new-privileges and --allow-new-privileges contradict each other", "leave one out")
     chosen = options.no_new_privileges or options.allow_new_privileges
+    default = UNRESTRICTED
+    if options.image is not None:
+        default = for_image(None if options.isolation is None else options.isolation.split(","))
     return choose_security(
+        default,
         add=options.cap_add,
         drop=options.cap_drop,
         seccomp=options.seccomp,
@@ -122,7 +134,7 @@ def _config(
     if options.tty and "TERM" in os.environ:
         environment.setdefault("TERM", os.environ["TERM"])
     return make_config(
-        CommandInfo.of(options.command),
+        CommandInfo.of(options.command) if options.image is None else CommandInfo(shell=False),
         choice,
         limits,
         environment=environment,
@@ -136,6 +148,28 @@ def _config(
         security=security,
         rlimits=rlimits,
         networks=choose_networks(options.network, options.publish, options.hostname),
+        image=options.image,
+    )
+
+
+def _of_image(options: Options, image: str, place: Place, config: ContainerConfig) -> ContainerConfig:
+    """`config` with what is executed, and where. The image is pulled if it is not there."""
+    from mesocosm.cli.image_options import user_config
+    from mesocosm.cli.pull import Lines
+
+    found = asyncio.run(
+        get_image(
+            image,
+            place.store,
+            pull=parse_pull(options.pull or Pull.MISSING.value),
+            docker_config=user_config(),
+            progress=Lines(),
+        )
+    )
+    return replace(
+        config,
+        command=command_of(found.config, options.command, options.entrypoint),
+        working_directory=directory_of(found.config, options.workdir),
     )
 
 
@@ -144,6 +178,8 @@ def _tell(options: Options, choice: Choice) -> None:
         complain(f"isolation: {','.join(choice.isolation)}")
         for name, reason in choice.missing.items():
             complain(f"without {name}: {reason}")
+    if options.image is not None and options.privileged:
+        complain("--privileged: root in the container may do all that root of this machine may, with every system call")
     if not choice.isolates:
         complain("warning: nothing is isolated, neither files nor processes: that takes root on Linux")
 

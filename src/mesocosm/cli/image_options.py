@@ -83,6 +83,11 @@ def with_store(
     return asyncio.run(run())
 
 
+def user_config() -> dict[str, Any] | None:
+    """The credentials that Docker has for this user, if any."""
+    return _docker_config(None)
+
+
 def _docker_config(given: Path | None) -> dict[str, Any] | None:
     """The content of the file `given`, or of the one that Docker has for its users, if that is there."""
     path = given or Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker", "config.json")

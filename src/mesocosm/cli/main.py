@@ -14,6 +14,7 @@ _COMMANDS = {
     "run": "Run a command in a container.",
     "pull": "Get an image into the store.",
     "images": "Show the images in the store.",
+    "prune": "Remove the images that no container uses.",
     "doctor": "Show which isolators work here.",
 }
 _EPILOG = """\b

@@ -59,16 +59,18 @@ def pull(
 
 
 def _shown() -> AbstractContextManager[Progress]:
-    return _bars() if sys.stderr.isatty() else contextlib.nullcontext(_Lines())
+    return _bars() if sys.stderr.isatty() else contextlib.nullcontext(Lines())
 
 
-class _Lines(Progress):
+class Lines(Progress):
     """A line for each thing that happens to a layer."""
 
     def expect(self, layer: str, size: int | None) -> None:
+        """Says that it begins."""
         _say(f"{_short(layer)}: pulling{'' if size is None else f', {round_size(size)}'}")
 
     def finished(self, layer: str) -> None:
+        """Says that it is there."""
         _say(f"{_short(layer)}: complete")
 
 

@@ -26,6 +26,7 @@ _LIMITED_BY = {
 }
 _OPTIONS = {
     "network/cni": "--network, --publish, --hostname",
+    "docker/runtime": "--image",
     "linux/capabilities": "--cap-add, --cap-drop",
     "linux/nnp": "--no-new-privileges",
     "linux/seccomp": "--seccomp",

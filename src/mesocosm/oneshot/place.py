@@ -24,6 +24,8 @@ from pathlib import Path
 
 from mesocosm.errors import FlagError
 from mesocosm.flags import Flags
+from mesocosm.images.settings import DEFAULT_STORE
+from mesocosm.oneshot.images import RUNTIME
 from mesocosm.oneshot.network import CONFIGURATIONS, PLUGINS
 
 CGROUPS_ROOT = "mesocosm"
@@ -40,13 +42,17 @@ _PASSABLE = 0o711
 
 @dataclass(slots=True)
 class Place:
-    """Where one process runs its containers. `keeps_work` if the work directory was given, and is not to be removed."""
+    """Where one process runs its containers, of images in the `store`.
+
+    `keeps_work` if the work directory was given, and is not to be removed.
+    """
 
     base: Path
     name: str
     work_dir: Path
     keeps_work: bool = False
     networks: Path | None = None
+    store: Path = DEFAULT_STORE
     _lock: int | None = field(default=None, repr=False)
 
     @classmethod
@@ -99,6 +105,8 @@ class Place:
             network_cni_plugins_dir=None if self.networks is None else PLUGINS,
             enforce_container_disk_quota=True,
             container_disk_watch_interval=_DISK_WATCH_INTERVAL,
+            image_providers=("docker",) if RUNTIME in isolation.split(",") else (),
+            docker_store_dir=self.store,
             seccomp_config_dir=Path("/"),  # People name files, wherever these are.
         )
 

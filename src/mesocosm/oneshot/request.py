@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from mesocosm.container import (
     CommandInfo,
     ContainerConfig,
+    ImageRequest,
     IpcMode,
     LinuxInfo,
     Resources,
@@ -20,6 +21,7 @@ from mesocosm.container import (
 )
 from mesocosm.errors import FlagError
 from mesocosm.oneshot.choice import DISK, Choice
+from mesocosm.oneshot.images import RUNTIME
 from mesocosm.oneshot.network import HOST, Networks
 from mesocosm.oneshot.security import UNRESTRICTED, Security
 from mesocosm.units import parse_size
@@ -75,9 +77,12 @@ def parse_environment(assignments: Iterable[str]) -> dict[str, str]:
     return environment
 
 
-def needed_isolators(limits: Resources, security: Security, rlimits: Collection[RLimit]) -> tuple[str, ...]:
+def needed_isolators(
+    limits: Resources, security: Security, rlimits: Collection[RLimit], *, image: str | None = None
+) -> tuple[str, ...]:
     """The isolators that these take, and that a container has not otherwise."""
-    return (*security.isolators, *((_RLIMITS,) if rlimits else ()), *((DISK,) if limits.disk is not None else ()))
+    asked = {_RLIMITS: bool(rlimits), DISK: limits.disk is not None, RUNTIME: image is not None}
+    return (*security.isolators, *(name for name, is_asked in asked.items() if is_asked))
 
 
 def make_config(
@@ -96,19 +101,22 @@ def make_config(
     security: Security = UNRESTRICTED,
     rlimits: tuple[RLimit, ...] = (),
     networks: Networks = HOST,
+    image: str | None = None,
 ) -> ContainerConfig:
     """The config of a container with the isolators of `choice`. Raises FlagError for what they do not give."""
     choice.check(limits)
-    choice.check_isolators((*networks.isolators, *security.isolators, *((_RLIMITS,) if rlimits else ())))
-    if read_only and rootfs is None:
-        raise FlagError("--read-only needs --rootfs", "without one, the container's root is the host's")
+    choice.check_isolators((*networks.isolators, *needed_isolators(Resources(), security, rlimits, image=image)))
+    if image is not None and rootfs is not None:
+        raise FlagError("--image and --rootfs contradict each other", "leave one out")
+    if read_only and rootfs is None and image is None:
+        raise FlagError("--read-only needs --image or --rootfs", "without one, the container's root is the host's")
     if rootfs is not None and not rootfs.is_dir():
         raise FlagError(f"--rootfs: {rootfs} is not a directory")
     if working_directory is not None and not PurePosixPath(working_directory).is_absolute():
         raise FlagError(f"--workdir: {working_directory!r} is no absolute path", "begin it with a slash")
     pids = limits.pids if limits.pids is not None else choice.default_pids()
     # Without a root file system, only a private mode gives the container a /dev/shm of its own.
-    private = rootfs is None and _IPC in choice.isolation
+    private = rootfs is None and image is None and _IPC in choice.isolation
     return ContainerConfig(
         command=command,
         rootfs=rootfs,
@@ -125,6 +133,7 @@ def make_config(
         network_infos=networks.infos,
         loopback_only=networks.loopback_only,
         hostname=networks.hostname,
+        image=None if image is None else ImageRequest(image),
     )
 
 

@@ -18,15 +18,18 @@ from mesocosm.container import CommandInfo, ContainerConfig, ContainerID, Termin
 from mesocosm.containerizer.base import ContainerIO
 from mesocosm.containerizer.mesos import MesosContainerizer
 from mesocosm.errors import ContainerError, MesocosmError
+from mesocosm.images.image import Image
+from mesocosm.images.settings import DEFAULT_STORE
 from mesocosm.oneshot import janitor
 from mesocosm.oneshot.choice import Choice, choose
+from mesocosm.oneshot.images import command_of, directory_of, get_image
 from mesocosm.oneshot.network import choose as choose_networks
 from mesocosm.oneshot.output import Collector, Feeder
 from mesocosm.oneshot.place import Place
 from mesocosm.oneshot.request import check_limits, make_config, needed_isolators, parse_tmpfs, parse_volume
 from mesocosm.oneshot.result import Result
+from mesocosm.oneshot.security import UNRESTRICTED, for_image, parse_rlimit
 from mesocosm.oneshot.security import choose as choose_security
-from mesocosm.oneshot.security import parse_rlimit
 from mesocosm.units import format_duration, parse_duration, parse_size
 
 MAX_OUTPUT = 16 << 20
@@ -47,6 +50,8 @@ def run(
     env: Mapping[str, str] | None = None,
     user: str | None = None,
     workdir: str | None = None,
+    image: str | None = None,
+    store: str | os.PathLike[str] = DEFAULT_STORE,
     rootfs: str | os.PathLike[str] | None = None,
     read_only: bool = False,
     volumes: Iterable[str] = (),
@@ -65,13 +70,15 @@ def run(
 ) -> Result:
     """Runs `command` in a container of its own, waits for it, and returns how it went.
 
-    A sequence is executed as it is, a text by the shell. The other arguments are the options of `mesocosm run`. May
-    be called by many threads at once, also where an event loop runs, which it blocks meanwhile. Raises
-    mesocosm.errors.CommandError for a command that cannot be executed, and MesocosmError for anything else.
+    A sequence is executed as it is, or by the Entrypoint of the `image` and, if it is empty, as that says. A text is
+    for the shell. The other arguments are the options of `mesocosm run`. May be called by many threads at once, also
+    where an event loop runs, which it blocks meanwhile. Raises mesocosm.errors.CommandError for a command that cannot
+    be executed, and MesocosmError for anything else.
     """
     sizes = [None if size is None else parse_size(size) for size in (mem, disk)]
     limits = check_limits(cpus, sizes[0], pids, sizes[1])
     security = choose_security(
+        UNRESTRICTED if image is None else for_image(None if isolation is None else isolation.split(",")),
         add=cap_add,
         drop=cap_drop,
         seccomp=seccomp,
@@ -80,9 +87,10 @@ def run(
     )
     networks = choose_networks((network,) if isinstance(network, str) else network, publish, hostname)
     parsed = tuple(map(parse_rlimit, rlimits))
-    warm = _warm(isolation, needed_isolators(limits, security, parsed))
+    warm = _warm(isolation, needed_isolators(limits, security, parsed, image=image), Path(store))
+    found = None if image is None else warm.image(image)
     config = make_config(
-        CommandInfo(command) if isinstance(command, str) else CommandInfo.of(_checked(command)),
+        _command(command, found),
         warm.choice,
         limits,
         environment=dict(env or {}),
@@ -91,13 +99,20 @@ def run(
         rootfs=None if rootfs is None else Path(rootfs),
         read_only=read_only,
         user=user,
-        working_directory=workdir,
+        working_directory=workdir if found is None else directory_of(found.config, workdir),
         security=security,
         rlimits=parsed,
         networks=networks,
+        image=image,
     )
     data = input.encode() if isinstance(input, str) else input
     return warm.run(_Job(config, data, None if timeout is None else parse_duration(timeout), max_output))
+
+
+def _command(command: str | Sequence[str], image: Image | None) -> CommandInfo:
+    if isinstance(command, str):
+        return CommandInfo(command)
+    return CommandInfo.of(_checked(command)) if image is None else command_of(image.config, tuple(command))
 
 
 def _checked(command: Sequence[str]) -> tuple[str, ...]:
@@ -119,12 +134,13 @@ class _WarmContainerizer:
 
     _numbers = itertools.count(1)
 
-    def __init__(self, isolation: str | None, more: tuple[str, ...]) -> None:
+    def __init__(self, isolation: str | None, more: tuple[str, ...], store: Path) -> None:
         """Raises MesocosmError or OSError, and has left nothing then."""
         self.choice: Choice = choose(isolation, more)
         if not self.choice.isolates:
             warnings.warn("nothing is isolated, neither files nor processes: that takes root on Linux", stacklevel=4)
         self._place = Place.choose()
+        self._place.store = store
         self._flags = self._place.flags(",".join(self.choice.isolation), self.choice.launcher)
         self._containerizer = MesosContainerizer(
             self._flags, janitor=janitor.command_line(self._place.base, self._place.name), final_usage=True
@@ -146,6 +162,10 @@ class _WarmContainerizer:
         self._containerizer.warm_up()
         self._place.create(self._flags.isolation, self._flags.launcher)
         self._containerizer.start()
+
+    def image(self, reference: str) -> Image:
+        """The image of that name, pulled if it is not there. Raises MesocosmError."""
+        return asyncio.run_coroutine_threadsafe(get_image(reference, self._place.store), self._loop).result()
 
     def run(self, job: _Job) -> Result:
         """Runs one container. Raises MesocosmError."""
@@ -249,13 +269,13 @@ def _result(
     )
 
 
-_all: dict[tuple[str | None, tuple[str, ...]], _WarmContainerizer] = {}
+_all: dict[tuple[str | None, tuple[str, ...], Path], _WarmContainerizer] = {}
 _lock = threading.Lock()
 
 
-def _warm(isolation: str | None, more: tuple[str, ...]) -> _WarmContainerizer:
-    """That for these isolators, and `more` if they are not all that are wanted."""
-    wanted = (isolation, more)
+def _warm(isolation: str | None, more: tuple[str, ...], store: Path) -> _WarmContainerizer:
+    """That for these isolators, `more` if they are not all that are wanted, and the images in `store`."""
+    wanted = (isolation, more, store.absolute())
     with _lock:
         if wanted not in _all:
             try:
