@@ -5,15 +5,18 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mesocosm.container import Resources
+from mesocosm.container import LinuxInfo, Resources
 from mesocosm.linux import cgroup
 from tests.launching import LINUX, Launch
 
 pytestmark = pytest.mark.kernel
 SECRET = "secret of the host"
+WITHOUT = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "MKNOD", "SETGID", "SETUID", "SYS_CHROOT")
+"""Capabilities of a root that may do much, but not mount."""
 # Mounts a hierarchy with the limit of tasks, of whichever version, and lifts its own.
 LIFT = """
 mkdir -p group
@@ -55,21 +58,34 @@ async def test_a_disk_of_the_host(
     assert ("not permitted" in container.stream("stderr")) == (not expected)
 
 
-@pytest.mark.parametrize(("user", "lifts"), [("1000:1000", False), (None, True)])
-async def test_lifting_a_limit(launch: Launch, rootfs: Path, user: str | None, lifts: bool) -> None:
+ATTACKERS = {
+    "user": ({"user": "1000:1000"}, False),
+    "root without SYS_ADMIN": (
+        {"linux_info": LinuxInfo(bounding_capabilities=WITHOUT, effective_capabilities=WITHOUT)},
+        False,
+    ),
+    "root": ({}, True),
+}
+attackers = pytest.mark.parametrize(("attacker", "succeeds"), ATTACKERS.values(), ids=ATTACKERS)
+
+
+@attackers
+async def test_lifting_a_limit(launch: Launch, rootfs: Path, attacker: dict[str, Any], succeeds: bool) -> None:
     """It takes CAP_SYS_ADMIN, which no user has; a root with all capabilities has it, as docs/security.md says."""
     if cgroup.hierarchy("pids") is None:
         pytest.skip("no pids controller here")
-    container = await launch(
-        LIFT, isolation=f"{LINUX},cgroups/pids", rootfs=rootfs, user=user, resources=Resources(pids=20)
-    )
-    assert (await container.wait() == 0) == lifts, container.stream("stderr")
-    assert container.stream() == ("max\n" if lifts else "")
+    isolation = f"{LINUX},cgroups/pids,linux/capabilities"
+    container = await launch(LIFT, isolation=isolation, rootfs=rootfs, resources=Resources(pids=20), **attacker)
+    assert (await container.wait() == 0) == succeeds, container.stream("stderr")
+    assert container.stream() == ("max\n" if succeeds else "")
 
 
-@pytest.mark.parametrize(("user", "written"), [("1000:1000", False), (None, True)])
-async def test_release_agent(launch: Launch, rootfs: Path, unique_name: str, user: str | None, written: bool) -> None:
+@attackers
+async def test_release_agent(
+    launch: Launch, rootfs: Path, unique_name: str, attacker: dict[str, Any], succeeds: bool
+) -> None:
     """The same for a program that the kernel would execute, in a hierarchy of the attacker's own."""
-    container = await launch(RELEASE.format(name=unique_name), rootfs=rootfs, user=user)
-    assert (await container.wait() == 0) == written, container.stream("stderr")
-    assert container.stream() == ("/bin/false\n" if written else "")
+    script = RELEASE.format(name=unique_name)
+    container = await launch(script, isolation=f"{LINUX},linux/capabilities", rootfs=rootfs, **attacker)
+    assert (await container.wait() == 0) == succeeds, container.stream("stderr")
+    assert container.stream() == ("/bin/false\n" if succeeds else "")
