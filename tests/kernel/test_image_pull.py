@@ -266,6 +266,8 @@ async def test_a_directory_of_archives_is_a_registry(image: Path, run_directory:
         assert (await store.get("layout:1")).config.cmd == ("/bin/sh",)
         with pytest.raises(ImageError, match=r"app\.tar has no image 'app:3'; it has .*app:latest"):
             await store.get("app:3")
+        with pytest.raises(ImageError, match="files of this machine have no digests of a registry; name the image"):
+            await store.get(f"app@sha256:{'0' * 64}")
         with pytest.raises(ImageError, match=r"there is no .*/none:latest\.tar, and no .*/none\.tar"):
             await store.get("none")
     async with opened(run_directory / "store", registry=str(archives / "app.tar")) as store:

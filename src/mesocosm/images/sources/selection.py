@@ -57,6 +57,8 @@ class Sources:
         """Its source, with credentials of `config` before those of the settings. Raises ImageError."""
         name = found.name
         if isinstance(name, Reference) and isinstance(self._registry, Path):
+            if name.digest is not None:
+                raise ImageError("files of this machine have no digests of a registry", "name the image by its tag")
             name = find(self._registry, name)
         if isinstance(name, LocalReference):
             return LocalSource(name, partial)
