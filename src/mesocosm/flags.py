@@ -85,6 +85,9 @@ class Flags:
     seccomp_profile_name: str | None = flag(
         None, "Profile in `--seccomp_config_dir` of containers that name none. Default: none."
     )
+    volume_gid_range: tuple[tuple[int, int], ...] | None = flag(
+        None, "Groups for paths in sandboxes that containers of other users have as volumes, as `[10000-20000]`."
+    )
     secret_resolver: str | None = flag(None, "What resolves secrets that are references. Default: none does.")
     host_path_volume_force_creation: str | None = flag(
         None, "Directories, separated by `:`, below which the sources of volumes are made where they are missing."

@@ -47,6 +47,7 @@ from mesocosm.hooks import Hooks
 from mesocosm.launcher.info import Credentials
 from mesocosm.loggers.base import ContainerLogger, LoggerSettings
 from mesocosm.loggers.selection import create_logger
+from mesocosm.volume_gids import VolumeGids
 
 logger = logging.getLogger(__name__)
 
@@ -81,9 +82,9 @@ class Agent:
         self.hooks = Hooks.load(flags.hooks)
         self.fetcher = Fetcher(flags.fetcher_cache_dir, flags.fetcher_cache_size, flags.fetcher_stall_timeout)
         self.logger = _logger(flags, loaded.containerizer.runtime_dir)
-        self.containerizer = MesosContainerizer(
-            _containerizer_flags(loaded, self.work_dir), fetch=self._fetch, log=self.logger.prepare
-        )
+        own = _containerizer_flags(loaded, self.work_dir)
+        self.containerizer = MesosContainerizer(own, fetch=self._fetch, log=self.logger.prepare)
+        self.volume_gids = VolumeGids.create(own)
         self.gc = GarbageCollector(
             flags.gc_delay, flags.gc_disk_headroom, flags.disk_watch_interval, self.work_dir, self._collected
         )

@@ -41,6 +41,9 @@ _COUNTED_WITHOUT_MASTER = (
 def add_agent_metrics(metrics: Metrics, agent: Agent) -> None:
     """Adds all of them."""
     add_system_metrics(metrics)
+    if (gids := agent.volume_gids) is not None:
+        metrics.gauge("volume_gid_manager/volume_gids_total", lambda: gids.total, "Groups for volumes")
+        metrics.gauge("volume_gid_manager/volume_gids_free", gids.free, "Those that no volume has")
     metrics.gauge("slave/uptime_secs", lambda: time.time() - agent.started, "Seconds since the agent has started")
     metrics.gauge("slave/cpus_total", lambda: total(agent.resources, "cpus"), "CPUs for containers")
     metrics.gauge("slave/mem_total", lambda: total(agent.resources, "mem"), "Memory for containers, MB")

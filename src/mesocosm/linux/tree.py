@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from mesocosm.linux.mount import identity_of
+from mesocosm.linux.path import open_plain_directory
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LONGEST = 200
@@ -35,6 +36,53 @@ def open_below(root: int, parts: Sequence[str]) -> int:
             os.close(current)
         current = following
     return current
+
+
+def directories(root: int) -> Iterator[int]:
+    """Opens a directory and all below it, each before those in it, and one at a time, however deep they are.
+
+    No link is followed, and no mount entered. Raises OSError, ESTALE if one is moved meanwhile.
+    """
+    here = open_plain_directory(root, ".")
+    above: list[tuple[int, int]] = []
+    try:
+        yield here
+        todo = [_subdirectories(here)]
+        while True:
+            if todo[-1]:
+                if (below := _open_if_plain(here, todo[-1].pop())) is None:
+                    continue
+                above.append(_identity(here))
+                os.close(here)
+                here = below
+                yield here
+                todo.append(_subdirectories(here))
+            elif above:
+                todo.pop()
+                up = os.open("..", _DIRECTORY, dir_fd=here)
+                os.close(here)
+                here = up
+                if _identity(here) != above.pop():
+                    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            else:
+                return
+    finally:
+        os.close(here)
+
+
+def _subdirectories(directory: int) -> list[str]:
+    with os.scandir(directory) as entries:
+        return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+
+
+def _open_if_plain(parent: int, name: str) -> int | None:
+    """The directory; None for what is none any more, and where something is mounted."""
+    try:
+        return open_plain_directory(parent, name)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV):
+            raise
+        return None
 
 
 def remove_tree(parent: int, name: str) -> Iterator[None]:

@@ -19,9 +19,8 @@ from mesocosm.units import format_size, parse_duration, parse_size
 
 _INTEGER = re.compile(r"\d{1,18}", re.ASCII)
 _DECIMAL = re.compile(r"\d{1,18}(\.\d{0,18})?|\.\d{1,18}", re.ASCII)
-_RANGE = re.compile(r"(\d{1,6})-(\d{1,6})", re.ASCII)
+_RANGE = re.compile(r"(\d{1,10})-(\d{1,10})", re.ASCII)
 _RANGES = re.compile(rf"\[\s*({_RANGE.pattern}\s*(,\s*(?=\d)|(?=\])))*\]", re.ASCII)
-_LAST_PORT = 65535
 _FILE_URL = "file://"
 _LONGEST = (2**63 - 1) / 1e9
 _LONGEST_SOCKET = 107
@@ -201,14 +200,19 @@ def _parse_address(text: str) -> str:
         raise FlagError(f"{text!r} is no IP address") from None
 
 
-def _parse_ranges(text: str) -> tuple[tuple[int, int], ...]:
-    if not _RANGES.fullmatch(text):
-        raise FlagError(f"{text!r} is no list of ranges", "write [FIRST-LAST], or more of them, with commas")
-    ranges = tuple((int(first), int(last)) for first, last in _RANGE.findall(text))
-    for first, last in ranges:
-        if not first <= last <= _LAST_PORT:
-            raise FlagError(f"{first}-{last} is no range of ports", f"the last port is {_LAST_PORT}")
-    return ranges
+def _ranges(noun: str, least: int, most: int) -> Kind:
+    """Ranges of numbers, with both ends of each."""
+
+    def parse(text: str) -> tuple[tuple[int, int], ...]:
+        if not _RANGES.fullmatch(text):
+            raise FlagError(f"{text!r} is no list of ranges", "write [FIRST-LAST], or more of them, with commas")
+        ranges = tuple((int(first), int(last)) for first, last in _RANGE.findall(text))
+        for first, last in ranges:
+            if not least <= first <= last <= most:
+                raise FlagError(f"{first}-{last} is no range of {noun}s", f"the last {noun} is {most}")
+        return ranges
+
+    return Kind("ranges", parse, _show_ranges)
 
 
 def _show_ranges(ranges: tuple[tuple[int, int], ...]) -> str:
@@ -261,8 +265,10 @@ PORT = integer(0, 65535)
 COUNT = integer(0, 2**31 - 1)
 SIZE = size()
 DURATION = duration()
-RANGES = Kind("ranges", _parse_ranges, _show_ranges)
+RANGES = _ranges("port", 0, 65535)
 """Ports, with both ends of each range."""
+GROUPS = _ranges("group", 1, 2**32 - 2)
+"""The same of groups; the last number of all means none to the kernel."""
 OBJECT = Kind("JSON", _parse_object, show_json, source=Source.OLD_PATH)
 CAPABILITIES = Kind(
     "JSON", _parse_capabilities, lambda names: show_json({"capabilities": list(names)}), source=Source.OLD_PATH

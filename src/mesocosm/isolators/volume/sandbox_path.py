@@ -19,6 +19,8 @@ from mesocosm.isolators.base import ContainerState, Isolator, Phase
 from mesocosm.launcher.info import LaunchInfo
 from mesocosm.launcher.operations import Bind, HostDirectory
 from mesocosm.linux.path import Permissions, make_directory
+from mesocosm.users import resolve
+from mesocosm.volume_gids import VolumeGids
 
 
 class SandboxPathVolumeIsolator(Isolator):
@@ -33,6 +35,7 @@ class SandboxPathVolumeIsolator(Isolator):
     def __init__(self, flags: Flags) -> None:
         self._binds = mounting.enabled(flags)
         self._sandbox_directory = flags.sandbox_directory
+        self._gids = VolumeGids.create(flags) if self._binds else None
         self._sandboxes: dict[ContainerID, Path | None] = {}
 
     @classmethod
@@ -43,27 +46,36 @@ class SandboxPathVolumeIsolator(Isolator):
         return cls(flags)
 
     async def recover(self, containers: Collection[ContainerState], orphans: Collection[ContainerID]) -> None:
-        """Learns again where the sandboxes are."""
+        """Learns again where the sandboxes are, and takes back the groups of those that are gone."""
         self._sandboxes.update((state.container_id, state.config.directory) for state in containers)
+        if self._gids is not None:
+            present = {mounting.sandbox(state.container_id, state.config.directory) for state in containers}
+            await asyncio.to_thread(self._gids.release_others, present)
 
     async def prepare(self, container_id: ContainerID, config: ContainerConfig) -> LaunchInfo | None:
         """The volumes of paths in sandboxes. What is missing there is made, for the owner of the sandbox."""
         self._sandboxes[container_id] = config.directory
         binds: list[Bind] = []
+        groups: list[int] = []
         for volume in config.volumes:
             if (path := volume.in_sandbox) is None:
                 continue
             sandbox = self._sandbox(container_id, volume, path)
             if self._binds:
                 binds.append(self._bind(container_id, config, volume, sandbox, path.path))
+                if self._gids is not None and path.of is SandboxOf.PARENT and config.user is not None:
+                    groups += await asyncio.to_thread(_groups, self._gids, config, sandbox, path.path)
             else:
                 _refuse_unlinkable(container_id, config, volume)
                 own = mounting.sandbox(container_id, config.directory)
                 await asyncio.to_thread(_link, sandbox, path.path, own, volume.container_path)
-        return LaunchInfo(volumes=tuple(binds)) if binds else None
+        return LaunchInfo(volumes=tuple(binds), supplementary_groups=tuple(groups)) if binds else None
 
     async def cleanup(self, container_id: ContainerID) -> None:
-        """Forgets the sandbox, with which the links go."""
+        """Forgets the sandbox, with which the links go, and takes back the groups of what others saw of it."""
+        directory = self._sandboxes.get(container_id)
+        if self._gids is not None and directory is not None:
+            await asyncio.to_thread(self._gids.release, mounting.sandbox(container_id, directory))
         self._sandboxes.pop(container_id, None)
 
     def _sandbox(self, container_id: ContainerID, volume: Volume, path: SandboxPath) -> HostDirectory:
@@ -95,6 +107,13 @@ class SandboxPathVolumeIsolator(Isolator):
             within=sandbox,
             **mounting.target(container_id, volume.container_path, config, self._sandbox_directory),
         )
+
+
+def _groups(gids: VolumeGids, config: ContainerConfig, sandbox: HostDirectory, path: str) -> list[int]:
+    """The group by which the container's user may use what is somebody else's."""
+    user = resolve(config.user or "0", config.root_layers)
+    gid = None if user.uid == 0 else gids.allocate(sandbox, path, user.uid)
+    return [] if gid is None else [gid]
 
 
 def _refuse_unlinkable(container_id: ContainerID, config: ContainerConfig, volume: Volume) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mesocosm.agent.flags.flag import Flag, own
-from mesocosm.agent.flags.kinds import BOOLEAN, DURATION, NAME, NAMES, OBJECT, PATH, SIZE, TEXT, Kind, choice
+from mesocosm.agent.flags.kinds import BOOLEAN, DURATION, GROUPS, NAME, NAMES, OBJECT, PATH, SIZE, TEXT, Kind, choice
 from mesocosm.errors import FlagError
 from mesocosm.flags import Flags
 
@@ -59,7 +59,7 @@ DISK = (
     Flag("xfs_kill_containers", BOOLEAN, "End containers that reach their quota of `disk/xfs`.", default="false"),
     Flag("xfs_quota_headroom", SIZE, "How far the hard limit of `disk/xfs` lies above the quota.", default="10MB"),
     own("host_path_volume_force_creation", TEXT, "volume/host_path"),
-    Flag("volume_gid_range", TEXT, "Groups to give shared volumes to, as `[10000-20000]`."),
+    own("volume_gid_range", GROUPS, "volume/sandbox_path"),
     Flag(
         "docker_volume_checkpoint_dir",
         PATH,
