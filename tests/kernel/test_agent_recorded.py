@@ -83,7 +83,14 @@ STREAMS = {"attach_input", "attach_output", "session"}
 
 # Differences by the name of the answer: paths, in which * is anything, and the reason.
 _FLAGS_GIVEN = ("cgroups_net_cls_primary_handle", "master")
-_FLAGS_NEWER = ("egress_*", "ephemeral_ports_per_container", "ingress_*", "logrotate_*", "network_enable_*")
+_FLAGS_NEWER = (
+    "egress_*",
+    "ephemeral_ports_per_container",
+    "ingress_*",
+    "logrotate_*",
+    "network_enable_*",
+    "network_cni_*",
+)
 
 
 def _flags(path: str) -> dict[str, str]:
@@ -125,7 +132,7 @@ DIFFERENT: dict[str, dict[str, str]] = {
     },
     "v0_flags": _flags("flags.{}"),
     "v0_metrics_snapshot": {
-        "containerizer/mesos/provisioner/*": "there are no images",
+        "containerizer/mesos/provisioner/*": "what the provisioner cannot remove is logged, and not counted",
         "containerizer/mesos/container_launch_ms*": "how long launches take is told here only",
     },
     "v0_monitor_statistics": {
