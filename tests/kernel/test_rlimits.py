@@ -68,13 +68,18 @@ def test_every_name_has_a_line() -> None:
 
 
 @pytest.mark.parametrize("user", [None, "nobody"])
-@pytest.mark.parametrize("name", rlimits.NAMES)
-async def test_each_limit(launch: Launch, name: str, user: str | None) -> None:
-    _, own = rlimits.get(number(name))
-    hard = 1 << 40 if own is None else own
-    soft = hard // 2
-    asked = (RLimit(name, soft, hard),)
-    assert await limits(launch, name, isolation=WITH, rlimits=asked, user=user) == [str(soft), str(hard)]
+async def test_each_limit(launch: Launch, user: str | None) -> None:
+    """All at once, each with values of its own."""
+    expected = {}
+    for position, name in enumerate(rlimits.NAMES):
+        _, own = rlimits.get(number(name))
+        hard = (1 << 40) + position if own is None else own
+        expected[name] = (hard // 2, hard)
+    asked = tuple(RLimit(name, *values) for name, values in expected.items())
+    output = await launch.output(["cat", "/proc/self/limits"], isolation=WITH, rlimits=asked, user=user)
+    found = {name: next(line for line in output.splitlines() if line.startswith(LINES[name])) for name in LINES}
+    shown = {name: line.removeprefix(LINES[name]).split()[:2] for name, line in found.items()}
+    assert shown == {name: [str(soft), str(hard)] for name, (soft, hard) in expected.items()}
 
 
 async def test_control_without_a_wish_and_without_the_isolator(launch: Launch) -> None:
@@ -87,14 +92,14 @@ async def test_without_the_isolator_it_is_refused(launch: Launch) -> None:
         await launch("true", isolation=WITHOUT, rlimits=(RLimit("CORE", 0, 0),))
 
 
-@pytest.mark.parametrize("name", rlimits.NAMES)
-async def test_neither_limit_means_infinity(launch: Launch, name: str) -> None:
-    _, own = rlimits.get(number(name))
-    if own is not None and not MAY_RAISE:
-        pytest.skip("raising this one takes CAP_SYS_RESOURCE")
-    if name == "NOFILE":
-        pytest.skip("the kernel has no unlimited number of files, whoever asks for it (fs.nr_open)")
-    assert await limits(launch, name, isolation=WITH, rlimits=(RLimit(name),)) == ["unlimited", "unlimited"]
+async def test_neither_limit_means_infinity(launch: Launch) -> None:
+    """But for NOFILE: the kernel has no unlimited number of files, whoever asks for it (fs.nr_open)."""
+    names = [name for name in LINES if name != "NOFILE" and (MAY_RAISE or rlimits.get(number(name))[1] is None)]
+    asked = tuple(RLimit(name) for name in names)
+    output = await launch.output(["cat", "/proc/self/limits"], isolation=WITH, rlimits=asked)
+    for name in names:
+        (line,) = (line for line in output.splitlines() if line.startswith(LINES[name]))
+        assert line.removeprefix(LINES[name]).split()[:2] == ["unlimited", "unlimited"]
 
 
 async def test_more_than_a_number_is_no_limit(launch: Launch) -> None:

@@ -146,6 +146,7 @@ async def test_the_filter_is_no_reason_for_fewer_privileges(configured: Configur
     assert output.split()[2] == "0"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("condition", "bounding", "expected"),
     [
@@ -207,6 +208,7 @@ async def test_without_the_isolator(launch: Launch) -> None:
     assert await launch.output(STATUS % "self", isolation=WITHOUT, linux_info=UNCONFINED) == "0"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seccomp", "text"),
     [
@@ -251,6 +253,7 @@ def test_without_a_directory_there_are_the_shipped_profiles(flags: Flags) -> Non
 MODEST = LinuxInfo(seccomp=SeccompInfo(profile.DEFAULT), bounding_capabilities=("CHOWN", "SETUID", "SETGID"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [
@@ -267,6 +270,7 @@ async def test_ordinary_programs_run(launch: Launch, command: str) -> None:
     assert output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "arguments", "code"),
     [
