@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -403,3 +404,12 @@ def test_any_value_of_a_flag_is_one_or_refused(name: str, text: str) -> None:
         assert load([f"--{name}={text}"], {"MESOS_WORK_DIR": "/agent"}).texts[name] is not None
     except FlagError as error:
         assert "\n" not in str(error)  # noqa: PT017 - any text may be fine.
+
+
+def test_the_secrets_of_a_default_container_are_not_shown() -> None:
+    source = {"type": "SECRET", "secret": {"type": "VALUE", "value": {"data": "c2VzYW1l"}}}
+    info = {"type": "MESOS", "volumes": [{"mode": "RO", "container_path": "key", "source": source}]}
+    result = loaded(f"--default_container_info={json.dumps(info)}")
+    assert "c2VzYW1l" not in result.texts["default_container_info"]
+    assert '"container_path":"key"' in result.texts["default_container_info"]
+    assert result.agent.default_container_info == info

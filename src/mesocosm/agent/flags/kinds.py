@@ -162,6 +162,19 @@ def show_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
+def show_without_secrets(value: Any) -> str:
+    """The same, without what the secrets are that are in it."""
+    return show_json(_without_secrets(value))
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_secrets(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    return {key: {} if key == "secret" else _without_secrets(each) for key, each in value.items()}
+
+
 def _parse_boolean(text: str) -> bool:
     if text not in ("true", "1", "false", "0"):
         raise FlagError(f"{text!r} is neither true nor false", "write true or false")
@@ -270,6 +283,7 @@ RANGES = _ranges("port", 0, 65535)
 GROUPS = _ranges("group", 1, 2**32 - 2)
 """The same of groups; the last number of all means none to the kernel."""
 OBJECT = Kind("JSON", _parse_object, show_json, source=Source.OLD_PATH)
+CONTAINER_INFO = Kind("JSON", _parse_object, show_without_secrets, source=Source.OLD_PATH)
 CAPABILITIES = Kind(
     "JSON", _parse_capabilities, lambda names: show_json({"capabilities": list(names)}), source=Source.OLD_PATH
 )

@@ -10,6 +10,7 @@ from mesocosm.agent.flags.flag import own as _own
 from mesocosm.agent.flags.kinds import (
     BOOLEAN,
     CAPABILITIES,
+    CONTAINER_INFO,
     DURATION,
     INNER_PATH,
     NAME,
@@ -41,7 +42,7 @@ CONTAINERIZER = (
     _own("sandbox_directory", INNER_PATH, "filesystem/linux"),
     Flag(
         "default_container_info",
-        OBJECT,
+        CONTAINER_INFO,
         "The `ContainerInfo` of containers that have none, as JSON.",
         served_by="agent",
     ),
