@@ -20,6 +20,8 @@ from mesocosm.images.extraction.tree import OPAQUE
 from mesocosm.images.extraction.worker import FollowedFile, extract
 from tests.registry import call, digest, entry, tar
 
+pytestmark = pytest.mark.slow
+
 DIRECTORY, SYMLINK, LINK = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
 
 
@@ -262,6 +264,21 @@ def test_a_directory_that_is_only_implied_takes_the_place_of_a_whiteout(root: Pa
     found = unpack(root, tar(entry(".wh.a"), (entry("a/b/file"), b"")))
     assert is_opaque(root / "a")
     assert found.implied == (b"", b"a", b"a/b")
+
+
+def test_a_store_on_overlayfs_is_told(root: Path, run_directory: Path) -> None:
+    """It keeps whiteouts for itself; what is opaque, only before Linux 6.7."""
+    base = run_directory / "outside"
+    options = f"lowerdir={base},upperdir={root.parent}/upper,workdir={root.parent}/work"
+    for each in ("upper", "work"):
+        (root.parent / each).mkdir()
+    call("mount", "-t", "overlay", "none", "-o", options, root)
+    try:
+        with pytest.raises(ImageError, match=r"has no whiteouts: .*; the store belongs on one such as ext4"):
+            unpack(root, tar(entry(".wh.gone")))
+    finally:
+        call("umount", root)
+        call("rm", "-r", root.parent / "upper", root.parent / "work")
 
 
 def test_an_opaque_root_is_told(root: Path) -> None:

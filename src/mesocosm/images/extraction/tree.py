@@ -14,7 +14,7 @@ import errno
 import os
 import posixpath
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -74,7 +74,8 @@ class Tree:
             return
         place = _Place(self._enter(b"/".join(parts[:-1]), member), parts[-1], b"/".join(parts))
         if place.name.startswith(_WHITEOUT):
-            self._hide(place, member)
+            with _telling_of_overlayfs(member):
+                self._hide(place, member)
         elif member.kind is Kind.DIRECTORY:
             self._directory(place, member)
         elif member.kind is Kind.FILE:
@@ -277,6 +278,20 @@ class _Place:
             os.setxattr(directory, OPAQUE, b"y")
         finally:
             os.close(directory)
+
+
+@contextlib.contextmanager
+def _telling_of_overlayfs(member: Member) -> Iterator[None]:
+    """That keeps whiteouts, and what is opaque, for itself."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP):
+            raise
+        raise ImageError(
+            f"{member}: the file system of the store has no whiteouts: {error.strerror}",
+            "the store belongs on one such as ext4, XFS or btrfs, and not on overlayfs",
+        ) from error
 
 
 def _in_the_way(path: bytes, member: Member) -> ImageError:
