@@ -7,10 +7,13 @@ plugin                  the process that is at it
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 import os
 import shutil
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +22,14 @@ from mesocosm.cni.configuration import WITH_PREVIOUS, Network, Plugin
 from mesocosm.cni.plugin import PluginError, Plugins, end_recorded
 from mesocosm.cni.result import Result
 from mesocosm.errors import ContainerError
+from mesocosm.linux import interfaces
+
+logger = logging.getLogger(__name__)
 
 _CONFIGURATION = "network.conf"
 _RESULT = "network.info"
 _RECORD = "plugin"
+_MASQUERADING = frozenset({"bridge", "ptp"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,8 @@ class Attachment:
         end_recorded(self.directory / _RECORD)
         network, result = self.network(), self.result()
         errors: list[Exception] = []
+        if network is not None and result is not None and self.namespace is not None:
+            await self._restore(self.namespace, network, result)
         for plugin in reversed(network.plugins if network is not None else ()):
             assert network is not None
             previous = result.content if result is not None and network.version in WITH_PREVIOUS else None
@@ -86,6 +95,23 @@ class Attachment:
             lines = "; ".join(map(str, errors))
             raise ContainerError(f"{self.container} is not detached from the network {self.directory.name!r}: {lines}")
         shutil.rmtree(self.directory)
+
+    async def _restore(self, namespace: Path, network: Network, result: Result) -> None:
+        """Gives back the addresses that root in the container may have taken from its interface.
+
+        These plugins of CNI 1.1 ask the interface for which addresses they have made rules, and would leave the rules.
+        """
+        if not any(plugin["type"] in _MASQUERADING and plugin.get("ipMasq") for plugin in network.plugins):
+            return
+        # A thread that does nothing else, as it moves to the namespace.
+        executor = ThreadPoolExecutor(1)
+        try:
+            arguments = str(namespace), self.interface, result.interfaces
+            await asyncio.get_running_loop().run_in_executor(executor, interfaces.restore, *arguments)
+        except OSError as error:
+            logger.warning("the interface %s of %s is not as it was made: %s", self.interface, self.container, error)
+        finally:
+            executor.shutdown(wait=False)
 
     def network(self) -> Network | None:
         """What it was attached with; None if that has not begun. Raises ContainerError, OSError."""

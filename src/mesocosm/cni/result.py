@@ -60,11 +60,16 @@ class Dns:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A result as it is handed on (`content`), and what it says: the container's addresses, without prefixes."""
+    """A result as it is handed on (`content`), and what it says: the container's addresses, with their prefixes."""
 
     content: Mapping[str, Any]
-    addresses: tuple[str, ...] = ()
+    interfaces: tuple[str, ...] = ()
     dns: Dns = field(default_factory=Dns)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Those of the container alone."""
+        return tuple(str(ipaddress.ip_interface(text).ip) for text in self.interfaces)
 
     @classmethod
     def parse(cls, text: bytes) -> Result:
@@ -105,13 +110,13 @@ def _addresses(content: Mapping[str, Any]) -> tuple[str, ...]:
     texts = [entry.get("address") if isinstance(entry, dict) else None for entry in entries]
     older = (content[name] for name in ("ip4", "ip6") if content.get(name) is not None)
     texts += (entry.get("ip") if isinstance(entry, dict) else None for entry in older)
-    return tuple(map(_address, texts))
+    return tuple(map(_interface, texts))
 
 
-def _address(text: object) -> str:
+def _interface(text: object) -> str:
     if not isinstance(text, str):
         raise ValueError(f"{text!r} is no address")
-    return str(ipaddress.ip_interface(text).ip)
+    return str(ipaddress.ip_interface(text))
 
 
 def _is_word(value: object) -> bool:
