@@ -544,6 +544,14 @@ def is_running(pid: int) -> bool:
     return False
 
 
+def recorded(record: Path, plugin: str) -> int | None:
+    """The process that a record names, if that is the plugin, and has begun."""
+    with contextlib.suppress(OSError, ValueError):
+        pid = int(record.read_text().split()[0])
+        return pid if plugin in Path(f"/proc/{pid}/cmdline").read_text() else None
+    return None
+
+
 def test_an_agent_that_is_killed_while_a_plugin_is_at_it(agent: AgentProcess, blue: Networks) -> None:
     """The next one ends the plugin before it has the others undo what they did."""
     late = blue.log.with_name("late")
@@ -552,12 +560,11 @@ def test_an_agent_that_is_killed_while_a_plugin_is_at_it(agent: AgentProcess, bl
     agent.start(*blue.arguments)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         launching = pool.submit(in_blue, agent, "web")
-        deadline = time.monotonic() + TIMEOUT
-        while blue.calls() != ["ADD slow eth0"]:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)  # A script tells by a file what it does.
         record = agent.flags.runtime_dir / "isolators/network/cni/web/blue/plugin"
-        plugin = int(record.read_text().split()[0])
+        deadline = time.monotonic() + TIMEOUT
+        while (plugin := recorded(record, "slow")) is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)  # Of a file that is written there is no event that is worth its code here.
         agent.stop(signal.SIGKILL)
         with pytest.raises((OSError, http.client.HTTPException)):
             launching.result()
