@@ -201,7 +201,8 @@ def _interrupt_once_made(marker: Path, thread: int) -> None:
 
 SCRIPT = """\
 import mesocosm, os, sys, threading
-mesocosm.oneshot.place.Place.choose.__func__.__defaults__ = ({name!r}, mesocosm.oneshot.place.Path({directory!r}), None)
+choose = mesocosm.oneshot.place.Place.choose.__func__
+choose.__defaults__ = ({name!r}, mesocosm.oneshot.place.Path({directory!r}), *choose.__defaults__[2:])
 assert mesocosm.run(["true"]).ok
 threading.Thread(target=lambda: mesocosm.run({command!r}), daemon=True).start()
 {then}
