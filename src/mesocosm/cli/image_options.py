@@ -24,7 +24,12 @@ def store_option(command: Command) -> Command:
     """`--store`."""
     text = "Directory of the images."
     return click.option(
-        "--store", metavar="DIR", type=click.Path(path_type=Path), default=DEFAULT_STORE, show_default=True, help=text
+        "--store",
+        metavar="DIR",
+        type=click.Path(path_type=Path, readable=False),
+        default=DEFAULT_STORE,
+        show_default=True,
+        help=text,
     )(command)
 
 
