@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from mesocosm.agent import ownership
 from mesocosm.agent.authorization import Action, Authorizer
 from mesocosm.agent.boot import Boot
+from mesocosm.agent.cgroups import OwnCgroups
 from mesocosm.agent.files import Files
 from mesocosm.agent.flags import AgentFlags, Loaded
 from mesocosm.agent.gc import GarbageCollector
@@ -97,6 +98,7 @@ class Agent:
         self.image_gc = None if flags.image_gc_config is None else ImageGcConfig.parse(flags.image_gc_config)
         self._image_store = loaded.containerizer.docker_store_dir
         self._image_watch: asyncio.Task[None] | None = None
+        self._cgroups = OwnCgroups(flags.agent_subsystems, own.cgroups_hierarchy, own.cgroups_root)
         self._lock = DirectoryLock(self.work_dir / "meta", "work_dir")
         self._tasks: set[asyncio.Task[Any]] = set()
         self._users: dict[ContainerID, str | None] = {}
@@ -111,8 +113,10 @@ class Agent:
             self.resources = _parsed(
                 "resources", lambda: offered(self.flags.resources, self.flags.default_role, self.work_dir)
             )
+            self._cgroups.enter()
             self.containerizer.start()
         except BaseException:
+            self._cgroups.leave()
             self._lock.release()
             raise
 
@@ -171,6 +175,7 @@ class Agent:
             self.gc.close()
             await self.logger.close()
             await self.fetcher.close()
+            self._cgroups.leave()
             self._lock.release()
 
     # What can be done with a container.

@@ -21,6 +21,7 @@ class AgentFlags:
     default_container_info: dict[str, Any] | None
     hooks: tuple[str, ...]
 
+    agent_subsystems: tuple[str, ...]
     resources: str | None
     default_role: str
     attributes: str | None
