@@ -114,12 +114,15 @@ async def test_layers_become_one_root(images: Launching, stack: Image, backend: 
 
 
 async def test_the_backend_bind_shows_the_only_layer_as_it_is(
-    images: Launching, box: Image, stack: Image, rootfs: Path, store: DirectoryStore, run_directory: Path
+    images: Launching, stack: Image, writable_rootfs: Path, store: DirectoryStore, run_directory: Path
 ) -> None:
     images.start("bind", sandbox_directory="/mnt")
-    script = "cat /etc/hostname; touch /made /etc/made 2>/dev/null && echo written; touch /mnt/made; ls /mnt"
-    assert (await images.output(script, "box")).split() == ["rootfs", "made", "stderr", "stdout"]
-    assert not (rootfs / "made").exists()
+    for name in ("hosts", "resolv.conf"):  # Where those of the host are mounted.
+        (writable_rootfs / "etc" / name).touch()
+    store.add(image("box", writable_rootfs))
+    script = "head -n 1 /etc/group; touch /made /etc/made 2>/dev/null && echo written; touch /mnt/made; ls /mnt"
+    assert (await images.output(script, "box")).split() == ["root:x:0:", "made", "stderr", "stdout"]
+    assert not (writable_rootfs / "made").exists()
     with pytest.raises(ContainerError, match="4 layers"):
         await images("true", "stack")
     store.add(image("small", layer(run_directory / "small", {"bin/": ""})))
@@ -224,7 +227,7 @@ async def test_the_attributes_of_the_root_directory(
 async def test_a_nested_container_has_an_image_of_its_own(images: Launching, stack: Image, box: Image) -> None:
     images.start()
     parent = await images.sleeping("stack")
-    assert await images.output("cat /etc/hostname; ls -d /data || true", "box", parent=parent) == "rootfs"
+    assert await images.output("head -n 1 /etc/group; ls -d /data || true", "box", parent=parent) == "root:x:0:"
     script = "cat /data/top; echo x > /data/top"
     assert await images.output(script, parent=parent, container_class=ContainerClass.DEBUG) == "top"
     nested = await images.sleeping("stack", parent=parent)
