@@ -70,6 +70,14 @@ class Flags:
     enforce_container_disk_quota: bool = flag(
         False, "End a container that uses more disk than it asked for; with `disk/xfs`, its writes fail instead."
     )
+    disk_watch_interval: float = flag(
+        60.0, "How often the disk is looked at: for sandboxes to remove, and for those that are gone (`disk/xfs`)."
+    )
+    xfs_project_range: str = flag("[5000-10000]", "Ids of projects that are `disk/xfs`'s alone: ranges, with commas.")
+    xfs_kill_containers: bool = flag(
+        False, "Let `disk/xfs` end containers that use more disk than they asked for, instead of failing writes."
+    )
+    xfs_quota_headroom: int = flag(10 << 20, "How much more than it asked for such a container can write until then.")
     container_disk_watch_interval: float = flag(15.0, "How often the disk that a container uses is measured.")
 
     effective_capabilities: tuple[str, ...] | None = flag(

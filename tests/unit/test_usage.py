@@ -109,15 +109,15 @@ def test_a_directory_that_moves_away_does_not_end_the_walk(directory: Path, monk
     for parent in (directory, directory / "two"):
         fill(parent / "file", 50_000)
     away = directory.parent / "away"
-    original = usage._Walk._descend
+    original = usage.Walk._descend
 
-    def descend(walk: usage._Walk, name: str) -> None:
+    def descend(walk: usage.Walk, name: str) -> None:
         original(walk, name)
         if name == "inner":
             inner.rename(away)
 
     expected = du(directory)
-    monkeypatch.setattr(usage._Walk, "_descend", descend)
+    monkeypatch.setattr(usage.Walk, "_descend", descend)
     assert measure(str(directory)) == expected
     shutil.rmtree(away)
 

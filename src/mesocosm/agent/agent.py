@@ -87,7 +87,11 @@ class Agent:
         self.containerizer = MesosContainerizer(own, fetch=self._fetch, log=self.logger.prepare)
         self.volume_gids = VolumeGids.create(own)
         self.gc = GarbageCollector(
-            flags.gc_delay, flags.gc_disk_headroom, flags.disk_watch_interval, self.work_dir, self._collected
+            flags.gc_delay,
+            flags.gc_disk_headroom,
+            loaded.containerizer.disk_watch_interval,
+            self.work_dir,
+            self._collected,
         )
         self.resources: tuple[v1.Resource, ...] = ()
         self.attributes = _parsed("attributes", lambda: parse_attributes(self.flags.attributes or ""))

@@ -68,6 +68,8 @@ def add_agent_metrics(metrics: Metrics, agent: Agent) -> None:
     )
     metrics.counter("gc/path_removals_succeeded", lambda: agent.gc.path_removals_succeeded, "Sandboxes removed")
     metrics.counter("gc/path_removals_failed", lambda: agent.gc.path_removals_failed, "Removals that failed")
+    for name, value in agent.containerizer.gauges().items():
+        metrics.gauge(name, value)
     metrics.gauge("gc/path_removals_pending", lambda: agent.gc.path_removals_pending, "Sandboxes to be removed")
 
 

@@ -326,6 +326,10 @@ class MesosContainerizer:
             if container.state is not State.RUNNING
         }
 
+    def gauges(self) -> dict[str, Callable[[], float]]:
+        """Numbers that isolators have for metrics, by their names."""
+        return {name: value for isolator in self._isolation for name, value in isolator.gauges().items()}
+
     def config(self, container_id: ContainerID) -> ContainerConfig | None:
         """What was asked of a container; None for one that is not known, or has ended."""
         container = self._containers.get(container_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -106,6 +106,10 @@ class Isolator:
     async def status(self, container_id: ContainerID) -> ContainerStatus:
         """What this isolator knows of the running container."""
         return ContainerStatus()
+
+    def gauges(self) -> Mapping[str, Callable[[], float]]:
+        """Numbers for the metrics of the agent, by their names."""
+        return {}
 
     async def cleanup(self, container_id: ContainerID) -> None:
         """Gives back everything held for the container. Also called when `prepare` failed or never ran (MESOS-6059)."""

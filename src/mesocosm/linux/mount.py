@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import enum
+import errno
 import os
 from collections.abc import Iterable
 
@@ -120,6 +121,17 @@ def is_shared(path: str) -> bool:
             if int(fields[0]) == identity:
                 return any(field.startswith("shared:") for field in fields[6:])
     return False
+
+
+def filesystem_of(descriptor: int) -> str:
+    """The type of the file system that an open file is on, such as `xfs`. Raises OSError."""
+    identity = str(identity_of(descriptor))
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:  # proc_pid_mountinfo(5)
+            own, _, kind = line.partition(" - ")
+            if own.split(" ", 1)[0] == identity:
+                return kind.split(" ", 1)[0]
+    raise OSError(errno.ENOENT, "its mount is not in /proc/self/mountinfo")
 
 
 def identity_of(descriptor: int) -> int:

@@ -36,7 +36,7 @@ def measure(directory: str) -> int:
     entered. What may not be looked at counts as nothing; so may what moves meanwhile, or it counts twice. It takes a
     few descriptors, however deep the directory is.
     """
-    walk = _Walk(directory)
+    walk = Walk(directory)
     try:
         walk.run()
     finally:
@@ -53,8 +53,11 @@ class _Level:
     pending: list[str] = field(default_factory=list)
 
 
-class _Walk:
-    """Goes down and up through a directory, and has only that and the present one open."""
+class Walk:
+    """Goes down and up through a directory, and has only that and the present one open.
+
+    `used` are the bytes that it has seen. A subclass may do something to all that it sees.
+    """
 
     def __init__(self, directory: str) -> None:
         self._root = os.open(directory, _DIRECTORY)
@@ -64,11 +67,20 @@ class _Walk:
         self._linked: set[tuple[int, int]] = set()
         self._levels = [_Level("", (status.st_dev, status.st_ino))]
 
+    def enter(self, directory: int) -> None:
+        """Called with each open directory, before what is in it. May raise OSError."""
+
+    def visit(self, name: str, status: os.stat_result, directory: int) -> None:
+        """Called with everything else, by its name in the open directory. May raise OSError."""
+
     def close(self) -> None:
+        """Closes what is open."""
         os.close(self._here)
         os.close(self._root)
 
     def run(self) -> None:
+        """Goes all the way. What `enter` raises for the directory itself is raised."""
+        self.enter(self._root)
         self._read()
         while True:
             level = self._levels[-1]
@@ -85,8 +97,11 @@ class _Walk:
         with _passing_over(*_CHANGED, *_FORBIDDEN), os.scandir(self._here) as entries:
             for entry in entries:
                 with _passing_over(*_CHANGED, *_FORBIDDEN):
-                    if self._count(entry.stat(follow_symlinks=False)):
+                    status = entry.stat(follow_symlinks=False)
+                    if self._count(status):
                         pending.append(entry.name)
+                    elif status.st_dev == self._levels[-1].identity[0]:
+                        self.visit(entry.name, status, self._here)
 
     def _count(self, status: os.stat_result) -> bool:
         """Adds one entry of the present directory; whether it is a directory to be visited."""
@@ -106,6 +121,7 @@ class _Walk:
             below = open_plain_directory(self._here, name)
             self._go(below)
             self._levels.append(_Level(name, _identity(below)))
+            self.enter(below)
             self._read()
 
     def _ascend(self) -> None:

@@ -48,7 +48,6 @@ class AgentFlags:
     gc_delay: float
     gc_disk_headroom: float
     gc_non_executor_container_sandboxes: bool
-    disk_watch_interval: float
 
     image_gc_config: dict[str, Any] | None
 

@@ -195,13 +195,7 @@ CLEARING = (
         default="0.1",
         served_by="agent",
     ),
-    Flag(
-        "disk_watch_interval",
-        duration(zero=False),
-        "How often the disk is looked at for sandboxes to remove.",
-        default="1mins",
-        served_by="agent",
-    ),
+    own("disk_watch_interval", duration(zero=False), "agent, disk/xfs"),
     Flag(
         "gc_non_executor_container_sandboxes",
         BOOLEAN,

@@ -55,9 +55,9 @@ IMAGES = (
 DISK = (
     own("enforce_container_disk_quota", BOOLEAN, "disk/du, disk/xfs"),
     own("container_disk_watch_interval", DURATION, "disk/du, disk/xfs"),
-    Flag("xfs_project_range", TEXT, "Project ids that `disk/xfs` may use.", default="[5000-10000]"),
-    Flag("xfs_kill_containers", BOOLEAN, "End containers that reach their quota of `disk/xfs`.", default="false"),
-    Flag("xfs_quota_headroom", SIZE, "How far the hard limit of `disk/xfs` lies above the quota.", default="10MB"),
+    own("xfs_project_range", TEXT, "disk/xfs"),
+    own("xfs_kill_containers", BOOLEAN, "disk/xfs"),
+    own("xfs_quota_headroom", SIZE, "disk/xfs"),
     own("host_path_volume_force_creation", TEXT, "volume/host_path"),
     own("volume_gid_range", GROUPS, "volume/sandbox_path"),
     Flag(

@@ -1,0 +1,282 @@
+"""`disk/xfs`: the disk space that a container may use, as a project quota of XFS."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import itertools
+import logging
+import os
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Self
+
+from mesocosm.container import (
+    RUNTIME_SEPARATOR,
+    ContainerConfig,
+    ContainerID,
+    Limitation,
+    Resources,
+    ResourceStatistics,
+)
+from mesocosm.errors import ContainerError, FlagError, UnsupportedError
+from mesocosm.flags import Flags
+from mesocosm.isolators.base import ContainerState
+from mesocosm.isolators.disk.base import Directory, DiskIsolator, Space
+from mesocosm.launcher.info import LaunchInfo
+from mesocosm.linux import capabilities, xfs
+
+logger = logging.getLogger(__name__)
+
+_RANGE = re.compile(r"\s*(\d{1,10})\s*(?:-\s*(\d{1,10})\s*)?", re.ASCII)
+_REMEDY = "put --work_dir on an XFS that is mounted with `-o pquota`, or use disk/du"
+
+
+class Projects:
+    """The projects that directories have, of those that there are. One is free again when its directory is gone."""
+
+    def __init__(self, ranges: tuple[range, ...]) -> None:
+        self._ranges = ranges
+        self._directories: dict[int, Path] = {}
+
+    @property
+    def total(self) -> int:
+        """How many there are."""
+        return sum(map(len, self._ranges))
+
+    @property
+    def free(self) -> int:
+        """How many no directory has."""
+        return self.total - sum(self._contains(project) for project in self._directories)
+
+    def unused(self) -> Iterator[int]:
+        """Those that no directory has."""
+        return (project for project in itertools.chain(*self._ranges) if project not in self._directories)
+
+    def keep(self, project: int, directory: Path) -> None:
+        """Says whose it is."""
+        self._directories[project] = directory
+
+    def of(self, directory: Path) -> int | None:
+        """That of the directory."""
+        return next((project for project, owner in self._directories.items() if owner == directory), None)
+
+    def reclaim(self) -> list[int]:
+        """Takes back those whose directory is gone."""
+        gone = [project for project, directory in self._directories.items() if not os.path.lexists(directory)]
+        for project in gone:
+            del self._directories[project]
+        return gone
+
+    def _contains(self, project: int) -> bool:
+        return any(project in each for each in self._ranges)
+
+
+class XfsIsolator(DiskIsolator):
+    """Gives each sandbox and persistent volume a project, and that a quota if `--enforce_container_disk_quota` is set.
+
+    Writes beyond it fail with EDQUOT, and the container goes on; with `--xfs_kill_containers` it ends. Sources: the
+    Mesos page on disk-xfs, xfs_quota(8), quotactl(2).
+    """
+
+    requires_launcher = "linux"
+
+    def __init__(self, flags: Flags, ranges: tuple[range, ...]) -> None:
+        super().__init__(flags.work_dir)
+        self._flags = flags
+        self._enforces = flags.enforce_container_disk_quota
+        self._kills = flags.enforce_container_disk_quota and flags.xfs_kill_containers
+        self._projects = Projects(ranges)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._descriptor = -1
+
+    @classmethod
+    def create(cls, flags: Flags) -> Self:
+        """Refuses a work directory that has no project quotas, and ranges that are none."""
+        ranges = parse_ranges(flags.xfs_project_range)
+        if flags.container_disk_watch_interval <= 0:
+            raise FlagError("--container_disk_watch_interval is 0", "give a duration such as 15secs")
+        if not capabilities.has(capabilities.SYS_ADMIN):
+            raise UnsupportedError("quotas take root with CAP_SYS_ADMIN", "run as root, or use disk/du")
+        directory = next(path for path in (flags.work_dir, *flags.work_dir.absolute().parents) if path.is_dir())
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _check(directory, descriptor, enforces=flags.enforce_container_disk_quota)
+        finally:
+            os.close(descriptor)
+        return cls(flags, ranges)
+
+    def gauges(self) -> Mapping[str, Callable[[], float]]:
+        """How many projects there are, and how many are free."""
+        prefix = "containerizer/mesos/disk/project_ids"
+        return {f"{prefix}_total": lambda: self._projects.total, f"{prefix}_free": lambda: self._projects.free}
+
+    async def recover(self, containers: Collection[ContainerState], orphans: Collection[ContainerID]) -> None:
+        """Reads the projects back from the directories, of containers that have ended, too; gives others one now."""
+        self._begin()
+        await asyncio.to_thread(self._read_back)
+        for state in containers:
+            await self._take(state.container_id, state.config)
+
+    async def prepare(self, container_id: ContainerID, config: ContainerConfig) -> LaunchInfo | None:
+        """Gives the sandbox and the volumes their projects, before anything is made in them."""
+        self._begin()
+        await self._take(container_id, config)
+        return None
+
+    async def update(self, container_id: ContainerID, resources: Resources, limits: Resources) -> None:
+        """Sets the quota of the sandbox anew."""
+        await super().update(container_id, resources, limits)
+        for directory in self._directories_of(container_id):
+            self._limit(directory)
+
+    async def usage(self, container_id: ContainerID) -> ResourceStatistics:
+        """What the kernel counts."""
+        for directory in self._directories_of(container_id):
+            self._read(directory)
+        return await super().usage(container_id)
+
+    async def limitation(self, container_id: ContainerID) -> Limitation | None:
+        """Whether it has used more than it asked for, if that ends containers."""
+        space = self._spaces.get(container_id)
+        if space is None or not self._kills:
+            return None
+        self._judge(space)
+        return space.limitation.result() if space.limitation.done() else None
+
+    async def cleanup(self, container_id: ContainerID) -> None:
+        """Forgets the container. Its project is in use as long as there is its sandbox."""
+        self._spaces.pop(container_id, None)
+
+    async def close(self) -> None:
+        """Ends what looks from time to time; projects whose directory is gone have no quota any more."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+            self._reclaim()
+            os.close(self._descriptor)
+        self._tasks, self._descriptor = [], -1
+
+    def _begin(self) -> None:
+        if self._tasks:
+            return
+        self._descriptor = os.open(self._work_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._tasks.append(asyncio.create_task(self._again(self._flags.disk_watch_interval, self._reclaim)))
+        if self._kills:
+            self._tasks.append(asyncio.create_task(self._again(self._flags.container_disk_watch_interval, self._watch)))
+
+    async def _again(self, interval: float, step: Callable[[], None]) -> None:
+        while True:
+            await asyncio.sleep(interval)
+            try:
+                step()
+            except OSError as error:
+                logger.warning("the quotas of %s cannot be looked at: %s", self._work_dir, error)
+
+    # Projects.
+
+    async def _take(self, container_id: ContainerID, config: ContainerConfig) -> None:
+        space = self._add(container_id, config)
+        for directory in space.directories if space is not None else ():
+            directory.path.mkdir(parents=True, exist_ok=True)  # A volume, which was never used.
+            if self._projects.of(directory.path) is None:
+                await self._assign(container_id, directory.path)
+            self._limit(directory)
+
+    async def _assign(self, container_id: ContainerID, directory: Path) -> None:
+        project = self._next(container_id)
+        self._projects.keep(project, directory)
+        try:
+            # In a thread, as there may be much in it.
+            await asyncio.to_thread(xfs.set_project, directory, project)
+        except OSError as error:
+            raise OSError(error.errno, f"it can have no project: {error.strerror}", str(directory)) from error
+
+    def _next(self, container_id: ContainerID) -> int:
+        """One that is free, and has no files: another process may use the same range."""
+        for project in self._projects.unused():
+            if not xfs.quota(self._descriptor, project).inodes:
+                return project
+        raise ContainerError(
+            f"{container_id}: all {self._projects.total} projects of --xfs_project_range are in use",
+            "widen it, or remove old sandboxes",
+        )
+
+    def _read_back(self) -> None:
+        volumes = (self._work_dir / "volumes/roles").glob("*/*")
+        for directory in (*(self._work_dir / RUNTIME_SEPARATOR).glob("*"), *volumes):
+            try:
+                project = xfs.project_of(directory)
+            except OSError as error:
+                if error.errno not in (errno.ENOTDIR, errno.ELOOP, errno.ENOENT):
+                    raise
+                continue  # No sandbox.
+            if project:
+                self._projects.keep(project, directory)
+
+    def _reclaim(self) -> None:
+        for project in self._projects.reclaim():
+            xfs.set_quota(self._descriptor, project, 0, 0)
+            logger.info("reclaimed project %d", project)
+
+    # Quotas.
+
+    def _directories_of(self, container_id: ContainerID) -> list[Directory]:
+        space = self._spaces.get(container_id)
+        return [] if space is None else space.directories
+
+    def _limit(self, directory: Directory) -> None:
+        """Sets the quota. With accounting only, or where nothing was asked for, there is none."""
+        project = self._projects.of(directory.path)
+        if project is None:
+            return
+        limit = (directory.limit or 0) if self._enforces else 0
+        headroom = self._flags.xfs_quota_headroom if self._kills and limit else 0
+        xfs.set_quota(self._descriptor, project, limit, limit + headroom)
+
+    def _read(self, directory: Directory) -> None:
+        project = self._projects.of(directory.path)
+        if project is not None:
+            directory.used = xfs.quota(self._descriptor, project).used
+
+    def _watch(self) -> None:
+        for space in self._spaces.values():
+            self._judge(space)
+
+    def _judge(self, space: Space) -> None:
+        for directory in space.directories:
+            self._read(directory)
+            if directory.exceeds:
+                space.end(directory.limitation)
+
+
+def parse_ranges(text: str) -> tuple[range, ...]:
+    """Ids of projects as `[5000-10000,20000-20010]`. Raises FlagError."""
+    ranges = []
+    for part in text.strip().removeprefix("[").removesuffix("]").split(","):
+        match = _RANGE.fullmatch(part)
+        first, last = (0, 0) if match is None else (int(match[1]), int(match[2] or match[1]))
+        if not 0 < first <= last <= xfs.LARGEST_PROJECT:
+            raise FlagError(f"--xfs_project_range: {text!r} is no range of projects", "write [FIRST-LAST], from 1 on")
+        ranges.append(range(first, last + 1))
+    for one, other in itertools.combinations(ranges, 2):
+        if one.start < other.stop and other.start < one.stop:
+            raise FlagError(f"--xfs_project_range: {text!r} has a project twice", "write ranges that do not overlap")
+    return tuple(ranges)
+
+
+def _check(directory: Path, descriptor: int, *, enforces: bool) -> None:
+    try:
+        state = xfs.state(descriptor)
+        if state is None:
+            raise UnsupportedError(f"{directory} is not on XFS", _REMEDY)
+        if not state.accounts:
+            raise UnsupportedError(f"the XFS of {directory} has no project quotas", _REMEDY)
+        if enforces and not state.enforces:
+            xfs.enforce(descriptor)
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+        raise UnsupportedError("this kernel has no quotactl_fd(2)", "use Linux 5.14 or later, or disk/du") from None

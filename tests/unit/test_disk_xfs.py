@@ -1,0 +1,44 @@
+"""What `disk/xfs` refuses without an XFS, and its projects."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mesocosm.errors import FlagError, UnsupportedError
+from mesocosm.flags import Flags
+from mesocosm.isolators.disk.xfs import Projects, XfsIsolator, parse_ranges
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="other users are refused before")
+def test_another_file_system_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match=r"is not on XFS; put --work_dir on an XFS .* or use disk/du"):
+        XfsIsolator.create(Flags(work_dir=tmp_path / "work"))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "[0-10]", "[10-5]", "5000-", "[1-4294967296]", "[1-5,5-6]", "x"])
+def test_ranges_that_are_none(text: str) -> None:
+    with pytest.raises(FlagError, match="--xfs_project_range"):
+        parse_ranges(text)
+
+
+def test_ranges() -> None:
+    assert parse_ranges("[5000-10000]") == (range(5000, 10001),)
+    assert parse_ranges("[1-2, 7]") == (range(1, 3), range(7, 8))
+
+
+def test_a_project_is_in_use_as_long_as_there_is_its_directory(tmp_path: Path) -> None:
+    projects = Projects(parse_ranges("[5-6]"))
+    first, other = tmp_path / "first", tmp_path / "other"
+    first.mkdir()
+    other.symlink_to("nowhere")
+    projects.keep(5, first)
+    projects.keep(9, other)  # Of a range that once was.
+    assert (projects.total, projects.free, list(projects.unused()), projects.of(first)) == (2, 1, [6], 5)
+    assert projects.reclaim() == []
+    first.rmdir()
+    other.unlink()
+    assert sorted(projects.reclaim()) == [5, 9]
+    assert (projects.free, list(projects.unused()), projects.of(first)) == (2, [5, 6], None)
