@@ -131,6 +131,7 @@ class VolumeKind(enum.Enum):
     HOST_PATH = "HOST_PATH"
     SANDBOX_PATH = "SANDBOX_PATH"
     SECRET = "SECRET"
+    DOCKER_VOLUME = "DOCKER_VOLUME"
 
 
 class SandboxOf(enum.Enum):
@@ -187,8 +188,17 @@ class Secret:
 
 
 @dataclass(frozen=True, slots=True)
+class DockerVolume:
+    """A volume of a Docker volume plugin; `options` are for its creation (`Volume.Source.DockerVolume`)."""
+
+    driver: str
+    name: str
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Volume:
-    """What a container sees at `container_path`: one of `host_path`, `sandbox_path` and `secret`.
+    """What a container sees at `container_path`: a `host_path`, `sandbox_path`, `secret` or `docker_volume`.
 
     A relative `container_path` is below the sandbox. An absolute `host_path` is a file or directory of the host, a
     relative one is in the sandbox. Without `propagation`, mounts do not travel either way; only those of the host do.
@@ -200,10 +210,13 @@ class Volume:
     propagation: MountPropagation | None = None
     sandbox_path: SandboxPath | None = None
     secret: Secret | None = None
+    docker_volume: DockerVolume | None = None
 
     @property
     def kind(self) -> VolumeKind | None:
         """What it is made of; None: of nothing."""
+        if self.docker_volume is not None:
+            return VolumeKind.DOCKER_VOLUME
         if self.secret is not None:
             return VolumeKind.SECRET
         if self.in_sandbox is not None:

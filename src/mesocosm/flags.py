@@ -78,6 +78,10 @@ class Flags:
         False, "Let `disk/xfs` end containers that use more disk than they asked for, instead of failing writes."
     )
     xfs_quota_headroom: int = flag(10 << 20, "How much more than it asked for such a container can write until then.")
+    docker_volume_checkpoint_dir: Path = flag(
+        Path("/var/run/mesos/isolators/docker/volume"), "Where `docker/volume` remembers which volumes are in use."
+    )
+    docker_volume_chown: bool = flag(False, "Give volumes of `docker/volume` to the user of the container.")
     container_disk_watch_interval: float = flag(15.0, "How often the disk that a container uses is measured.")
 
     effective_capabilities: tuple[str, ...] | None = flag(

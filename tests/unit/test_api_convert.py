@@ -24,6 +24,7 @@ from mesocosm.container import (
     ContainerStatus,
     ContainerType,
     DiskStatistics,
+    DockerVolume,
     Hidden,
     ImageRequest,
     ImageVolume,
@@ -349,7 +350,10 @@ def test_volumes(fields: dict[str, Any], expected: Volume) -> None:
             source("SECRET", type="VALUE"),
             "container.volumes[0]: Invalid secret specified in volume: Secret of type VALUE must have the 'value'",
         ),
-        (source("DOCKER_VOLUME", name="x"), "container.volumes[0].source.docker_volume is not supported"),
+        (
+            source("DOCKER_VOLUME", name="x"),
+            "container.volumes[0]: The volume driver is not specified for volume 'x'",
+        ),
         (source("CSI_VOLUME", plugin_name="x"), "container.volumes[0].source.csi_volume is not supported"),
     ],
 )
@@ -357,6 +361,12 @@ def test_volumes_that_nothing_serves(fields: dict[str, Any], expected: str) -> N
     with pytest.raises(ContainerError) as caught:
         volume(**fields)
     assert str(caught.value).startswith(expected)
+
+
+def test_docker_volumes() -> None:
+    options = {"parameter": [{"key": "size", "value": "1G"}, {"key": "type", "value": "ssd"}]}
+    found = volume(**source("DOCKER_VOLUME", driver="rexray", name="x", driver_options=options))
+    assert found.docker_volume == DockerVolume("rexray", "x", {"size": "1G", "type": "ssd"})
 
 
 # Resources.

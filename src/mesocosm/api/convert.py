@@ -24,6 +24,7 @@ from mesocosm.container import (
     ContainerStatus,
     ContainerType,
     DiskStatistics,
+    DockerVolume,
     Hidden,
     ImageRequest,
     ImageVolume,
@@ -321,7 +322,17 @@ def _volume(index: int, message: v1.Volume) -> Volume:
         if (reason := validate_secret(source.secret)) is not None:
             raise ContainerError(f"{where}: Invalid secret specified in volume: {reason}")
         return Volume(message.container_path, mode=mode, secret=secret(source.secret))
+    if kind == "DOCKER_VOLUME":
+        return Volume(message.container_path, mode=mode, docker_volume=_docker_volume(where, source.docker_volume))
     raise _unserved(f"{where}.source.{kind.lower()}", _SOURCES.get(kind))
+
+
+def _docker_volume(where: str, message: v1.Volume.Source.DockerVolume) -> DockerVolume:
+    if not message.HasField("driver"):
+        raise ContainerError(f"{where}: The volume driver is not specified for volume {message.name!r}")
+    return DockerVolume(
+        message.driver, message.name, {each.key: each.value for each in message.driver_options.parameter}
+    )
 
 
 def _sandbox_path(where: str, message: v1.Volume.Source.SandboxPath) -> SandboxPath:
@@ -333,7 +344,6 @@ def _sandbox_path(where: str, message: v1.Volume.Source.SandboxPath) -> SandboxP
 
 
 _SOURCES = {
-    "DOCKER_VOLUME": "docker/volume",
     "CSI_VOLUME": "volume/csi",
 }
 

@@ -14,6 +14,7 @@ _VOLUMES = {
     VolumeKind.HOST_PATH: ("volume/host_path", "filesystem/shared"),
     VolumeKind.SANDBOX_PATH: ("volume/sandbox_path", "filesystem/shared"),
     VolumeKind.SECRET: ("volume/secret",),
+    VolumeKind.DOCKER_VOLUME: ("docker/volume",),
 }
 _FOR_IMAGES = ("filesystem/linux", "docker/runtime")
 _LIMITS = {"cpus": "cgroups/cpu", "mem": "cgroups/mem", "pids": "cgroups/pids"}

@@ -60,15 +60,8 @@ DISK = (
     own("xfs_quota_headroom", SIZE, "disk/xfs"),
     own("host_path_volume_force_creation", TEXT, "volume/host_path"),
     own("volume_gid_range", GROUPS, "volume/sandbox_path"),
-    Flag(
-        "docker_volume_checkpoint_dir",
-        PATH,
-        "Where `docker/volume` remembers which volumes are in use.",
-        default="/var/run/mesos/isolators/docker/volume",
-    ),
-    Flag(
-        "docker_volume_chown", BOOLEAN, "Give volumes of `docker/volume` to the user of the container.", default="false"
-    ),
+    own("docker_volume_checkpoint_dir", PATH, "docker/volume"),
+    own("docker_volume_chown", BOOLEAN, "docker/volume"),
     Flag("csi_plugin_config_dir", PATH, "Directory of the configurations of CSI plugins."),
     Flag("disk_profile_adaptor", NAME, "What makes parameters for CSI plugins out of profiles of disks."),
 )

@@ -1,0 +1,230 @@
+"""`docker/volume` with a plugin that is a process of its own, and with a `dvdcli` that is a script."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from mesocosm.container import DockerVolume, Volume, VolumeMode
+from mesocosm.errors import ContainerError, leaves
+from mesocosm.flags import Flags
+from mesocosm.isolators.docker import base
+from tests import volume_plugin
+from tests.agent_process import AgentProcess
+from tests.launching import LINUX, Launch
+from tests.machine import mount_points
+
+pytestmark = pytest.mark.kernel
+ISOLATION = f"{LINUX},docker/volume"
+
+
+@dataclass
+class Plugin:
+    """A running plugin. `driver` is its name."""
+
+    driver: str
+    directory: Path
+    process: subprocess.Popen[bytes]
+
+    def calls(self) -> list[str]:
+        """What was asked of it, but for questions."""
+        text = (self.directory / "calls").read_text() if (self.directory / "calls").exists() else ""
+        lines = [line.removeprefix("VolumeDriver.") for line in text.splitlines()]
+        return [line.partition(" ")[0] for line in lines if not line.startswith(("Plugin", "Get", "Path"))]
+
+    def volume(self, name: str = "one", path: str = "data", **fields: VolumeMode) -> Volume:
+        return Volume(path, docker_volume=DockerVolume(self.driver, name), **fields)
+
+    def mounted(self) -> list[str]:
+        return sorted(path.name for path in mount_points() if path.parent == self.directory / "mounts")
+
+
+@pytest.fixture
+def flags(run_directory: Path, cgroups_root: str) -> Flags:
+    return Flags(
+        work_dir=run_directory / "work",
+        runtime_dir=run_directory / "run",
+        cgroups_root=cgroups_root,
+        docker_volume_checkpoint_dir=run_directory / "docker_volumes",
+    )
+
+
+@pytest.fixture
+def plugin(flags: Flags, run_directory: Path, unique_name: str) -> Iterator[Plugin]:
+    """One whose socket is where Docker looks for it."""
+    made = [path for path in (base.SOCKETS, base.SOCKETS.parent) if not path.exists()]
+    base.SOCKETS.mkdir(parents=True, exist_ok=True)
+    socket, directory = base.SOCKETS / f"{unique_name}.sock", run_directory / "plugin"
+    directory.mkdir()
+    command = [sys.executable, volume_plugin.__file__, str(socket), str(directory)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        yield Plugin(unique_name, directory, process)
+        process.kill()
+    socket.unlink()
+    for path in made:
+        path.rmdir()
+
+
+async def test_a_volume_is_mounted_for_the_container_and_unmounted_after_it(
+    launch: Launch, plugin: Plugin, flags: Flags
+) -> None:
+    volume = plugin.volume()
+    assert volume.docker_volume is not None
+    volume = replace(volume, docker_volume=replace(volume.docker_volume, options={"size": "1G"}))
+    container = await launch.talking(
+        "echo kept > data/file; echo up; read -r end", isolation=ISOLATION, volumes=(volume,)
+    )
+    assert await container.line() == "up"
+    assert plugin.mounted() == ["one"]
+    record = json.loads((flags.docker_volume_checkpoint_dir / "c1/volumes").read_text())
+    assert record == {"volumes": [{"driver": plugin.driver, "name": "one"}]}
+    container.say("end")
+    assert await container.wait() == 0
+    assert plugin.mounted() == []
+    assert list(flags.docker_volume_checkpoint_dir.iterdir()) == []
+    assert (plugin.directory / "volumes/one/file").read_text() == "kept\n"
+    assert '"Opts": {"size": "1G"}' in (plugin.directory / "calls").read_text()
+    assert await launch.output("cat data/file", isolation=ISOLATION, volumes=(volume,)) == "kept"
+    assert plugin.calls() == ["Create", "Mount", "Unmount", "Mount", "Unmount"]
+
+
+async def test_a_read_only_volume(launch: Launch, plugin: Plugin) -> None:
+    container = await launch("touch data/new", isolation=ISOLATION, volumes=(plugin.volume(mode=VolumeMode.RO),))
+    assert await container.wait() == 1
+    assert "Read-only" in container.stream("stderr")
+
+
+@pytest.mark.parametrize("path", ["data", "/data", "/made/for/it"])
+async def test_paths_in_a_root_filesystem(launch: Launch, plugin: Plugin, writable_rootfs: Path, path: str) -> None:
+    place = path if path.startswith("/") else f"/mnt/mesos/sandbox/{path}"
+    container = await launch(
+        f"echo text > {place}/file", isolation=ISOLATION, rootfs=writable_rootfs, volumes=(plugin.volume(path=path),)
+    )
+    assert await container.wait() == 0, container.stream("stderr")
+    assert (plugin.directory / "volumes/one/file").read_text() == "text\n"
+
+
+async def test_an_absolute_path_without_a_root_filesystem_has_to_exist(
+    launch: Launch, plugin: Plugin, run_directory: Path
+) -> None:
+    with pytest.raises(ContainerError, match="does not exist on the host"):
+        await launch("true", isolation=ISOLATION, volumes=(plugin.volume(path="/no/such/place"),))
+    assert plugin.calls() == []
+    place = run_directory / "place"
+    place.mkdir()
+    container = await launch(f"touch {place}/file", isolation=ISOLATION, volumes=(plugin.volume(path=str(place)),))
+    assert await container.wait() == 0
+    assert (plugin.directory / "volumes/one/file").exists()
+    assert not (place / "file").exists()
+
+
+async def test_containers_share_a_volume_until_the_last_one_ends(launch: Launch, plugin: Plugin) -> None:
+    first = await launch.sleeping(isolation=ISOLATION, volumes=(plugin.volume(),))
+    second = await launch.sleeping(isolation=ISOLATION, volumes=(plugin.volume(),))
+    await first.destroy()
+    assert plugin.mounted() == ["one"]
+    await second.destroy()
+    assert plugin.mounted() == []
+    assert plugin.calls() == ["Create", "Mount", "Unmount"]
+
+
+async def test_the_same_volume_twice_is_refused(launch: Launch, plugin: Plugin) -> None:
+    with pytest.raises(ContainerError, match=r"has the volume 'one' of the driver .* twice"):
+        await launch("true", isolation=ISOLATION, volumes=(plugin.volume(), plugin.volume(path="other")))
+    assert plugin.calls() == []
+
+
+async def test_the_volume_is_the_users_if_so_flagged(launch: Launch, plugin: Plugin) -> None:
+    launch.containerizer(ISOLATION, docker_volume_chown=True)
+    assert await launch.output("stat -c %u data", isolation=ISOLATION, user="nobody", volumes=(plugin.volume(),)) == (
+        "65534"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("garbage", "answers VolumeDriver.Mount with b'<html>'"), ("fail", "it is broken"), ("die", "cannot be asked")],
+)
+async def test_a_plugin_that_fails(launch: Launch, plugin: Plugin, flags: Flags, name: str, message: str) -> None:
+    with pytest.raises((ContainerError, ExceptionGroup)) as caught:
+        await launch("true", isolation=ISOLATION, volumes=(plugin.volume(name),))
+    assert message in "; ".join(map(str, leaves(caught.value)))
+    assert list(flags.docker_volume_checkpoint_dir.iterdir()) == []
+    assert plugin.mounted() == []
+
+
+async def test_a_plugin_that_hangs_is_given_up(launch: Launch, plugin: Plugin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "MOUNT_TIMEOUT", 0.5)
+    other = await launch.sleeping(isolation=ISOLATION)
+    with pytest.raises((ContainerError, ExceptionGroup)) as caught:
+        await launch("true", isolation=ISOLATION, volumes=(plugin.volume("hang"),))
+    assert "has not answered in 0.5 s" in "; ".join(map(str, leaves(caught.value)))
+    await other.destroy()
+
+
+async def test_what_cannot_be_unmounted_is_tried_again(launch: Launch, plugin: Plugin) -> None:
+    (plugin.directory / "stuck").touch()
+    container = await launch.sleeping(isolation=ISOLATION, volumes=(plugin.volume("stuck"),))
+    with pytest.raises(ContainerError, match="it is in use"):
+        await container.destroy()
+    (plugin.directory / "stuck").unlink()
+    await container.destroy()
+    assert plugin.mounted() == []
+
+
+async def test_dvdcli(launch: Launch, plugin: Plugin, run_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a driver that has no plugin here."""
+    programs, volume = run_directory / "programs", run_directory / "dvd"
+    programs.mkdir()
+    volume.mkdir()
+    (programs / "dvdcli").write_text(f'#!/bin/sh\necho "$@" >> {programs}/calls\n[ "$1" = unmount ] || echo {volume}\n')
+    (programs / "dvdcli").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    asked = Volume("data", docker_volume=DockerVolume("rexray", "v", {"size": "5"}))
+    container = await launch("touch data/file", isolation=ISOLATION, volumes=(asked,))
+    assert await container.wait() == 0
+    assert (volume / "file").exists()
+    assert (programs / "calls").read_text().splitlines() == [
+        "mount --volumedriver=rexray --volumename=v --volumeopts=size=5",
+        "unmount --volumedriver=rexray --volumename=v",
+    ]
+
+
+async def test_no_such_driver(launch: Launch, plugin: Plugin) -> None:
+    asked = Volume("data", docker_volume=DockerVolume("nonesuch", "v"))
+    with pytest.raises((ContainerError, ExceptionGroup)) as caught:
+        await launch("true", isolation=ISOLATION, volumes=(asked,))
+    assert "there is no volume plugin 'nonesuch'" in "; ".join(map(str, leaves(caught.value)))
+
+
+def test_recovery_after_kill_9(agent: AgentProcess, plugin: Plugin, flags: Flags) -> None:
+    """One that runs keeps its volume; that of one which nobody knows any more is unmounted."""
+    records = f"--docker_volume_checkpoint_dir={flags.docker_volume_checkpoint_dir}"
+    agent.start(records, isolation=ISOLATION)
+    for name in ("kept", "lost"):
+        source = {"type": "DOCKER_VOLUME", "docker_volume": {"driver": plugin.driver, "name": name}}
+        volume = {"mode": "RW", "container_path": "data", "source": source}
+        asked = {"type": "MESOS", "volumes": [volume]}
+        answer = agent.launch(name, "echo up > data/file; sleep 60", container=asked)
+        assert answer.status == 200, answer.text
+    assert plugin.mounted() == ["kept", "lost"]
+    os.kill(agent.pid, 9)
+    agent.wait()
+    (flags.docker_volume_checkpoint_dir / "empty").mkdir()
+    (flags.docker_volume_checkpoint_dir / "empty/volumes").touch()
+    agent.start(records, isolation=ISOLATION)
+    assert plugin.mounted() == ["kept", "lost"]
+    for name in ("lost", "kept"):
+        agent.call("KILL_CONTAINER", container_id={"value": name})
+        agent.wait_for(name)
+    assert plugin.mounted() == []
+    assert plugin.calls().count("Unmount") == 2
