@@ -76,7 +76,7 @@ class Projects:
 class XfsIsolator(DiskIsolator):
     """Gives each sandbox and persistent volume a project, and that a quota if `--enforce_container_disk_quota` is set.
 
-    Writes beyond it fail with EDQUOT, and the container goes on; with `--xfs_kill_containers` it ends. Sources: the
+    Writes beyond it fail with ENOSPC, and the container goes on; with `--xfs_kill_containers` it ends. Sources: the
     Mesos page on disk-xfs, xfs_quota(8), quotactl(2).
     """
 
