@@ -7,16 +7,18 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mesocosm.concurrency import Shared
 from mesocosm.images.disk import ImageRecord, StoreDirectory, check
 from mesocosm.images.errors import ImageError
 from mesocosm.images.image import Image
 from mesocosm.images.progress import Progress
-from mesocosm.images.pull import Puller
 from mesocosm.images.settings import ImageSettings
 from mesocosm.images.sources.selection import Found, Sources
+
+if TYPE_CHECKING:
+    from mesocosm.images.pull import Puller
 
 _ATTEMPTS = 4
 """How often an image is looked for that was removed right after it had been pulled."""
@@ -45,7 +47,8 @@ class ImageStore:
         self._sources = Sources(settings or ImageSettings())
         self._pulls: Shared[tuple[Found, str], None] = Shared()
         self._opening = asyncio.Lock()
-        self._open: tuple[StoreDirectory, Puller] | None = None
+        self._disk: StoreDirectory | None = None
+        self._puller: Puller | None = None
 
     def check(self) -> None:
         """Makes the directory. Raises FlagError if others can write to it, StoreError for others than root, OSError."""
@@ -75,21 +78,20 @@ class ImageStore:
 
     async def release(self, image: Image) -> None:
         """Lets the layers of `image` be removed again: once for each `get`."""
-        if self._open is not None:
-            disk, _ = self._open
-            await asyncio.to_thread(disk.release, [_name(layer) for layer in image.layers])
+        if self._disk is not None:
+            await asyncio.to_thread(self._disk.release, [_name(layer) for layer in image.layers])
 
     async def register(self, provisioner: Path) -> None:
         """Has `prune`, also that of other processes, leave what the containers in that directory use. Raises OSError.
 
         That is so until the directory is gone, whether or not a process uses it.
         """
-        disk, _ = await self._opened()
+        disk = await self._opened()
         await asyncio.to_thread(disk.register, provisioner)
 
     async def images(self) -> list[Image]:
         """All images that are whole, by reference. Raises OSError."""
-        disk, _ = await self._opened()
+        disk = await self._opened()
         records = await asyncio.to_thread(disk.images)
         return [_image(disk, record) for record in sorted(records, key=lambda record: record.reference)]
 
@@ -98,7 +100,7 @@ class ImageStore:
 
         Layers `in_use`, or that any process has got and not released, stay, as does an image of which all layers do.
         """
-        disk, _ = await self._opened()
+        disk = await self._opened()
         names = {str(self._sources.find(name).name) for name in excluded}
         images, layers = await asyncio.to_thread(disk.prune, names, in_use)
         return Pruned(
@@ -108,16 +110,18 @@ class ImageStore:
     async def close(self) -> None:
         """Ends what is being pulled, and lets go of the directory."""
         await self._pulls.close()
-        if self._open is not None:
-            (disk, puller), self._open = self._open, None
+        if self._puller is not None:
+            puller, self._puller = self._puller, None
             await puller.close()
+        if self._disk is not None:
+            disk, self._disk = self._disk, None
             await asyncio.to_thread(disk.close)
         await self._sources.close()
 
     async def _get(
         self, reference: str, config: Mapping[str, Any] | None, progress: Progress, *, cached: bool
     ) -> Image:
-        disk, puller = await self._opened()
+        disk = await self._opened()
         found = self._sources.find(reference)
         key = (found, json.dumps(config, sort_keys=True))
         for attempt in range(_ATTEMPTS):
@@ -125,29 +129,31 @@ class ImageStore:
                 record = await _find(disk, found)
                 if record is not None:
                     return _image(disk, record)
-            await self._pulls.run(key, lambda: self._pull(disk, puller, found, config, progress))
+            await self._pulls.run(key, lambda: self._pull(disk, found, config, progress))
         raise ImageError("it is removed each time that it has been pulled", "is something pruning images all the time?")
 
     async def _pull(
         self,
         disk: StoreDirectory,
-        puller: Puller,
         found: Found,
         config: Mapping[str, Any] | None,
         progress: Progress,
     ) -> None:
+        # Imported here: it takes longer than the launch of a container whose image is on disk.
+        from mesocosm.images.pull import Puller
+
+        self._puller = puller = self._puller or Puller(disk)
         source = self._sources.open(found, config, disk.partial, progress)
         try:
             await puller.pull(source, str(found.name), found.place, progress)
         finally:
             await source.close()
 
-    async def _opened(self) -> tuple[StoreDirectory, Puller]:
+    async def _opened(self) -> StoreDirectory:
         async with self._opening:
-            if self._open is None:
-                disk = await asyncio.to_thread(StoreDirectory, self._directory)
-                self._open = disk, Puller(disk)
-            return self._open
+            if self._disk is None:
+                self._disk = await asyncio.to_thread(StoreDirectory, self._directory)
+            return self._disk
 
 
 async def _find(disk: StoreDirectory, found: Found) -> ImageRecord | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from yarl import URL
 
@@ -14,13 +14,13 @@ from mesocosm.images.credentials import DockerConfig
 from mesocosm.images.errors import ImageError
 from mesocosm.images.progress import Progress
 from mesocosm.images.reference import DOCKER_HUB, LocalReference, Reference, parse
-from mesocosm.images.registry.client import RegistryClient, Web
 from mesocosm.images.registry.names import name_of, parse_url, url_of
-from mesocosm.images.registry.source import RegistrySource
 from mesocosm.images.settings import ImageSettings
 from mesocosm.images.sources.base import Source
 from mesocosm.images.sources.directory import find
-from mesocosm.images.sources.local import LocalSource
+
+if TYPE_CHECKING:
+    from mesocosm.images.registry.client import RegistryClient, Web
 
 _FLAG = "--docker_registry"
 
@@ -37,7 +37,8 @@ class Sources:
     """Makes sources. Raises FlagError for `settings` that make no sense."""
 
     def __init__(self, settings: ImageSettings) -> None:
-        self._web = Web(settings.stall_timeout)
+        self._stall_timeout = settings.stall_timeout
+        self._web: Web | None = None
         self._registry = _registry(settings.registry)
         self._config = DockerConfig(settings.config or {})
         self._mirrors = {
@@ -61,7 +62,11 @@ class Sources:
                 raise ImageError("files of this machine have no digests of a registry", "name the image by its tag")
             name = find(self._registry, name)
         if isinstance(name, LocalReference):
+            from mesocosm.images.sources.local import LocalSource
+
             return LocalSource(name, partial)
+        from mesocosm.images.registry.source import RegistrySource
+
         try:
             configs = (self._config,) if config is None else (DockerConfig(config), self._config)
         except FlagError as error:
@@ -72,7 +77,8 @@ class Sources:
 
     async def close(self) -> None:
         """Closes all connections."""
-        await self._web.close()
+        if self._web is not None:
+            await self._web.close()
 
     def _url(self, registry: str) -> URL:
         if isinstance(self._registry, URL) and registry == name_of(self._registry):
@@ -82,6 +88,9 @@ class Sources:
     def _client(self, url: URL, reference: Reference, configs: tuple[DockerConfig, ...]) -> RegistryClient:
         found = (config.credentials(name_of(url)) for config in configs)
         credentials = next((credentials for credentials in found if credentials is not None), None)
+        from mesocosm.images.registry.client import RegistryClient, Web
+
+        self._web = self._web or Web(self._stall_timeout)
         return RegistryClient(self._web, url, reference.repository, credentials)
 
 
