@@ -157,9 +157,9 @@ async def test_a_persistent_volume_has_a_project_of_its_own(launch: Launch, volu
 
 async def test_a_nested_container_counts_for_its_parent(launch: Launch) -> None:
     parent = await launch.sleeping(isolation=ISOLATION, resources=Resources(disk=2 * MB))
-    nested = await launch(FILL.format("file", 64), parent=parent)
+    nested = await launch.talking(FILL.format("file", 64), parent=parent)
+    assert FULL in await nested.line()
     assert await nested.wait() == 1
-    assert FULL in nested.stream()
     assert xfs.project_of(nested.sandbox) == xfs.project_of(parent.sandbox)
     await parent.destroy()
 
