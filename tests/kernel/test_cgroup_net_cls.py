@@ -156,6 +156,7 @@ async def test_the_operator_manages_handles_without_the_flag(legacy: Mount, laun
     assert (await containerizer.status(container.container_id)).net_cls_classid == 0xAAAABBBB
 
 
+@pytest.mark.slow
 def test_the_agent_shows_it(legacy: Mount, agent: AgentProcess) -> None:
     agent.start(
         f"--cgroups_hierarchy={legacy('net_cls')}",
