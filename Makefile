@@ -51,7 +51,7 @@ test: $(VENV)/installed-dev packages ## Run all checks and tests, on this kernel
 test-unit: $(VENV)/installed-dev ## Run the tests that need no privilege
 	$(STEP) $(PYTHON) -m pytest -m 'not kernel' $(JUNIT)
 
-test-kernel: LIMIT := 900
+test-kernel: LIMIT := 1500
 test-kernel: $(VENV)/installed-dev packages ## Run the tests of real containers, as root on Linux
 ifeq ($(shell uname -s) $(shell id -u),Linux 0)
 	$(STEP) $(PYTHON) -m pytest -m kernel $(JUNIT)

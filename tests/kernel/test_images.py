@@ -227,7 +227,7 @@ async def test_the_attributes_of_the_root_directory(
 async def test_a_nested_container_has_an_image_of_its_own(images: Launching, stack: Image, box: Image) -> None:
     images.start()
     parent = await images.sleeping("stack")
-    assert await images.output("head -n 1 /etc/group; ls -d /data || true", "box", parent=parent) == "root:x:0:"
+    assert await images.output("head -n 1 /etc/group; ls /data/top || true", "box", parent=parent) == "root:x:0:"
     script = "cat /data/top; echo x > /data/top"
     assert await images.output(script, parent=parent, container_class=ContainerClass.DEBUG) == "top"
     nested = await images.sleeping("stack", parent=parent)

@@ -73,7 +73,7 @@ async def test_a_user_who_is_not_root(run_directory: Path) -> None:
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)
     assert results["uid"] == 65534
-    assert results["isolation"] == ["filesystem/posix", "posix/cpu", "posix/mem"]
+    assert results["isolation"] == ["filesystem/posix", "environment_secret", "posix/cpu", "posix/mem"]
     assert (results["x"], results["y"], results["output"]) == (3, 7, "65534\n")
     assert "only root" in results["user"]
     assert "filesystem/linux" in results["rootfs"]
