@@ -15,7 +15,7 @@ from tests.agent_process import AgentProcess
 from tests.docker_archive import docker_archive
 from tests.image_store import layer
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 ISOLATION = "filesystem/linux,namespaces/pid,docker/runtime,volume/image"
 
 

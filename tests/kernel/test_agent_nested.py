@@ -10,6 +10,8 @@ import pytest
 
 from tests.agent_process import AgentProcess, Answer, identity
 
+pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+
 PARENT, CHILD = identity("parent"), identity("child", "parent")
 GRANDCHILD = {"value": "grandchild", "parent": CHILD}
 SLEEP = {"value": "sleep 1000"}

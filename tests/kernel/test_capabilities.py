@@ -15,7 +15,7 @@ from mesocosm.isolators.selection import select
 from mesocosm.linux import capabilities
 from tests.launching import LINUX, Launch, Started
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 WITH, WITHOUT = f"{LINUX},linux/capabilities", LINUX
 OWN = capabilities.bounding()
 

@@ -17,7 +17,7 @@ from mesocosm.linux.seccomp import libseccomp
 from mesocosm.oneshot.security import UNRESTRICTED, for_image
 from tests.launching import LINUX, Launch
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 SAFE = f"{LINUX},{','.join(for_image().isolators)}"
 try:
     libseccomp.check()

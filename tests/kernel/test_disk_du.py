@@ -19,7 +19,7 @@ from tests.agent_process import AgentProcess
 from tests.command_line import CommandLine
 from tests.launching import LINUX, TIMEOUT, Launch
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 MB = 1 << 20
 ISOLATION = f"{LINUX},disk/du"
 QUICKLY = 0.05

@@ -21,7 +21,7 @@ from tests.agent_process import AgentProcess
 from tests.launching import LINUX, Launch
 from tests.machine import mount_points
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 ISOLATION = f"{LINUX},docker/volume"
 
 

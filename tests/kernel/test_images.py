@@ -17,7 +17,7 @@ from mesocosm.images.paths import container_directory, find_containers, layers_f
 from tests.image_store import DirectoryStore, image, layer
 from tests.launching import Launch, Started
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 ISOLATION = "filesystem/linux,namespaces/pid,docker/runtime"
 BACKENDS = ("overlay", "copy")
 LAYERS: tuple[dict[str, str | None], ...] = (

@@ -16,7 +16,7 @@ from mesocosm.isolators.network import ports
 from mesocosm.isolators.network.ports import PortsIsolator
 from tests.launching import Launch, Started
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 ISOLATION = "filesystem/linux,network/ports"
 LISTEN = """
 import socket, sys

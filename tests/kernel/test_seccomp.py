@@ -24,7 +24,7 @@ from mesocosm.linux import capabilities
 from mesocosm.linux.seccomp import libseccomp, profile
 from tests.launching import LINUX, Launch
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 WITH, WITHOUT = f"{LINUX},linux/seccomp", LINUX
 BOTH = f"{WITH},linux/capabilities"
 UNCONFINED = LinuxInfo(seccomp=SeccompInfo(unconfined=True))

@@ -56,7 +56,7 @@ class LocalSource:
     async def open(self, layer: Layer) -> AsyncIterator[Blob]:
         """A layer of it, to be read. Raises ImageError, OSError."""
         assert self._files is not None, "it is described first"
-        part = await asyncio.to_thread(self._files.open, layer.name)
+        part = self._files.open(layer.name)  # Not in a thread: who is cancelled meanwhile would never get it.
         try:
             # The digest of a blob is that of its decompressed layer, and more; diff ids are verified in any case.
             yield Blob(part.descriptor, part.offset, part.size)
