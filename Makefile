@@ -59,7 +59,7 @@ else
 	$(STEP) sh -c 'echo "test-kernel: skipped: needs root on Linux"; exit 77'
 endif
 
-test-vm: LIMIT := 1200
+test-vm: LIMIT := 1560
 test-vm: $(VENV)/installed-dev packages ## Run the tests of real containers on Debian's kernel, in a virtual machine
 	$(STEP) $(PYTHON) -m tests.vm $(JUNIT)
 

@@ -81,6 +81,7 @@ async def test_a_user_who_is_not_root(run_directory: Path) -> None:
 
 @pytest.mark.parametrize("launcher", ["linux", "posix"])
 @pytest.mark.parametrize("isolation", ["", "filesystem/posix", "posix/cpu", "posix/cpu,posix/mem", "process"])
+@pytest.mark.slow
 async def test_any_isolators_work_with_both(launch: Launch, launcher: str, isolation: str) -> None:
     launch.containerizer(isolation, launcher=launcher)
     container = await launch("(setsid sleep 60 &) ; exit 3")

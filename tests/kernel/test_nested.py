@@ -20,7 +20,7 @@ from mesocosm.container import (
 from mesocosm.errors import ContainerError, MesocosmError
 from tests.launching import LINUX, TIMEOUT, Launch, Started
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 LINKS = "for name in mnt pid ipc net uts cgroup user; do readlink /proc/self/ns/$name; done"
 
 
@@ -192,7 +192,6 @@ async def test_a_child_of_the_same_name_can_be_launched_again_after_it_was_remov
         assert not child.sandbox.exists()
 
 
-@pytest.mark.slow
 async def test_as_deep_as_the_kernel_allows(launch: Launch) -> None:
     """pid_namespaces(7): 32 levels, of which the host is in at least one."""
     depth = (

@@ -68,6 +68,7 @@ def test_every_name_has_a_line() -> None:
 
 
 @pytest.mark.parametrize("user", [None, "nobody"])
+@pytest.mark.slow
 async def test_each_limit(launch: Launch, user: str | None) -> None:
     """All at once, each with values of its own."""
     expected = {}
@@ -82,16 +83,19 @@ async def test_each_limit(launch: Launch, user: str | None) -> None:
     assert shown == {name: [str(soft), str(hard)] for name, (soft, hard) in expected.items()}
 
 
+@pytest.mark.slow
 async def test_control_without_a_wish_and_without_the_isolator(launch: Launch) -> None:
     own = ["unlimited" if value is None else str(value) for value in rlimits.get(number("CORE"))]
     assert await limits(launch, "CORE", isolation=WITH) == own
 
 
+@pytest.mark.slow
 async def test_without_the_isolator_it_is_refused(launch: Launch) -> None:
     with pytest.raises(ContainerError, match="asks for resource limits of processes; enable the isolator posix/rlimit"):
         await launch("true", isolation=WITHOUT, rlimits=(RLimit("CORE", 0, 0),))
 
 
+@pytest.mark.slow
 async def test_neither_limit_means_infinity(launch: Launch) -> None:
     """But for NOFILE: the kernel has no unlimited number of files, whoever asks for it (fs.nr_open)."""
     names = [name for name in LINES if name != "NOFILE" and (MAY_RAISE or rlimits.get(number(name))[1] is None)]
@@ -102,6 +106,7 @@ async def test_neither_limit_means_infinity(launch: Launch) -> None:
         assert line.removeprefix(LINES[name]).split()[:2] == ["unlimited", "unlimited"]
 
 
+@pytest.mark.slow
 async def test_more_than_a_number_is_no_limit(launch: Launch) -> None:
     """RLIM_INFINITY, as a client in C++ writes it."""
     _, own = rlimits.get(number("FSIZE"))
@@ -121,6 +126,7 @@ async def test_more_than_a_number_is_no_limit(launch: Launch) -> None:
         (RLimit("NONSENSE", 1, 1), "this system has no limit RLMT_NONSENSE"),
     ],
 )
+@pytest.mark.slow
 async def test_what_makes_no_sense(launch: Launch, limit: RLimit, text: str) -> None:
     with pytest.raises(ContainerError) as caught:
         await launch("touch started", name="web", isolation=WITH, rlimits=(limit,))
@@ -153,6 +159,7 @@ async def test_what_the_kernel_refuses_is_said(launch: Launch) -> None:
         await launch("true", isolation=WITH, rlimits=(RLimit("NOFILE"),))
 
 
+@pytest.mark.slow
 async def test_a_command_that_exceeds_its_limit_is_ended(launch: Launch) -> None:
     endless = ["/bin/sh", "-c", "while :; do :; done"]
     container = await launch(endless, isolation=WITH, rlimits=(RLimit("CPU", 1, 1),))
@@ -161,22 +168,26 @@ async def test_a_command_that_exceeds_its_limit_is_ended(launch: Launch) -> None
     assert os.WTERMSIG(termination.status) in (signal.SIGXCPU, signal.SIGKILL)
 
 
+@pytest.mark.slow
 async def test_the_limit_of_files_is_one(launch: Launch) -> None:
     write = "head -c 5000 /dev/zero > file; wc -c < file"
     assert await launch.output(write, isolation=WITH, rlimits=(RLimit("FSIZE", 4096, 4096),)) == "4096"
     assert await launch.output(write, isolation=WITH) == "5000"
 
 
+@pytest.mark.slow
 async def test_the_last_of_a_name_counts(launch: Launch) -> None:
     asked = (RLimit("CORE", 1, 1), RLimit("CORE", 2, 2))
     assert await limits(launch, "CORE", isolation=WITH, rlimits=asked) == ["2", "2"]
 
 
+@pytest.mark.slow
 async def test_a_limit_that_no_command_can_live_with(launch: Launch) -> None:
     container = await launch("true", isolation=WITH, rlimits=(RLimit("AS", 4096, 4096),))
     assert await container.wait() != 0
 
 
+@pytest.mark.slow
 async def test_nested_containers_have_their_own(launch: Launch) -> None:
     parent = await launch.sleeping(isolation=WITH, rlimits=(RLimit("CORE", 1, 1),))
     assert await limits(launch, "CORE", parent=parent, rlimits=(RLimit("CORE", 2, 3),)) == ["2", "3"]
