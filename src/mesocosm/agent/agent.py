@@ -10,27 +10,24 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mesocosm.agent import ownership
-from mesocosm.agent.authorization import Action, Authorizer
+from mesocosm.agent.authorization import Authorizer
 from mesocosm.agent.boot import Boot
 from mesocosm.agent.cgroups import OwnCgroups
-from mesocosm.agent.files import Files
 from mesocosm.agent.flags import AgentFlags, Loaded
-from mesocosm.agent.gc import GarbageCollector
 from mesocosm.agent.image_gc import ImageGcConfig, watch
 from mesocosm.agent.resources import offered, offered_ports
+from mesocosm.agent.sandboxes import Sandboxes
 from mesocosm.agent.timer import Timer
 from mesocosm.api import v1
 from mesocosm.api.json import from_json
 from mesocosm.api.value_text import parse_attributes
 from mesocosm.concurrency import Turns
 from mesocosm.container import (
-    RUNTIME_SEPARATOR,
     ContainerConfig,
     ContainerID,
     ContainerStatus,
@@ -41,7 +38,7 @@ from mesocosm.containerizer.base import LaunchResult
 from mesocosm.containerizer.checkpoint import Checkpoints
 from mesocosm.containerizer.directory import DirectoryLock
 from mesocosm.containerizer.mesos import MesosContainerizer
-from mesocosm.errors import ContainerError, FlagError, MesocosmError, leaves
+from mesocosm.errors import FlagError, MesocosmError, leaves
 from mesocosm.fetcher.fetcher import Fetcher
 from mesocosm.flags import Flags
 from mesocosm.hooks import Hooks
@@ -78,7 +75,6 @@ class Agent:
         self.started = time.time()
         self.recovered = False
         self.authorizer = Authorizer(flags.acls)
-        self.files = Files()
         self.default_container = _default_container(flags)
         self.hooks = Hooks.load(flags.hooks)
         self.fetcher = Fetcher(flags.fetcher_cache_dir, flags.fetcher_cache_size, flags.fetcher_stall_timeout)
@@ -86,12 +82,8 @@ class Agent:
         own = _containerizer_flags(loaded, self.work_dir)
         self.containerizer = MesosContainerizer(own, fetch=self._fetch, log=self.logger.prepare)
         self.volume_gids = VolumeGids.create(own)
-        self.gc = GarbageCollector(
-            flags.gc_delay,
-            flags.gc_disk_headroom,
-            loaded.containerizer.disk_watch_interval,
-            self.work_dir,
-            self._collected,
+        self.sandboxes = Sandboxes(
+            flags, self.containerizer, self.work_dir, loaded.containerizer.disk_watch_interval, self.authorizer
         )
         self.resources: tuple[v1.Resource, ...] = ()
         self.attributes = _parsed("attributes", lambda: parse_attributes(self.flags.attributes or ""))
@@ -105,7 +97,6 @@ class Agent:
         self._cgroups = OwnCgroups(flags.agent_subsystems, own.cgroups_hierarchy, own.cgroups_root)
         self._lock = DirectoryLock(self.work_dir / "meta", "work_dir")
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._users: dict[ContainerID, str | None] = {}
         self._checkpoints = Checkpoints(loaded.containerizer.runtime_dir)
 
     # Beginning and end.
@@ -147,11 +138,10 @@ class Agent:
         for container_id in running | terminated:
             config = self.containerizer.config(container_id) or self._checkpoints.config(container_id)
             if config is not None:
-                self._attach(container_id, config.user)
-        for sandbox in [*map(self.containerizer.sandbox, terminated), *self._forgotten(running | terminated)]:
-            self._schedule_removal(sandbox)
+                self.sandboxes.show(container_id, config.user)
+        self.sandboxes.recover(terminated, running)
         for container_id in running:
-            self._follow(container_id)
+            self._spawn(self.sandboxes.follow(container_id))
         if self.image_gc is not None and self.containerizer.provisioner is not None:
             self._image_watch = asyncio.create_task(watch(self.image_gc, self._image_store, self.prune_images))
         boot.record()
@@ -176,7 +166,7 @@ class Agent:
             while self._tasks:
                 await asyncio.wait(self._tasks)
         finally:
-            self.gc.close()
+            self.sandboxes.close()
             await self.logger.close()
             await self.fetcher.close()
             self._cgroups.leave()
@@ -194,7 +184,7 @@ class Agent:
             if self.containerizer.knows(container_id):
                 return LaunchResult.ALREADY_LAUNCHED
             config = await self.hooks.pre_launch(container_id, config)
-            self.gc.unschedule(self.containerizer.sandbox(container_id))  # Of a container of that name before the boot.
+            self.sandboxes.claim(container_id)
             result = await self.containerizer.launch(container_id, config)
         except Exception as error:
             self.launch_errors += 1
@@ -204,8 +194,8 @@ class Agent:
         if result is LaunchResult.SUCCESS:
             self.launch_time.record(time.monotonic() - began)
             logger.info("launched", extra={"container": container_id})
-            self._attach(container_id, config.user)
-            self._follow(container_id)
+            self.sandboxes.show(container_id, config.user)
+            self._spawn(self.sandboxes.follow(container_id))
         return result
 
     async def wait(self, container_id: ContainerID) -> Termination:
@@ -218,12 +208,7 @@ class Agent:
 
     async def remove(self, container_id: ContainerID) -> None:
         """Forgets a container that has ended, with its sandbox. Raises ContainerError, OSError."""
-        await self._finish(self._remove(container_id))
-
-    async def _remove(self, container_id: ContainerID) -> None:
-        await self.containerizer.remove(container_id)
-        self.gc.unschedule(self.containerizer.sandbox(container_id))
-        self._detach(container_id)
+        await self._finish(self.sandboxes.remove(container_id))
 
     async def prune_images(self, excluded: Collection[str] = ()) -> None:
         """Removes the images that no container uses, but those `excluded`, here or by the flag.
@@ -237,7 +222,7 @@ class Agent:
     def user_of(self, container_id: ContainerID) -> str | None:
         """As whom the command of a top-level container runs, or ran, if that was said; None also for an unknown one."""
         config = self.containerizer.config(container_id)
-        return self._users.get(container_id) if config is None else config.user
+        return self.sandboxes.user_of(container_id) if config is None else config.user
 
     async def observe(self, *, nested: bool = True, standalone: bool = True) -> list[Observed]:
         """The running containers, in the order of their names: top-level ones if `standalone`, others if `nested`."""
@@ -264,8 +249,6 @@ class Agent:
         except (MesocosmError, OSError):  # It has just ended, or is not running yet.
             return Observed(container_id, None, None)
 
-    # What goes with a container.
-
     async def _fetch(
         self, container_id: ContainerID, config: ContainerConfig, owner: Credentials | None, log: int
     ) -> None:
@@ -274,54 +257,6 @@ class Agent:
         if config.command.uris:
             await self.fetcher.fetch(container_id, config.command.uris, config.directory, owner, log)
         await self.hooks.post_fetch(container_id, config.directory)
-
-    def _attach(self, container_id: ContainerID, user: str | None) -> None:
-        """Shows the sandbox of the `user` among the files. That of a nested container is in its parent's."""
-        if container_id.parent is not None:
-            return
-
-        def may_see(principal: str | None) -> bool:
-            return ownership.allows(self.authorizer, principal, Action.ACCESS_SANDBOXES, user)
-
-        self._users[container_id] = user
-        sandbox = self.containerizer.sandbox(container_id)
-        for path in (str(sandbox), f"/containers/{container_id}"):
-            self.files.attach(path, sandbox, may_see)
-
-    def _detach(self, container_id: ContainerID) -> None:
-        if container_id.parent is None:
-            self._users.pop(container_id, None)
-            self.files.detach(str(self.containerizer.sandbox(container_id)))
-            self.files.detach(f"/containers/{container_id}")
-
-    def _follow(self, container_id: ContainerID) -> None:
-        """Has the sandbox removed some time after the container's end, if the flag asks for it."""
-        if self.flags.gc_non_executor_container_sandboxes:
-            self._spawn(self._schedule_at_the_end(container_id))
-
-    async def _schedule_at_the_end(self, container_id: ContainerID) -> None:
-        try:
-            await self.containerizer.wait(container_id)
-        except ContainerError:
-            return  # The agent ends, or it could not be taken apart.
-        self._schedule_removal(self.containerizer.sandbox(container_id))
-
-    def _forgotten(self, known: Collection[ContainerID]) -> Iterator[Path]:
-        """Sandboxes of which there is nothing else: a boot of the machine ends what is in the runtime directory."""
-        sandboxes = self.work_dir / RUNTIME_SEPARATOR
-        if sandboxes.exists():
-            yield from set(sandboxes.iterdir()) - set(map(self.containerizer.sandbox, known))
-
-    def _schedule_removal(self, sandbox: Path) -> None:
-        if self.flags.gc_non_executor_container_sandboxes and sandbox.exists():
-            self.gc.schedule(sandbox, sandbox.stat().st_mtime)
-
-    async def _collected(self, sandbox: Path) -> None:
-        """Forgets the container whose sandbox was removed for its age."""
-        for container_id in self.containerizer.terminated():
-            if self.containerizer.sandbox(container_id) == sandbox:
-                await self._remove(container_id)
-                return
 
     async def _finish(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Does `work` to its end, also if the client that asked for it is gone."""

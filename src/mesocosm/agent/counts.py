@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from mesocosm.agent.agent import Agent
+from mesocosm.agent.gc import GarbageCollector
 from mesocosm.agent.metrics import Metrics, add_system_metrics
 from mesocosm.agent.resources import total
 
@@ -61,16 +62,9 @@ def add_agent_metrics(metrics: Metrics, agent: Agent) -> None:
     _add_fetcher(metrics, agent)
     metrics.gauge("slave/recovery_time_secs", lambda: agent.recovery_time, "Seconds that the recovery took")
     metrics.counter("slave/recovery_errors", lambda: agent.recovery_errors, "What the recovery had to do without")
-    metrics.gauge(
-        "slave/executor_directory_max_allowed_age_secs",
-        agent.gc.allowed_age,
-        "Seconds that sandboxes may be old, as full as the disk is",
-    )
-    metrics.counter("gc/path_removals_succeeded", lambda: agent.gc.path_removals_succeeded, "Sandboxes removed")
-    metrics.counter("gc/path_removals_failed", lambda: agent.gc.path_removals_failed, "Removals that failed")
     for name, value in agent.containerizer.gauges().items():
         metrics.gauge(name, value)
-    metrics.gauge("gc/path_removals_pending", lambda: agent.gc.path_removals_pending, "Sandboxes to be removed")
+    _add_garbage(metrics, agent.sandboxes.gc)
 
 
 def _add_containerizer(metrics: Metrics, agent: Agent) -> None:
@@ -99,3 +93,14 @@ def _add_fetcher(metrics: Metrics, agent: Agent) -> None:
         f"{prefix}/cache_size_total_bytes", lambda: fetcher.counters.cache_size_total_bytes, "What the cache may have"
     )
     metrics.gauge(f"{prefix}/cache_size_used_bytes", lambda: fetcher.counters.cache_size_used_bytes, "What it has")
+
+
+def _add_garbage(metrics: Metrics, gc: GarbageCollector) -> None:
+    metrics.gauge(
+        "slave/executor_directory_max_allowed_age_secs",
+        gc.allowed_age,
+        "Seconds that sandboxes may be old, as full as the disk is",
+    )
+    metrics.counter("gc/path_removals_succeeded", lambda: gc.path_removals_succeeded, "Sandboxes removed")
+    metrics.counter("gc/path_removals_failed", lambda: gc.path_removals_failed, "Removals that failed")
+    metrics.gauge("gc/path_removals_pending", lambda: gc.path_removals_pending, "Sandboxes to be removed")

@@ -108,7 +108,7 @@ async def _listen(agent: Agent, server: Server, routes: Routes, logs: Logs) -> N
     address = Address(await _hostname(flags, ip), ip, flags.advertise_port or port)
     add_endpoints(routes, agent, access, metrics, limit, logs, address)
     if (log := flags.external_log_file or logs.path) is not None:
-        agent.files.attach("/slave/log", log, lambda who: access.allows(who, Action.ACCESS_MESOS_LOGS))
+        agent.sandboxes.files.attach("/slave/log", log, lambda who: access.allows(who, Action.ACCESS_MESOS_LOGS))
     _tell(flags, host, port, secure=context is not None)
     if flags.operator_socket is not None:
         await server.listen_locally(flags.operator_socket)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
@@ -19,7 +18,6 @@ from mesocosm.container import (
     ContainerID,
     ContainerStatus,
     ContainerType,
-    Limitation,
     Resources,
     ResourceStatistics,
     Termination,
@@ -27,19 +25,21 @@ from mesocosm.container import (
 from mesocosm.containerizer.base import ContainerIO, Fetch, LaunchResult, Log
 from mesocosm.containerizer.checkpoint import Checkpoints, boot_id
 from mesocosm.containerizer.directory import DirectoryLock
+from mesocosm.containerizer.ended import EndedContainers
 from mesocosm.containerizer.isolation import Isolation
 from mesocosm.containerizer.launching import Launching
 from mesocosm.containerizer.lifecycle import Container, State
 from mesocosm.containerizer.needs import check_image_providers, check_needs
 from mesocosm.containerizer.recovery import find_containers
 from mesocosm.containerizer.sandbox import remove_sandbox, remove_unused_sandbox
+from mesocosm.containerizer.supervision import KILLED, Supervision
 from mesocosm.errors import ContainerError, UnknownContainerError, UnsupportedError, leaves
 from mesocosm.flags import Flags
 from mesocosm.isolators.base import ContainerState
 from mesocosm.isolators.selection import select
 from mesocosm.launcher.base import Launcher
 from mesocosm.launcher.client import LauncherProcess
-from mesocosm.launcher.messages import STOP_COMMAND, Kind
+from mesocosm.launcher.messages import STOP_COMMAND
 from mesocosm.launcher.selection import create_launcher
 
 if TYPE_CHECKING:
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _LAUNCH_FAILED = "REASON_CONTAINER_LAUNCH_FAILED"
-_KILLED = Termination(status=int(signal.SIGKILL))
 
 
 class MesosContainerizer:
@@ -86,13 +85,11 @@ class MesosContainerizer:
         self._used = False  # Whether anything was launched or recovered.
         self._closing = False
         self._isolation = Isolation()
+        self._supervision = Supervision(self._isolation, self._checkpoints)
         self._provisioner: Provisioner | None = None
         self._chosen: Launcher | None = None
         self._containers: dict[ContainerID, Container] = {}
-        self._terminations: dict[ContainerID, Termination] = {}
-        self._unrecorded: set[ContainerID] = set()  # Those of which that is not on disk.
-        self._removing: set[ContainerID] = set()
-        self._terminals: dict[ContainerID, int] = {}  # Of those that have ended, and that nobody has attached to.
+        self._ended = EndedContainers(self._checkpoints)
         self.destroy_errors = 0
         """How often a container could not be taken apart."""
 
@@ -155,8 +152,7 @@ class MesosContainerizer:
                 await together(container.abandon() for container in self._containers.values())
         finally:
             self._containers.clear()
-            self._record_again()
-            self._close_terminals()
+            self._ended.close()
             await self._isolation.close()
             if self._provisioner is not None:
                 await self._provisioner.close()
@@ -185,7 +181,7 @@ class MesosContainerizer:
             self._used = False
             raise
         for container in found.past:
-            self._terminations[container.container_id] = container.termination or Termination(None)
+            self._ended.recover(container.container_id, container.termination or Termination(None))
         for container in found.present:
             self._add(container)
         states = [
@@ -217,7 +213,7 @@ class MesosContainerizer:
         """
         if config.type is not ContainerType.MESOS:
             return LaunchResult.NOT_SUPPORTED
-        if container_id in self._containers or container_id in self._terminations:
+        if self.knows(container_id):
             return LaunchResult.ALREADY_LAUNCHED
         self._launcher.start()
         if self._closing:
@@ -248,9 +244,9 @@ class MesosContainerizer:
         Also of one that has ended before its launcher could attach: what it wrote is still to be read.
         """
         container = self._containers.get(container_id)
-        if container is None and container_id not in self._terminations:
+        if container is None and container_id not in self._ended:
             raise UnknownContainerError(f"there is no container {container_id}")
-        terminal = self._terminals.pop(container_id, None)
+        terminal = self._ended.take_terminal(container_id)
         if terminal is None and container is not None and container.channel is not None:
             terminal = container.channel.take_terminal()
         if terminal is None:
@@ -279,7 +275,7 @@ class MesosContainerizer:
         """How the container ended, when it has and everything it held is given back. Raises ContainerError."""
         if (container := self._containers.get(container_id)) is not None:
             return await asyncio.shield(container.ended)
-        if (termination := self._terminations.get(container_id)) is not None:
+        if (termination := self._ended.termination(container_id)) is not None:
             return termination
         raise UnknownContainerError(f"there is no container {container_id}")
 
@@ -290,10 +286,10 @@ class MesosContainerizer:
         """
         container = self._containers.get(container_id)
         if container is None:
-            return self._terminations.get(container_id)
+            return self._ended.termination(container_id)
         if container.task is None or container.task.done():
             container.renew()
-            container.task = asyncio.create_task(self._end(container, container.termination or _KILLED))
+            container.task = asyncio.create_task(self._end(container, container.termination or KILLED))
         elif container.begun and not container.destroyed and container.state is not State.DESTROYING:
             container.task.cancel()  # Not while it takes the container apart, and not before it could notice.
         container.destroyed = True
@@ -312,11 +308,11 @@ class MesosContainerizer:
 
     def terminated(self) -> set[ContainerID]:
         """Those that have, and were not removed."""
-        return set(self._terminations)
+        return set(self._ended)
 
     def knows(self, container_id: ContainerID) -> bool:
         """Whether it is one of either."""
-        return container_id in self._containers or container_id in self._terminations
+        return container_id in self._containers or container_id in self._ended
 
     def pending(self) -> dict[ContainerID, str]:
         """Those that are on their way to run, or to end, and where they are on it."""
@@ -343,20 +339,7 @@ class MesosContainerizer:
         """Forgets a container that has ended, those nested in it, and the sandboxes. Raises ContainerError, OSError."""
         if container_id in self._containers:
             raise ContainerError(f"{container_id} has not ended", "destroy it first")
-        if container_id not in self._terminations:
-            raise UnknownContainerError(f"there is no container {container_id}")
-        if any(container_id.is_within(other) or other.is_within(container_id) for other in self._removing):
-            raise ContainerError(f"{container_id} is being removed")
-        self._removing.add(container_id)
-        try:
-            self._checkpoints.remove(container_id)
-            await asyncio.to_thread(remove_sandbox, container_id, self.sandbox(container_id))
-        finally:
-            self._removing.discard(container_id)
-        for other in [other for other in self._terminations if other.is_within(container_id)]:
-            del self._terminations[other]
-            self._unrecorded.discard(other)
-        self._close_terminals(container_id)
+        await self._ended.remove(container_id, self.sandbox(container_id))
 
     async def prune_images(self, excluded: Collection[str] = ()) -> Pruned | None:
         """Removes the images that no container uses, but those `excluded`; None where there are none at all.
@@ -380,7 +363,7 @@ class MesosContainerizer:
         except asyncio.CancelledError:
             if container.abandoned:
                 return
-            termination = _KILLED
+            termination = KILLED
         except Exception as error:  # noqa: BLE001 - goes to whoever launched it; the container must end in any case.
             container.failure = error
             termination = Termination(None, _LAUNCH_FAILED, str(error))
@@ -402,30 +385,9 @@ class MesosContainerizer:
 
     async def _supervise(self, container: Container) -> Termination:
         """Waits until the command ends or runs into a limit, and records that."""
-        container_id = container.container_id
-        watches = self._isolation.watch(container_id)
-        status = await self._exit_status(container, watches)
-        limitation = next((watch.result() for watch in watches if watch.done()), None)
-        limitation = limitation or await self._isolation.limitation(container_id)
-        container.termination = _terminated(status, limitation)
-        container.recorded = self._record(container_id, container.termination)
+        container.termination = await self._supervision.end(container)
+        container.recorded = self._ended.record(container.container_id, container.termination)
         return container.termination
-
-    async def _exit_status(self, container: Container, watches: Sequence[asyncio.Future[Limitation]]) -> int | None:
-        """The status of the command; SIGKILL's if it ran into a limit, or its init was killed before it could tell."""
-        if container.channel is not None:
-            report = await container.channel.report(watches)
-            if report is not None and report.kind is Kind.RUNNING:
-                # Not read by a containerizer that was killed just after the launch. A second one would be a forgery.
-                report = await container.channel.report(watches)
-            if report is None or report.kind is not Kind.EXITED:
-                return _KILLED.status
-            container.report = report
-            return report.value
-        assert container.init is not None
-        await container.init.exited()
-        recorded = self._checkpoints.termination(container.container_id)
-        return _KILLED.status if recorded is None else recorded.status
 
     async def _end(self, container: Container, termination: Termination) -> None:
         """DESTROYING: takes the container apart, tells everybody who waits, and forgets it if that succeeded."""
@@ -448,17 +410,14 @@ class MesosContainerizer:
         container_id = container.container_id
         never_ran = container.failure is not None and not container.started.done()
         if never_ran or container.orphan:
-            self._close_terminals(container_id)
+            self._ended.close_terminals(container_id)
             if container.damaged:
                 self._set_aside(self._checkpoints.directory(container_id))
             self._checkpoints.remove(container_id)
             await asyncio.to_thread(self._remove_new_sandbox, container)
             return
-        self._terminations[container_id] = termination
-        if (container.recorded and termination == container.termination) or self._record(container_id, termination):
-            self._checkpoints.forget_launched(container_id)
-        else:
-            self._unrecorded.add(container_id)  # What says that it did run stays on record.
+        recorded = container.recorded and termination == container.termination
+        self._ended.add(container_id, termination, recorded=recorded)
 
     def _remove_new_sandbox(self, container: Container) -> None:
         """Removes the sandbox of a launch that has failed; one that may be older, if nothing is in it."""
@@ -472,28 +431,15 @@ class MesosContainerizer:
         """Gives back all that was taken, in reverse order; every step is tried. Raises OSError or ExceptionGroup."""
         container_id = container.container_id
         await together(self.destroy(child) for child in list(container.children))
-        usage = await self._last_usage(container) if self._final_usage else None
+        usage = await self._supervision.last_usage(container) if self._final_usage else None
         await self._launcher.destroy(container_id, container.init, has_pid_namespace=container.has_pid_namespace)
         await self._isolation.cleanup(container_id)
         if self._provisioner is not None:
             await self._provisioner.destroy(container_id)
         if container.channel is not None and (terminal := container.channel.take_terminal()) is not None:
-            self._terminals[container_id] = terminal
+            self._ended.keep_terminal(container_id, terminal)
         container.release()
         return usage
-
-    async def _last_usage(self, container: Container) -> ResourceStatistics | None:
-        """What the container used up to its end; what nobody measured is filled in from wait4(2)."""
-        known = []
-        if container.report is not None:
-            known.append(
-                ResourceStatistics(
-                    cpus_user_time_secs=container.report.user_time / 1e6,
-                    cpus_system_time_secs=container.report.system_time / 1e6,
-                    mem_maximum_bytes=container.report.memory,
-                )
-            )
-        return await self._isolation.last_usage(container.container_id, known)
 
     # Small things.
 
@@ -534,27 +480,6 @@ class MesosContainerizer:
         if (parent := container.container_id.parent) is not None and parent in self._containers:
             self._containers[parent].children.discard(container.container_id)
 
-    def _close_terminals(self, within: ContainerID | None = None) -> None:
-        """Closes the terminals that nobody has taken, of all containers or of those within one."""
-        for container_id in [each for each in self._terminals if within is None or each.is_within(within)]:
-            os.close(self._terminals.pop(container_id))
-
-    def _record(self, container_id: ContainerID, termination: Termination) -> bool:
-        """Writes the termination. That it cannot be written must not keep the container from being taken apart."""
-        try:
-            self._checkpoints.write_termination(container_id, termination)
-        except OSError as error:
-            logger.error("the end of %s is not recorded: %s", container_id, error)
-            return False
-        return True
-
-    def _record_again(self) -> None:
-        """Tries it again with those that could not be recorded: the disk may have room by now."""
-        for container_id in self._unrecorded:
-            if self._record(container_id, self._terminations[container_id]):
-                self._checkpoints.forget_launched(container_id)
-        self._unrecorded.clear()
-
     def _set_aside(self, path: Path) -> None:
         """Keeps damaged state for people, where no containerizer reads it. Raises OSError."""
         if path.exists():
@@ -569,16 +494,3 @@ def _provisioner(flags: Flags, isolation: Collection[str]) -> Provisioner | None
     from mesocosm.images import provisioner  # Much to load for who has no images.
 
     return provisioner.Provisioner.create(flags)
-
-
-def _terminated(status: int | None, limitation: Limitation | None) -> Termination:
-    if limitation is None:
-        return Termination(status)
-    return Termination(
-        status,
-        limitation.reason,
-        limitation.message,
-        limitation.resource,
-        limited_ranges=limitation.ranges,
-        limited_amount=limitation.amount,
-    )

@@ -139,7 +139,7 @@ class Endpoints:
 
     async def _browse(self, request: Request) -> Reply:
         try:
-            found = await self.agent.files.browse(_path(request), request.principal)
+            found = await self.agent.sandboxes.files.browse(_path(request), request.principal)
         except FilesError as error:
             raise RequestError(error.status, str(error)) from None
         return json_reply([file.to_json() for file in found])
@@ -147,7 +147,7 @@ class Endpoints:
     async def _read(self, request: Request) -> Reply:
         offset, length = _integer(request, "offset"), _integer(request, "length")
         try:
-            chunk = await self.agent.files.read(
+            chunk = await self.agent.sandboxes.files.read(
                 _path(request), -1 if offset is None else offset, length, request.principal
             )
         except FilesError as error:
@@ -158,14 +158,14 @@ class Endpoints:
         opened = contextlib.AsyncExitStack()
         try:
             download = await opened.enter_async_context(
-                self.agent.files.open_for_download(_path(request), request.principal)
+                self.agent.sandboxes.files.open_for_download(_path(request), request.principal)
             )
         except FilesError as error:
             raise RequestError(error.status, str(error)) from None
         return Reply(headers=download.headers, stream=_content(opened, download))
 
     async def _files_debug(self, request: Request) -> Reply:
-        return json_reply(self.agent.files.attached())
+        return json_reply(self.agent.sandboxes.files.attached())
 
     # Numbers.
 

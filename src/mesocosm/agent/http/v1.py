@@ -157,13 +157,13 @@ class Api:
     # Files.
 
     async def _list_files(self, call: Call, principal: str | None) -> Answer:
-        found = await _shown(self._agent.files.browse(call.list_files.path, principal))
+        found = await _shown(self._agent.sandboxes.files.browse(call.list_files.path, principal))
         return {"file_infos": [_file_info(file) for file in found]} if found else {}
 
     async def _read_file(self, call: Call, principal: str | None) -> Answer:
         asked = call.read_file
         length = asked.length if asked.HasField("length") else None
-        chunk = await _shown(self._agent.files.read(asked.path, asked.offset, length, principal))
+        chunk = await _shown(self._agent.sandboxes.files.read(asked.path, asked.offset, length, principal))
         return {"size": chunk.size, "data": base64.b64encode(chunk.data).decode()}
 
     # Containers.

@@ -1,0 +1,98 @@
+"""The containers that have ended and were not removed yet: how each did, on disk too, and what is left of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from mesocosm.container import ContainerID, Termination
+from mesocosm.containerizer.checkpoint import Checkpoints
+from mesocosm.containerizer.sandbox import remove_sandbox
+from mesocosm.errors import ContainerError, UnknownContainerError
+
+logger = logging.getLogger(__name__)
+
+
+class EndedContainers:
+    """What is kept of each container from its end until it is removed."""
+
+    def __init__(self, checkpoints: Checkpoints) -> None:
+        self._checkpoints = checkpoints
+        self._terminations: dict[ContainerID, Termination] = {}
+        self._unrecorded: set[ContainerID] = set()  # Those of which that is not on disk.
+        self._removing: set[ContainerID] = set()
+        self._terminals: dict[ContainerID, int] = {}  # Those that nobody has attached to.
+
+    def __contains__(self, container_id: ContainerID) -> bool:
+        return container_id in self._terminations
+
+    def __iter__(self) -> Iterator[ContainerID]:
+        return iter(self._terminations)
+
+    def termination(self, container_id: ContainerID) -> Termination | None:
+        """How it ended; None for one that is not among them."""
+        return self._terminations.get(container_id)
+
+    def recover(self, container_id: ContainerID, termination: Termination) -> None:
+        """Adds one whose end is on disk, or of which nobody knows it."""
+        self._terminations[container_id] = termination
+
+    def add(self, container_id: ContainerID, termination: Termination, *, recorded: bool) -> None:
+        """Adds one of which all is given back, and records that, and its end if that is not `recorded`."""
+        self._terminations[container_id] = termination
+        if recorded or self.record(container_id, termination):
+            self._checkpoints.forget_launched(container_id)
+        else:
+            self._unrecorded.add(container_id)  # What says that it did run stays on record.
+
+    def record(self, container_id: ContainerID, termination: Termination) -> bool:
+        """Writes the termination. That it cannot be written must not keep the container from being taken apart."""
+        try:
+            self._checkpoints.write_termination(container_id, termination)
+        except OSError as error:
+            logger.error("the end of %s is not recorded: %s", container_id, error)
+            return False
+        return True
+
+    async def remove(self, container_id: ContainerID, sandbox: Path) -> None:
+        """Forgets one, those nested in it, and the `sandbox`. Raises ContainerError and OSError."""
+        if container_id not in self._terminations:
+            raise UnknownContainerError(f"there is no container {container_id}")
+        if any(container_id.is_within(other) or other.is_within(container_id) for other in self._removing):
+            raise ContainerError(f"{container_id} is being removed")
+        self._removing.add(container_id)
+        try:
+            self._checkpoints.remove(container_id)
+            await asyncio.to_thread(remove_sandbox, container_id, sandbox)
+        finally:
+            self._removing.discard(container_id)
+        for other in [other for other in self._terminations if other.is_within(container_id)]:
+            del self._terminations[other]
+            self._unrecorded.discard(other)
+        self.close_terminals(container_id)
+
+    def close(self) -> None:
+        """Lets go of what is open, and tries again to record what could not be: the disk may have room by now."""
+        for container_id in self._unrecorded:
+            if self.record(container_id, self._terminations[container_id]):
+                self._checkpoints.forget_launched(container_id)
+        self._unrecorded.clear()
+        self.close_terminals()
+
+    # The terminals: what a container wrote last is to be read when it has ended.
+
+    def keep_terminal(self, container_id: ContainerID, terminal: int) -> None:
+        """Takes the master of a terminal that nobody has attached to."""
+        self._terminals[container_id] = terminal
+
+    def take_terminal(self, container_id: ContainerID) -> int | None:
+        """The master, which is the caller's to close then; None if there is none."""
+        return self._terminals.pop(container_id, None)
+
+    def close_terminals(self, within: ContainerID | None = None) -> None:
+        """Closes those that nobody has taken, of all containers or of those within one."""
+        for container_id in [each for each in self._terminals if within is None or each.is_within(within)]:
+            os.close(self._terminals.pop(container_id))
