@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from mesocosm.flags import Flags
@@ -33,6 +34,8 @@ from tests.machine import (
 )
 
 pytest_plugins = ["pytester"]
+hypothesis.settings.register_profile("any machine", deadline=None)  # One that is busy, or emulated, is no failure.
+hypothesis.settings.load_profile("any machine")
 SETTLE_SECONDS = 5.0
 """How long after a test its processes may take to end."""
 

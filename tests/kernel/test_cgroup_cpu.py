@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -49,9 +50,19 @@ async def isolator(flags: Flags) -> AsyncIterator[CpuIsolator]:
     await isolator.cleanup(CONTAINER)
 
 
+def favour(isolator: CpuIsolator) -> None:
+    """Gives the container all the time that others want, so that nothing but its quota can hold it back."""
+    group = isolator.group(CONTAINER)
+    assert group is not None
+    file, most = ("cpu.weight", "10000") if isolator.unified else ("cpu.shares", "262144")
+    for directory in (Path(group).parent, Path(group)):
+        (directory / file).write_text(most)
+
+
 async def throttled(isolator: CpuIsolator, burn: str, resources: Resources, limits: Resources) -> tuple[int, float]:
     """How often a process was throttled that does some work, and how many CPUs it used on the way."""
     await isolator.prepare(CONTAINER, config(resources=resources, limits=limits))
+    favour(isolator)
     with blocked(burn) as process:
         await isolate(isolator, CONTAINER, process.pid)
         started = time.monotonic()

@@ -101,13 +101,19 @@ async def test_after_a_restart(launch: Launch, rootfs: Path) -> None:
     assert (await successor.wait(container.container_id)).exit_status == 0
 
 
-async def test_other_containers_do_not_have_it(launch: Launch) -> None:
+async def test_of_other_containers_only_debug_ones_have_it(launch: Launch) -> None:
+    """They have the environment of their parent, unless they are given another."""
     parent = await launch.sleeping(secret_environment={"PASSWORD": SECRET}, environment={"PLAIN": "x"})
-    nested = await launch.output("env", parent=parent)
-    debug = await launch.output("env", parent=parent, container_class=ContainerClass.DEBUG)
-    assert WORD not in nested
-    assert WORD not in debug
-    assert "PLAIN=x" in debug
+    assert WORD not in await launch.output("env", parent=parent)
+    debug: dict[str, Any] = {"parent": parent, "container_class": ContainerClass.DEBUG}
+    begin = WORD.rpartition("-")[0]
+    script = 'echo "${PLAIN%-*} ${PASSWORD%-*}"'  # Without its end, as output is on disk.
+    assert await launch.output(script, **debug) == f"x {begin}"
+    assert await launch.output(script, **debug, environment={"PASSWORD": "other"}) == "x other"
+    assert await launch.output(script, **debug, secret_environment={"PLAIN": SECRET}) == f"{begin} {begin}"
+    assert_told_nobody(launch)
+    parent.containerizer = await launch.successor()
+    assert await launch.output(script, **debug) == "x ", "it was on no disk"
 
 
 @pytest.mark.parametrize("value", [b"caf\xc3\xa9", b"\xff\xfe", b""])

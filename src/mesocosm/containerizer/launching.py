@@ -113,9 +113,11 @@ class Launching:
         info = describe(container.config, credentials, self.flags)
         if parent is None or not container.config.debug:
             return info
+        own = container.config.environment
         return replace(
             info,
-            environment={**info.environment, **parent.environment, **container.config.environment},
+            environment={**info.environment, **parent.environment, **own},
+            secret_environment={name: value for name, value in parent.secret_environment.items() if name not in own},
             working_directory=container.config.working_directory or parent.working_directory,
         )
 

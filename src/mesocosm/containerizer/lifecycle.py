@@ -58,6 +58,7 @@ class Container:
     channel: Channel | None = None
     has_pid_namespace: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
+    secret_environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     working_directory: str | None = None
     made_sandbox: bool = False
     report: Report | None = None
@@ -89,9 +90,10 @@ class Container:
         self.init, self.channel = child.init, child.channel
 
     def launched(self, info: LaunchInfo, boot_id: str, *, records_status: bool) -> Launched:
-        """What a later containerizer must know of the init, kept for nested containers, too."""
+        """What a later containerizer must know of the init, kept for debug containers, too; secrets only here."""
         assert self.init is not None
         self.environment, self.working_directory = info.environment, info.working_directory
+        self.secret_environment = info.secret_environment
         return Launched(
             pid=self.init.pid,
             started=self.init.started,
