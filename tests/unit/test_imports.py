@@ -72,9 +72,10 @@ def _module(package: str, name: str) -> str:
     return f"{package}.{name}" if path.is_dir() or path.with_suffix(".py").exists() else package
 
 
-@pytest.mark.parametrize(
-    "module", [path for path in MODULES if "isolators" in path.relative_to(PACKAGE).parts], ids=name_of
-)
+IN_ISOLATORS = [path for path in MODULES if "isolators" in path.relative_to(PACKAGE).parts]
+
+
+@pytest.mark.parametrize("module", IN_ISOLATORS, ids=name_of)
 def test_isolators_know_only_what_is_below_them(module: Path) -> None:
     own = name_of(module)
     if own == "mesocosm.isolators.selection":
