@@ -19,6 +19,8 @@ class Request:
     query: Mapping[str, str]
     headers: Mapping[str, str]
     principal: str | None
+    remote: str | None
+    """The address that it came from; None on a Unix socket."""
     read: Callable[[], Awaitable[bytes]]
     """Returns the whole body. Raises RequestError for one that is too large."""
     chunks: Callable[[], AsyncIterator[bytes]]

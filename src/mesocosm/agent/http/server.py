@@ -121,6 +121,7 @@ class Server:
             query=request.query,
             headers=request.headers,
             principal=principal,
+            remote=request.remote or None,
             read=lambda: _read(request),
             chunks=lambda: _chunks(request),
         )
