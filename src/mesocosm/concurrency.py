@@ -48,6 +48,34 @@ async def each(function: Callable[[Value], Result], values: Iterable[Value]) -> 
     return results
 
 
+class Work:
+    """Work that is done to its end, also if whoever asked for it is gone."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def finish(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """The result of `work`, which goes on if the caller is cancelled. Raises what that raises."""
+        return await asyncio.shield(self.spawn(work))
+
+    def spawn(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+        """Begins `work`."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    async def wait(self) -> None:
+        """Returns when all of it is done, also what begins meanwhile."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # Read, as whoever asked for it may be gone.
+
+
 class Shared(Generic[Key, Result]):
     """Work that is done once for all who ask for it at the same time, and is stopped when none of them waits."""
 

@@ -10,10 +10,10 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from mesocosm.agent.authorization import Authorizer
 from mesocosm.agent.boot import Boot
@@ -26,7 +26,7 @@ from mesocosm.agent.timer import Timer
 from mesocosm.api import v1
 from mesocosm.api.json import from_json
 from mesocosm.api.value_text import parse_attributes
-from mesocosm.concurrency import Turns
+from mesocosm.concurrency import Turns, Work
 from mesocosm.container import (
     ContainerConfig,
     ContainerID,
@@ -96,7 +96,7 @@ class Agent:
         self._image_watch: asyncio.Task[None] | None = None
         self._cgroups = OwnCgroups(flags.agent_subsystems, own.cgroups_hierarchy, own.cgroups_root)
         self._lock = DirectoryLock(self.work_dir / "meta", "work_dir")
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._work = Work()
         self._checkpoints = Checkpoints(loaded.containerizer.runtime_dir)
 
     # Beginning and end.
@@ -141,7 +141,7 @@ class Agent:
                 self.sandboxes.show(container_id, config.user)
         self.sandboxes.recover(terminated, running)
         for container_id in running:
-            self._spawn(self.sandboxes.follow(container_id))
+            self._work.spawn(self.sandboxes.follow(container_id))
         if self.image_gc is not None and self.containerizer.provisioner is not None:
             self._image_watch = asyncio.create_task(watch(self.image_gc, self._image_store, self.prune_images))
         boot.record()
@@ -163,8 +163,7 @@ class Agent:
             await asyncio.wait([self._image_watch])
         try:
             await self.containerizer.close()
-            while self._tasks:
-                await asyncio.wait(self._tasks)
+            await self._work.wait()
         finally:
             self.sandboxes.close()
             await self.logger.close()
@@ -176,7 +175,7 @@ class Agent:
 
     async def launch(self, container_id: ContainerID, config: ContainerConfig) -> LaunchResult:
         """Launches a container, and sees to its log and its sandbox. Raises MesocosmError, OSError, ExceptionGroup."""
-        return await self._finish(self._launch(container_id, config))
+        return await self._work.finish(self._launch(container_id, config))
 
     async def _launch(self, container_id: ContainerID, config: ContainerConfig) -> LaunchResult:
         began = time.monotonic()
@@ -195,7 +194,7 @@ class Agent:
             self.launch_time.record(time.monotonic() - began)
             logger.info("launched", extra={"container": container_id})
             self.sandboxes.show(container_id, config.user)
-            self._spawn(self.sandboxes.follow(container_id))
+            self._work.spawn(self.sandboxes.follow(container_id))
         return result
 
     async def wait(self, container_id: ContainerID) -> Termination:
@@ -204,11 +203,11 @@ class Agent:
 
     async def kill(self, container_id: ContainerID, number: int) -> bool:
         """Sends a signal to the container's command; False if that has ended. Raises ContainerError, OSError."""
-        return await self._finish(self.containerizer.kill(container_id, number))
+        return await self._work.finish(self.containerizer.kill(container_id, number))
 
     async def remove(self, container_id: ContainerID) -> None:
         """Forgets a container that has ended, with its sandbox. Raises ContainerError, OSError."""
-        await self._finish(self.sandboxes.remove(container_id))
+        await self._work.finish(self.sandboxes.remove(container_id))
 
     async def prune_images(self, excluded: Collection[str] = ()) -> None:
         """Removes the images that no container uses, but those `excluded`, here or by the flag.
@@ -257,21 +256,6 @@ class Agent:
         if config.command.uris:
             await self.fetcher.fetch(container_id, config.command.uris, config.directory, owner, log)
         await self.hooks.post_fetch(container_id, config.directory)
-
-    async def _finish(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Does `work` to its end, also if the client that asked for it is gone."""
-        return await asyncio.shield(self._spawn(work))
-
-    def _spawn(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # Read, as whoever asked for it may be gone.
 
 
 def _default_container(flags: AgentFlags) -> v1.ContainerInfo | None:

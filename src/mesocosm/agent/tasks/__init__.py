@@ -1,0 +1,1 @@
+"""The tasks of frameworks, and the executors that run them, as the agent sees both."""

@@ -1,0 +1,139 @@
+"""Files with messages, in the form of Mesos: before each stands its length in four bytes (stout, `protobuf.hpp`).
+
+What these functions have written is on the disk when they return, with the names of it. They block.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from google.protobuf.message import Message
+
+from mesocosm.api.binary import from_bytes
+
+_LENGTH = struct.Struct("=I")
+"""In the order of the machine's bytes, as the file stays on the machine."""
+
+_Message = TypeVar("_Message", bound=Message)
+
+
+def framed(message: Message) -> bytes:
+    """The message with its length."""
+    data = message.SerializeToString()
+    return _LENGTH.pack(len(data)) + data
+
+
+def parse(data: bytes, kind: type[_Message], start: int = 0) -> Iterator[tuple[_Message, int]]:
+    """The messages in `data`, each with where it ends. What is cut off at the end is not among them.
+
+    Raises ValueError for what is no message of that `kind`.
+    """
+    while start + _LENGTH.size <= len(data):
+        begin = start + _LENGTH.size
+        end = begin + _LENGTH.unpack_from(data, start)[0]
+        if end > len(data):
+            return
+        yield from_bytes(data[begin:end], kind), end
+        start = end
+
+
+def append(path: Path, position: int, message: Message) -> int:
+    """Writes the message at `position`, in place of what an earlier attempt left there; returns where it ends.
+
+    At position 0 the file is made, with its directory. Raises OSError, which names the file.
+    """
+    data = framed(message)
+    if position == 0:
+        make_directories(path.parent)
+    with _naming(path), open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644), "wb", buffering=0) as file:
+        file.truncate(position)
+        file.seek(position)
+        _write(file.fileno(), data)
+    if position == 0:
+        sync_directory(path.parent)
+    return position + len(data)
+
+
+def replace(contents: Mapping[Path, bytes]) -> None:
+    """Replaces each file as a whole, in the order given; makes the directories that are missing. Raises OSError.
+
+    A crash leaves of each file the old or the new content.
+    """
+    for directory in dict.fromkeys(path.parent for path in contents):
+        make_directories(directory)
+    for path, data in contents.items():
+        temporary = path.with_name(f"{path.name}.new")
+        with _naming(path):
+            try:
+                with open(
+                    os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb"
+                ) as file:
+                    _write(file.fileno(), data)
+                temporary.rename(path)
+            except OSError:
+                temporary.unlink(missing_ok=True)
+                raise
+    _sync_directories(path.parent for path in contents)
+
+
+def link(path: Path, name: str) -> None:
+    """Has the symbolic link `path` lead to `name`, beside it. Raises OSError."""
+    temporary = path.with_name(f"{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(name)
+    temporary.rename(path)
+    sync_directory(path.parent)
+
+
+def remove(path: Path) -> None:
+    """Removes the file, if there is one. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+        sync_directory(path.parent)
+
+
+def make_directories(directory: Path) -> None:
+    """Makes the directory with its parents: others may pass through, whatever the umask is. Raises OSError."""
+    if directory.is_dir():
+        return
+    make_directories(directory.parent)
+    directory.mkdir(exist_ok=True)
+    directory.chmod(0o755)
+    sync_directory(directory.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """fsync(2) of a directory: the names in it are on the disk then. Raises OSError, which names it."""
+    with _naming(directory):
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _sync_directories(directories: Iterable[Path]) -> None:
+    for directory in dict.fromkeys(directories):
+        sync_directory(directory)
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    while data:  # A disk that becomes full takes a part, and refuses the rest.
+        data = data[os.write(descriptor, data) :]
+    os.fsync(descriptor)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Has an OSError of calls on descriptors say which file it is about."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
