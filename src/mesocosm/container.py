@@ -295,7 +295,7 @@ class ImageRequest:
 
     reference: str
     cached: bool = True
-    credentials: str | None = field(default=None, repr=False)
+    credentials: Secret | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,6 +132,7 @@ class Flags:
     docker_registry: str = flag(
         DEFAULT_REGISTRY, "Registry that Docker images come from, or directory of archives of `docker save`."
     )
+    docker_registry_mirrors: tuple[str, ...] = flag((), "URLs of registries that are asked before Docker's own.")
     docker_store_dir: Path = flag(DEFAULT_STORE, "Directory of Docker images.")
     docker_config: Mapping[str, Any] | None = flag(None, "Credentials for registries, as in `~/.docker/config.json`.")
     docker_ignore_runtime: bool = flag(False, "Ignore the image's directory, variables, user and command.")

@@ -12,7 +12,8 @@ class SecretResolver:
     """Knows secrets by their references. This one, the default, knows those that carry their value.
 
     Packages name theirs in the entry point group `mesocosm.secret_resolvers`. They are made without arguments, once
-    for each isolator that needs one, and run in the event loop: what blocks belongs into `asyncio.to_thread`.
+    for each isolator that needs one, and once for images. They run in the event loop: what blocks belongs into
+    `asyncio.to_thread`.
     """
 
     async def resolve(self, secret: Secret) -> bytes:

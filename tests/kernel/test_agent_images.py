@@ -6,16 +6,20 @@ import json
 import platform
 import re
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.agent_process import AgentProcess
+from tests.command_line import MESOCOSM, TIMEOUT
 from tests.docker_archive import docker_archive
 from tests.image_store import layer
+from tests.registry import registry
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+PULLS = "containerizer/mesos/provisioner/docker_store/image_pull_ms"
 ISOLATION = "filesystem/linux,namespaces/pid,docker/runtime,volume/image"
 
 
@@ -63,12 +67,18 @@ def test_a_container_of_an_image_outlives_its_agent(agent: AgentProcess, archive
     assert answer.status == 200, answer.text
     assert agent.launch("done", ["true"], container=of_image("other")).status == 200
     assert agent.wait_for("done")["exit_status"] == 0
+    assert agent.get("/metrics/snapshot").json[f"{PULLS}/count"] == 2
     agent.stop(signal.SIGKILL)
+
+    prune = [*MESOCOSM, "prune", "--store", store]
+    pruned = subprocess.run(prune, capture_output=True, text=True, check=True, timeout=TIMEOUT).stdout.splitlines()
+    assert pruned[0] == "removed docker.io/library/other:latest"
+    assert pruned[1].startswith("1 image and 1 layer removed, "), "a container has the others, and no agent"
 
     agent.start(*options(archives, store), isolation=ISOLATION)
     assert agent.recovered == 1
     assert agent.call("PRUNE_IMAGES").status == 200
-    assert "removed 1 images" in agent.log.read_text()
+    assert "removed 0 images" in agent.log.read_text()
     other = {"container": of_image("box")}
     assert agent.launch("again", "cat /greeting", **other).status == 200, "its layers are still there"
     assert agent.wait_for("again")["exit_status"] == 0
@@ -145,6 +155,19 @@ def test_images_that_cannot_be_had(
     assert reason in answer.text
 
 
+def test_a_mirror_is_asked_before_the_registry_of_docker(
+    agent: AgentProcess, archives: Path, store: Path, run_directory: Path
+) -> None:
+    with registry(run_directory / "mirror") as mirror:
+        mirror.push(f"docker-archive:{archives}/box.tar", "library/box:latest")
+        flags = (f"--docker_registry_mirrors=http://{mirror.address}", f"--docker_store_dir={store}")
+        agent.start("--image_providers=docker", *flags, isolation=ISOLATION)
+        assert agent.launch("web", "cat /greeting", container=of_image("box")).status == 200
+        assert agent.wait_for("web")["exit_status"] == 0
+        assert mirror.requests("/library/box/") == 1 + 1 + 2, "the manifest, the config and two layers"
+    assert (agent.sandbox("web") / "stdout").read_text() == "hello\n"
+
+
 def test_an_agent_without_images(agent: AgentProcess) -> None:
     agent.start(isolation="filesystem/linux")
     answer = agent.launch("web", "true", container=of_image("box"))
@@ -159,14 +182,15 @@ def test_an_agent_without_docker_runtime_does_not_start(agent: AgentProcess, arc
 
 
 @pytest.mark.parametrize(
-    ("flag", "reason"),
+    ("arguments", "reason"),
     [
         ("--image_providers=appc", "no provider appc"),
         ("--image_provisioner_backend=aufs", "no backend aufs"),
         ("--image_gc_config={}", "image_disk_headroom"),
+        ("--image_providers=docker --docker_registry_mirrors=http://example.com", "would be asked by http"),
     ],
 )
-def test_flags_that_are_refused(agent: AgentProcess, flag: str, reason: str) -> None:
-    agent.spawn(flag, isolation=ISOLATION)
+def test_flags_that_are_refused(agent: AgentProcess, arguments: str, reason: str) -> None:
+    agent.spawn(*arguments.split(), isolation=ISOLATION)
     assert agent.wait() != 0
     assert reason in agent.log.read_text()

@@ -95,7 +95,7 @@ def test_prune(run: CommandLine, archive: str) -> None:
         process.stdin.close()
         assert process.stdout.read() == b"hello\n"
         assert process.wait(TIMEOUT) == 0
-    assert "1 images and 2 layers removed, " in prune()
+    assert "1 image and 2 layers removed, " in prune()
     assert prune().startswith("0 images and 0 layers removed")
 
 

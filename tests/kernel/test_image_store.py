@@ -40,8 +40,8 @@ def image(directory: Path, *names: str) -> str:
 
 def leftovers(store: Path) -> list[str]:
     """What there is in a store that is neither a layer nor an image."""
-    kept = {store / name for name in ("images", "layers", "partial", "sessions", "users", "lock")}
-    found = set(store.iterdir()) | set((store / "sessions").iterdir()) | set((store / "partial").iterdir())
+    kept = {store / name for name in ("images", "layers", "partial", "pulls", "sessions", "users", "lock")}
+    found = {path for name in (".", "partial", "pulls", "sessions") for path in (store / name).iterdir()}
     found |= {path for layer in (store / "layers").iterdir() for path in layer.iterdir()}
     return sorted(str(path) for path in found - kept if path.name not in ("tree", "layer"))
 
@@ -347,12 +347,15 @@ async def test_a_worker_that_is_killed_at_work_is_told(run_directory: Path) -> N
     await extractors.close()
 
 
-def test_a_terminal_shows_a_bar_for_each_layer(run_directory: Path) -> None:
-    arguments = ["-m", "mesocosm", "pull", "--store", str(run_directory / "store"), image(run_directory, "one")]
+@pytest.mark.parametrize("command", [("pull",), ("run", "--entrypoint", "/none", "--image")])
+def test_a_terminal_shows_a_bar_for_each_layer(run_directory: Path, command: tuple[str, ...]) -> None:
+    name, *options = command
+    arguments = ["-m", "mesocosm", name, "--store", str(run_directory / "store")]
+    arguments += [*options, image(run_directory, "one")]
     terminal = pexpect.spawn(sys.executable, arguments, encoding="utf-8", dimensions=(24, 120), timeout=TIMEOUT)
     shown = terminal.read()
     terminal.close()
-    assert terminal.exitstatus == 0
+    assert terminal.exitstatus == (0 if name == "pull" else 127), "there is no such program"
     for layer in (LOWER, tar((entry("one"), b"one"))):
         assert f"{digest(layer)[7:19]} " in shown
     assert "━" in shown

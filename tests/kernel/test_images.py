@@ -9,11 +9,21 @@ from typing import Any
 
 import pytest
 
-from mesocosm.container import ContainerClass, ImageRequest, ImageVolume, Tmpfs, VolumeMode
+from mesocosm.container import (
+    ContainerClass,
+    Hidden,
+    ImageRequest,
+    ImageVolume,
+    Secret,
+    SecretReference,
+    Tmpfs,
+    VolumeMode,
+)
 from mesocosm.errors import ContainerError, FlagError
 from mesocosm.images.backends.copy import CopyBackend
 from mesocosm.images.image import Image
 from mesocosm.images.paths import container_directory, find_containers, layers_file, provisioner_directory
+from tests import plugins
 from tests.image_store import DirectoryStore, image, layer
 from tests.launching import Launch, Started
 
@@ -327,9 +337,13 @@ async def test_an_image_and_a_root_filesystem(images: Launching, box: Image, roo
         await images("true", "box", rootfs=rootfs)
 
 
+def secret(credentials: bytes) -> Secret:
+    return Secret(Hidden(credentials))
+
+
 async def test_an_image_that_there_is_not(images: Launching, box: Image) -> None:
     images.start()
-    for request in ({"image": ImageRequest("nonesuch")}, {"image": ImageRequest("box", credentials="{")}):
+    for request in ({"image": ImageRequest("nonesuch")}, {"image": ImageRequest("box", credentials=secret(b"{"))}):
         with pytest.raises(ContainerError, match=r"no image nonesuch|no JSON"):
             await images("true", **request)
     assert images.left() == []
@@ -339,11 +353,44 @@ async def test_credentials_are_for_the_store_and_not_for_the_disk(
     images: Launching, box: Image, store: DirectoryStore
 ) -> None:
     images.start()
-    container = await images.sleeping(image=ImageRequest("box", cached=False, credentials='{"auths": {"x": {}}}'))
+    request = ImageRequest("box", cached=False, credentials=secret(b'{"auths": {"x": {}}}'))
+    container = await images.sleeping(image=request)
     assert store.asked == [("box", False, {"auths": {"x": {}}})]
     record = images.launch.flags.runtime_dir / f"containers/{container.container_id}/config"
     assert '"box"' in record.read_text()
     assert "auths" not in record.read_text()
+
+
+VAULT = """
+from mesocosm.errors import ContainerError
+from mesocosm.secret_resolver import SecretResolver
+class Vault(SecretResolver):
+    async def resolve(self, secret):
+        if secret.reference.name == "none":
+            raise ContainerError("there is none")
+        return b'{"auths": {"%s": {}}}' % secret.reference.key.encode()
+"""
+
+
+async def test_credentials_by_reference(
+    images: Launching, box: Image, store: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugins.install(tmp_path, monkeypatch, "mesocosm.secret_resolvers", VAULT, vault="Vault")
+    images.start(secret_resolver="vault")
+    request = ImageRequest("box", credentials=Secret(reference=SecretReference("registry", "key")))
+    await images.output("true", image=request)
+    assert store.asked == [("box", True, {"auths": {"key": {}}})]
+    request = ImageRequest("box", credentials=Secret(reference=SecretReference("none")))
+    with pytest.raises(ContainerError, match="the secret of the image box cannot be resolved: there is none"):
+        await images("true", image=request)
+    assert images.left() == []
+
+
+async def test_credentials_by_reference_need_a_resolver(images: Launching, box: Image) -> None:
+    images.start()
+    with pytest.raises(ContainerError, match="cannot resolve references; name another one by --secret_resolver"):
+        await images("true", image=ImageRequest("box", credentials=Secret(reference=SecretReference("registry"))))
+    assert images.left() == []
 
 
 # Backends.

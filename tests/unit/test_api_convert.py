@@ -560,9 +560,15 @@ def test_images() -> None:
         }
     )
     assert config.image == ImageRequest("debian:12", cached=False)
-    assert config.image_volumes == (ImageVolume("/tools", ImageRequest("tools", credentials="{}"), VolumeMode.RO),)
+    secret = Secret(Hidden(b"{}"))
+    assert config.image_volumes == (ImageVolume("/tools", ImageRequest("tools", credentials=secret), VolumeMode.RO),)
     assert [volume.container_path for volume in config.volumes] == ["/x"]
     assert config.without_secrets().image_volumes[0].image.credentials is None
+    credentials = {"type": "REFERENCE", "reference": {"name": "vault", "key": "k"}}
+    own["docker"] = {"name": "x", "config": credentials}
+    config = launched(container={"type": "MESOS", "mesos": {"image": own}})
+    secret = Secret(reference=SecretReference("vault", "k"))
+    assert config.image == ImageRequest("x", cached=False, credentials=secret)
 
 
 @pytest.mark.parametrize(
@@ -572,8 +578,8 @@ def test_images() -> None:
         ({"type": "DOCKER"}, "'docker.name' is not set"),
         ({"type": "DOCKER", "docker": {"name": "x", "credential": {"principal": "p"}}}, "docker.credential"),
         (
-            {"type": "DOCKER", "docker": {"name": "x", "config": {"type": "REFERENCE", "reference": {"name": "s"}}}},
-            "type VALUE",
+            {"type": "DOCKER", "docker": {"name": "x", "config": {"type": "REFERENCE"}}},
+            "docker.config: Secret of type REFERENCE must have the 'reference' field set",
         ),
     ],
 )

@@ -89,6 +89,7 @@ class Agent:
         self.attributes = _parsed("attributes", lambda: parse_attributes(self.flags.attributes or ""))
         self.launch_errors = 0
         self.launch_time = Timer()
+        self.image_pull_time = Timer()
         self.recovery_errors = 0
         self.recovery_time = math.nan
         self.image_gc = None if flags.image_gc_config is None else ImageGcConfig.parse(flags.image_gc_config)
@@ -110,6 +111,8 @@ class Agent:
             )
             self._cgroups.enter()
             self.containerizer.start()
+            if self.containerizer.provisioner is not None:
+                self.containerizer.provisioner.time_pulls(self.image_pull_time.record)
         except BaseException:
             self._cgroups.leave()
             self._lock.release()

@@ -155,17 +155,18 @@ def _config(
 def _of_image(options: Options, image: str, place: Place, config: ContainerConfig) -> ContainerConfig:
     """`config` with what is executed, and where. The image is pulled if it is not there."""
     from mesocosm.cli.image_options import user_config
-    from mesocosm.cli.pull import Lines
+    from mesocosm.cli.progress import shown
 
-    found = asyncio.run(
-        get_image(
-            image,
-            place.store,
-            pull=parse_pull(options.pull or Pull.MISSING.value),
-            docker_config=user_config(),
-            progress=Lines(),
+    with shown() as progress:
+        found = asyncio.run(
+            get_image(
+                image,
+                place.store,
+                pull=parse_pull(options.pull or Pull.MISSING.value),
+                docker_config=user_config(),
+                progress=progress,
+            )
         )
-    )
     return replace(
         config,
         command=command_of(found.config, options.command, options.entrypoint),

@@ -26,5 +26,10 @@ def prune(*, store: Path, kept: tuple[str, ...]) -> int:
     removed = with_store(store, None, action)
     for reference in removed.images:
         click.echo(f"removed {reference}")
-    click.echo(f"{len(removed.images)} images and {removed.layers} layers removed, {round_size(removed.size)} freed")
+    images, layers = _counted(len(removed.images), "image"), _counted(removed.layers, "layer")
+    click.echo(f"{images} and {layers} removed, {round_size(removed.size)} freed")
     return 0
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -7,6 +7,7 @@
                   layer    its record
     users/<digest>         the directory of a provisioner, whose containers use layers, also while no process of it runs
     partial/<digest>       blobs that have not been downloaded completely
+    pulls/<name>           of a layer that a process is getting, so that others wait for it (see `turn`)
     sessions/<name>/       of a process that uses the store, and holds the lock of this directory while it lives
         uses/<name>        a layer that it uses, or is about to
         staging/<n>/       a layer that is being unpacked
@@ -36,6 +37,7 @@ import msgspec
 from mesocosm.images.errors import StoreError
 from mesocosm.images.image import ImageConfig
 from mesocosm.images.paths import find_containers, read_layers
+from mesocosm.images.turn import remove_abandoned
 from mesocosm.linux.tree import remove_tree
 from mesocosm.private import make_private_directory
 
@@ -88,7 +90,7 @@ class StoreDirectory:
     def __init__(self, directory: Path) -> None:
         """Makes it ready, and removes what others have left. Raises FlagError, StoreError."""
         self.path = check(directory)
-        for name in ("images", "layers", "partial", "sessions", "users"):
+        for name in ("images", "layers", "partial", "pulls", "sessions", "users"):
             (self.path / name).mkdir(_DIRECTORY_MODE, exist_ok=True)
         self.partial = self.path / "partial"
         self._session = self.path / "sessions" / secrets.token_hex(8)
@@ -111,6 +113,10 @@ class StoreDirectory:
     def layer(self, name: str) -> Path:
         """Where the files of a layer are, or would be."""
         return self.path / "layers" / name / "tree"
+
+    def turn_of(self, name: str) -> Path:
+        """What stands for the turn of getting a layer: see `turn`."""
+        return self.path / "pulls" / name
 
     def layer_record(self, name: str) -> LayerRecord | None:
         """A layer that is here; None if it is not."""
@@ -242,6 +248,8 @@ class StoreDirectory:
             if session != self._session and (descriptor := _try_lock(session)) != -1:
                 session.rename(self._trash())
                 os.close(descriptor)
+        for path in (self.path / "pulls").iterdir():
+            remove_abandoned(path)
         self._remove_partial(_KEPT_PARTIAL)
 
     def _remove_partial(self, age: float) -> None:

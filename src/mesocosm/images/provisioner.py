@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
@@ -30,9 +30,11 @@ from mesocosm.images.paths import (
     rootfs_directory,
     scratch_directory,
 )
+from mesocosm.images.reference import DOCKER_HUB
 from mesocosm.images.settings import ImageSettings
 from mesocosm.images.store import ImageStore, Pruned
 from mesocosm.linux.tree import remove_tree
+from mesocosm.secret_resolver import SecretResolver, create_resolver, resolve
 
 _DEFAULT_BACKENDS = ("overlay", "copy")
 """The first that works is used. `bind` has to be asked for: with it, root file systems are read-only."""
@@ -53,12 +55,13 @@ class _Held:
 class Provisioner:
     """Makes root file systems below `directory`, and removes them. One process at a time may use that."""
 
-    def __init__(self, store: ImageStore, backend: Backend, directory: Path) -> None:
+    def __init__(self, store: ImageStore, backend: Backend, directory: Path, resolver: SecretResolver) -> None:
         self.remove_errors = 0
         """How often a root file system could not be removed."""
         self._store = store
         self._backend = backend
         self._directory = directory
+        self._resolver = resolver
         self._held: dict[ContainerID, _Held] = {}
         self._layers: dict[ContainerID, tuple[Path, ...]] = {}
         self._structure = threading.Lock()  # Of directories that containers share.
@@ -71,15 +74,24 @@ class Provisioner:
         directory.chmod(_PRIVATE)
         for probe in directory.glob("probe-*"):  # Of one that was killed.
             shutil.rmtree(probe)
-        settings = ImageSettings(registry=flags.docker_registry, config=flags.docker_config)
+        settings = ImageSettings(
+            registry=flags.docker_registry,
+            config=flags.docker_config,
+            mirrors={DOCKER_HUB: flags.docker_registry_mirrors},
+        )
         store = ImageStore(flags.docker_store_dir.absolute(), settings)
         store.check()
-        return cls(store, choose_backend(flags.image_provisioner_backend, directory), directory)
+        backend = choose_backend(flags.image_provisioner_backend, directory)
+        return cls(store, backend, directory, create_resolver(flags.secret_resolver))
 
     @property
     def backend(self) -> str:
         """The name of the backend in use."""
         return self._backend.name
+
+    def time_pulls(self, record: Callable[[float], None]) -> None:
+        """Has `record` told the seconds that each pull of an image takes."""
+        self._store.on_pulled = record
 
     async def recover(self, known: Collection[ContainerID]) -> None:
         """Takes up what the `known` containers use, and removes what there is of others. Raises OSError, RecoveryError.
@@ -96,11 +108,11 @@ class Provisioner:
     async def provision(self, container_id: ContainerID, config: ContainerConfig) -> ContainerConfig:
         """`config` with the images that it asks for provisioned, which are pulled if they are not here.
 
-        Raises ImageError and OSError. Whatever comes of it, `destroy` gives it back.
+        Raises ContainerError and OSError. Whatever comes of it, `destroy` gives it back.
         """
         held = self._held[container_id] = _Held()
         for request in config.images:
-            held.images.append(await self._get(request))
+            held.images.append(await self._get(container_id, request))
         held.making = asyncio.ensure_future(asyncio.to_thread(self._make, container_id, held.images, held.stop))
         made = await asyncio.shield(held.making)
         self._layers[container_id] = _layers_of(held.images)
@@ -139,8 +151,11 @@ class Provisioner:
         """Lets go of the store. Containers keep what they have."""
         await self._store.close()
 
-    async def _get(self, request: ImageRequest) -> Image:
-        config = _docker_config(request)
+    async def _get(self, container_id: ContainerID, request: ImageRequest) -> Image:
+        config = None
+        if request.credentials is not None:
+            what = f"the image {request.reference}"
+            config = _docker_config(request, await resolve(self._resolver, container_id, what, request.credentials))
         return await self._store.get(request.reference, cached=request.cached, docker_config=config)
 
     # In threads.
@@ -220,12 +235,10 @@ def _layers_of(images: Collection[Image]) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(layer for image in images for layer in image.layers))
 
 
-def _docker_config(request: ImageRequest) -> dict[str, object] | None:
+def _docker_config(request: ImageRequest, credentials: bytes) -> dict[str, object]:
     """The credentials that came with a request. Raises ImageError if they are none."""
-    if request.credentials is None:
-        return None
     try:
-        config = json.loads(request.credentials)
+        config = json.loads(credentials)
     except ValueError:
         config = None
     if not isinstance(config, dict):

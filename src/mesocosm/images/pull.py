@@ -15,10 +15,14 @@ from mesocosm.images.extraction.process import Extractors
 from mesocosm.images.progress import Progress
 from mesocosm.images.registry.answers import RegistryError
 from mesocosm.images.sources.base import Description, Layer, Source
+from mesocosm.images.turn import turn
 
 
 class Puller:
-    """Pulls images into one store; of those that share a layer, one downloads it, and the others wait."""
+    """Pulls images into one store; of those that share a layer, one downloads it, and the others wait.
+
+    The others may be of other processes, too.
+    """
 
     def __init__(self, disk: StoreDirectory) -> None:
         self._disk = disk
@@ -51,13 +55,16 @@ class Puller:
     async def _ensure(self, source: Source, layer: Layer, progress: Progress) -> None:
         """Makes a layer one of the store, if it is not."""
         mine = False
+        name = _name(layer)
 
         async def unpack() -> None:
             nonlocal mine
             mine = True
-            await self._unpack(source, layer, progress)
+            async with turn(self._disk.turn_of(name), lambda: progress.waiting(layer.diff_id)):
+                if await asyncio.to_thread(self._disk.layer_record, name) is None:
+                    await self._unpack(source, layer, progress)
 
-        while await asyncio.to_thread(self._disk.layer_record, _name(layer)) is None:
+        while await asyncio.to_thread(self._disk.layer_record, name) is None:
             try:
                 await self._layers.run(layer.diff_id, unpack)
             except ImageError:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Collection, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,8 @@ class ImageStore:
         self._opening = asyncio.Lock()
         self._disk: StoreDirectory | None = None
         self._puller: Puller | None = None
+        self.on_pulled: Callable[[float], None] = _ignore
+        """Called with the seconds that a pull took, whatever came of it."""
 
     def check(self) -> None:
         """Makes the directory. Raises FlagError if others can write to it, StoreError for others than root, OSError."""
@@ -144,10 +147,12 @@ class ImageStore:
 
         self._puller = puller = self._puller or Puller(disk)
         source = self._sources.open(found, config, disk.partial, progress)
+        began = time.monotonic()
         try:
             await puller.pull(source, str(found.name), found.place, progress)
         finally:
             await source.close()
+            self.on_pulled(time.monotonic() - began)
 
     async def _opened(self) -> StoreDirectory:
         async with self._opening:
@@ -165,6 +170,10 @@ async def _find(disk: StoreDirectory, found: Found) -> ImageRecord | None:
         if (record := await finding) is not None:
             await asyncio.to_thread(disk.release, record.layers)
         raise
+
+
+def _ignore(_: float) -> None:
+    """Nobody wants to know."""
 
 
 def _image(disk: StoreDirectory, record: ImageRecord) -> Image:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mesocosm.api import v1
+from mesocosm.api.convert.environment import secret
+from mesocosm.api.validation import validate_secret
 from mesocosm.container import ImageRequest, ImageVolume, VolumeMode
 from mesocosm.errors import ContainerError
 
@@ -19,9 +21,9 @@ def image_request(where: str, message: v1.Image) -> ImageRequest:
         raise ContainerError(f"{where}.docker.credential is not supported", "give docker.config")
     credentials = None
     if message.docker.HasField("config"):
-        if message.docker.config.type != v1.Secret.VALUE:
-            raise ContainerError(f"{where}.docker.config: only a secret of the type VALUE is supported")
-        credentials = message.docker.config.value.data.decode(errors="replace")
+        if (reason := validate_secret(message.docker.config)) is not None:
+            raise ContainerError(f"{where}.docker.config: {reason}")
+        credentials = secret(message.docker.config)
     return ImageRequest(message.docker.name, cached=message.cached, credentials=credentials)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import mmap
 
 from mesocosm.agent.flags.flag import Flag, own
-from mesocosm.agent.flags.kinds import SOCKET, duration, integer, size
+from mesocosm.agent.flags.kinds import NAMES, SOCKET, duration, integer, size
 
 LOGROTATE = "logrotate"
 """The name of the container logger that the flags `logrotate_…` are for."""
 _FILES = integer(0, 1000)
 
 OWN = (
+    own("docker_registry_mirrors", NAMES, "images"),
     own("network_cni_plugin_timeout", duration(zero=False), "network/cni"),
     Flag(
         "operator_socket",
