@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from mesocosm.container import LinuxInfo, Resources
 from mesocosm.linux import cgroup
+from mesocosm.oneshot.security import for_image
 from tests.launching import LINUX, Launch
 
 pytestmark = pytest.mark.kernel
@@ -56,6 +58,19 @@ async def test_a_disk_of_the_host(
     assert await container.wait() != 0
     assert container.stream().strip() == expected
     assert ("not permitted" in container.stream("stderr")) == (not expected)
+
+
+@pytest.mark.parametrize(("devices", "expected"), [(True, "made\n"), (False, "")])
+async def test_a_disk_of_the_host_for_root_in_an_image(
+    launch: Launch, writable_rootfs: Path, disk: int, *, devices: bool, expected: str
+) -> None:
+    """It may make nodes where it cannot open them, and only there; the control is above."""
+    isolation = f"{LINUX},linux/capabilities" + (",cgroups/devices" if devices else "")
+    info = replace(for_image(), profile=None).apply(LinuxInfo(), isolation.split(","))
+    script = f"mknod /dev/disk b 7 {disk} && echo made; head -n 1 /dev/disk"
+    container = await launch(script, isolation=isolation, rootfs=writable_rootfs, linux_info=info)
+    assert await container.wait() != 0
+    assert container.stream() == expected
 
 
 ATTACKERS = {

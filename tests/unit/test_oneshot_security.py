@@ -21,18 +21,27 @@ HELD = frozenset(capabilities.names_of(capabilities.get().permitted))
 def test_nothing_is_restricted_unless_it_is_asked_for() -> None:
     assert choose() == UNRESTRICTED
     assert UNRESTRICTED.isolators == ()
-    assert UNRESTRICTED.apply(LinuxInfo(shm_size=1)) == LinuxInfo(shm_size=1)
+    assert UNRESTRICTED.apply(LinuxInfo(shm_size=1), ()) == LinuxInfo(shm_size=1)
 
 
 def test_images_are_restricted() -> None:
     default = for_image()
-    assert default == Security(CAPABILITIES, (), profile.SHIPPED / profile.DEFAULT, no_new_privileges=True)
+    assert default == Security(CAPABILITIES, (), ("MKNOD",), profile.SHIPPED / profile.DEFAULT, no_new_privileges=True)
     assert default.isolators == ("linux/capabilities", "linux/nnp", "linux/seccomp")
-    info = default.apply(LinuxInfo())
+    info = default.apply(LinuxInfo(), ["cgroups/devices"])
     assert (info.bounding_capabilities, info.effective_capabilities) == (CAPABILITIES, ())
     assert info.seccomp == SeccompInfo(str(profile.SHIPPED / profile.DEFAULT)[1:])
-    assert "MKNOD" not in CAPABILITIES, "there is no rule for devices"
-    assert for_image(["filesystem/linux", "linux/nnp"]) == Security(no_new_privileges=True)
+    assert len(CAPABILITIES) == 14, "as in Docker"
+    assert for_image(["filesystem/linux", "linux/nnp"]) == Security(guarded=("MKNOD",), no_new_privileges=True)
+
+
+def test_devices_are_made_only_where_not_all_can_be_opened() -> None:
+    def bounding(security: Security) -> set[str]:
+        return set(security.apply(LinuxInfo(), ["linux/capabilities"]).bounding_capabilities or ())
+
+    assert bounding(for_image()) == {*CAPABILITIES} - {"MKNOD"}
+    assert bounding(choose(for_image(), drop=["CHOWN"])) == {*CAPABILITIES} - {"MKNOD", "CHOWN"}
+    assert bounding(choose(for_image(), add=["MKNOD"])) == {*CAPABILITIES}, "it was asked for"
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def make_config(
         working_directory=working_directory,
         volumes=tuple(volumes),
         tmpfs=tuple(tmpfs),
-        linux_info=security.apply(LinuxInfo(ipc_mode=IpcMode.PRIVATE if private else None)),
+        linux_info=security.apply(LinuxInfo(ipc_mode=IpcMode.PRIVATE if private else None), choice.isolation),
         resources=Resources(cpus=limits.cpus, mem=limits.mem, pids=pids, disk=limits.disk),
         tty_info=tty,
         rlimits=rlimits,

@@ -12,15 +12,13 @@ from mesocosm.errors import FlagError
 from mesocosm.linux import capabilities, rlimits
 
 CAPABILITIES = (
-    *("AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "NET_RAW", "SETFCAP"),
-    *("SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"),
+    *("AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "NET_RAW"),
+    *("SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"),
 )
-"""Those of a container of an image: what package managers and servers use. Docker's, but for MKNOD.
-
-Who may make device nodes has every disk of the host, where no isolator says which devices may be opened.
-"""
+"""Those of a container of an image, as in Docker: what package managers and servers use."""
 _UNCONFINED, _DEFAULT = "unconfined", "default"
 _CAPABILITIES, _NO_NEW_PRIVILEGES, _SECCOMP = "linux/capabilities", "linux/nnp", "linux/seccomp"
+_DEVICES = "cgroups/devices"
 _ALL = "ALL"
 _PREFIX = "CAP_"
 _UNLIMITED = (1 << 64) - 1
@@ -32,11 +30,13 @@ class Security:
     """Restrictions of a container; without any, it may do what its user may.
 
     `bounding` are the capabilities that it has at most, and root has; `effective` those that another user has, too.
+    `guarded` are those of the bounding ones that it has only where an isolator says which devices may be opened.
     `profile` is the file of a seccomp profile.
     """
 
     bounding: tuple[str, ...] | None = None
     effective: tuple[str, ...] = ()
+    guarded: tuple[str, ...] = ()
     profile: Path | None = None
     no_new_privileges: bool = False
 
@@ -50,11 +50,14 @@ class Security:
         }
         return tuple(name for name, is_asked in asked.items() if is_asked)
 
-    def apply(self, info: LinuxInfo) -> LinuxInfo:
-        """`info` with what the isolators are to be asked for. Profiles are named as paths below `/`."""
+    def apply(self, info: LinuxInfo, isolation: Collection[str]) -> LinuxInfo:
+        """`info` with what the isolators in use are to be asked for. Profiles are named as paths below `/`."""
+        bounding = self.bounding
+        if bounding is not None and _DEVICES not in isolation:
+            bounding = tuple(name for name in bounding if name not in self.guarded)
         return replace(
             info,
-            bounding_capabilities=self.bounding,
+            bounding_capabilities=bounding,
             effective_capabilities=None if self.bounding is None else self.effective,
             seccomp=None if self.profile is None else SeccompInfo(str(self.profile).lstrip("/")),
         )
@@ -72,6 +75,8 @@ def for_image(isolation: Collection[str] | None = None) -> Security:
 
     return Security(
         bounding=CAPABILITIES if serves(_CAPABILITIES) else None,
+        # Who may make device nodes has every disk of the host, where all devices may be opened.
+        guarded=("MKNOD",),
         profile=profile.SHIPPED / profile.DEFAULT if serves(_SECCOMP) else None,
         no_new_privileges=serves(_NO_NEW_PRIVILEGES),
     )
@@ -95,7 +100,12 @@ def choose(
     asked, refused = tuple(add), tuple(drop)
     if asked or refused:  # Also if these are none: who has no capabilities can drop ALL.
         added, dropped = _names("--cap-add", asked), _names("--cap-drop", refused)
-        chosen = replace(chosen, bounding=_bounding(chosen.bounding, added, dropped), effective=_sorted(added))
+        chosen = replace(
+            chosen,
+            bounding=_bounding(chosen.bounding, added, dropped),
+            effective=_sorted(added),
+            guarded=tuple(name for name in chosen.guarded if name not in added),
+        )
     if seccomp is not None:
         chosen = replace(chosen, profile=_profile(seccomp))
     if no_new_privileges is not None:
