@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import struct
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from mesocosm.agent.tasks import disk
 from mesocosm.agent.tasks.states import TERMINAL
 from mesocosm.agent.tasks.updates import StatusUpdates
 from mesocosm.api import internal, v1
+from tests.unit.stout import decode
 
 RUNNING, FINISHED = v1.TASK_RUNNING, v1.TASK_FINISHED
 
@@ -67,45 +67,6 @@ def update_of(
     update.status.task_id.value = task
     update.status.state = state
     return update
-
-
-def decode(data: bytes) -> list[tuple[int, bytes]]:
-    """Type and UUID of each record, read without any of the code that wrote it."""
-    records = []
-    while data:
-        (length,) = struct.unpack("<I", data[:4])
-        fields, data = fields_of(data[4 : 4 + length]), data[4 + length :]
-        assert isinstance(fields[1], int)
-        uuid_of = fields_of(fields[2])[6] if fields[1] == 0 else fields[3]
-        records.append((fields[1], uuid_of))
-    return records
-
-
-def fields_of(data: bytes) -> dict[int, object]:
-    """The fields of a message of protobuf: varints, doubles and what has a length."""
-    found: dict[int, object] = {}
-    while data:
-        key, data = varint(data)
-        match key & 7:
-            case 0:
-                found[key >> 3], data = varint(data)
-            case 1:
-                found[key >> 3], data = data[:8], data[8:]
-            case 2:
-                length, data = varint(data)
-                found[key >> 3], data = data[:length], data[length:]
-            case other:
-                raise AssertionError(other)
-    return found
-
-
-def varint(data: bytes) -> tuple[int, bytes]:
-    value = 0
-    for index, byte in enumerate(data):
-        value |= (byte & 0x7F) << (7 * index)
-        if byte < 0x80:
-            return value, data[index + 1 :]
-    raise AssertionError("cut off")
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ import math
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,13 +25,11 @@ from typing import Any, TypeVar
 import msgspec
 
 from mesocosm.container import RUNTIME_SEPARATOR, ContainerConfig, ContainerID, Hidden, Termination
-from mesocosm.containerizer.directory import make_directories
+from mesocosm.containerizer.directory import make_directories, set_aside
 from mesocosm.errors import ContainerError, RecoveryError
 
 FORMAT_VERSION = 1
 _CONFIG, _PID, _STATUS = "config", "pid", "status"
-_SHOWN = 64
-"""Characters of a name that are part of another one."""
 _PREFIX = b'{"version": %d, ' % FORMAT_VERSION
 _VERSION = re.compile(rb'\s*\{\s*"version"\s*:\s*(\d{1,20})\s*[,}]')
 
@@ -118,9 +115,7 @@ class Checkpoints:
 
     def set_aside(self, path: Path) -> Path:
         """Moves what is at `path`, with all that is in it, to where nobody reads it; returns where."""
-        aside = self.root.parent / "damaged"
-        make_directories(aside)
-        return path.rename(Path(tempfile.mkdtemp(prefix=f"{path.name[:_SHOWN]}-", dir=aside), path.name))
+        return set_aside(path, self.root.parent / "damaged")
 
     def remove(self, container_id: ContainerID) -> None:
         """Removes the directory of a container with those of nested ones; absent is no error."""

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import tempfile
 from pathlib import Path
 
 from mesocosm.errors import FlagError
+
+_SHOWN = 64
+"""Characters of a name that are part of another one."""
 
 
 class DirectoryLock:
@@ -49,3 +53,9 @@ def make_directories(directory: Path) -> None:
         make_directories(directory.parent)
         directory.mkdir(exist_ok=True)
         directory.chmod(0o755)
+
+
+def set_aside(path: Path, directory: Path) -> Path:
+    """Moves what is at `path`, with all that is in it, into `directory`, where nobody reads it; returns where."""
+    make_directories(directory)
+    return path.rename(Path(tempfile.mkdtemp(prefix=f"{path.name[:_SHOWN]}-", dir=directory), path.name))

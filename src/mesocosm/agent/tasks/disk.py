@@ -29,14 +29,15 @@ def framed(message: Message) -> bytes:
 
 
 def parse(data: bytes, kind: type[_Message], start: int = 0) -> Iterator[tuple[_Message, int]]:
-    """The messages in `data`, each with where it ends. What is cut off at the end is not among them.
+    """The messages in `data`, each with where it ends. What a crash has cut off at the end is not among them.
 
-    Raises ValueError for what is no message of that `kind`.
+    Nor are zeros, which some file systems have in the place of what they did not come to write. Raises ValueError for
+    what is no message of that `kind`.
     """
     while start + _LENGTH.size <= len(data):
         begin = start + _LENGTH.size
         end = begin + _LENGTH.unpack_from(data, start)[0]
-        if end > len(data):
+        if end > len(data) or (end == begin and not any(data[start:])):
             return
         yield from_bytes(data[begin:end], kind), end
         start = end

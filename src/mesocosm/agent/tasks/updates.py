@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mesocosm.agent.tasks import disk
+from mesocosm.agent.tasks.recovery import RecoveredAgent, RecoveredTask
 from mesocosm.agent.tasks.states import is_terminal
 from mesocosm.api import internal
 from mesocosm.concurrency import Work
@@ -105,6 +106,23 @@ class StatusUpdates:
         """Forgets the updates of a framework that is gone: nobody will acknowledge them."""
         for key in [key for key in self._streams if key[0] == framework_id]:
             self._close(key)
+
+    def recover(self, agent: RecoveredAgent) -> None:
+        """Takes up what an earlier agent has not seen acknowledged. Before anything else is taken."""
+        for framework in agent.frameworks:
+            for executor in framework.executors:
+                if not executor.run.is_completed:
+                    for task in executor.run.tasks:
+                        self._replay((framework.info.id.value, task.info.task_id.value), task)
+
+    def _replay(self, key: _Key, task: RecoveredTask) -> None:
+        pending = [update for update in task.updates if update.uuid not in task.acknowledged]
+        ended = any(is_terminal(update.status.state) for update in task.updates if update.uuid in task.acknowledged)
+        if task.updates and not ended:
+            received = {update.uuid for update in task.updates}
+            self._streams[key] = _Stream(
+                task.paths.updates, task.size, deque(pending), received, set(task.acknowledged)
+            )
 
     async def close(self) -> None:
         """Sends no more, and returns when all that was taken is on the disk."""

@@ -418,6 +418,14 @@ class ShutdownExecutorMessage(_message.Message):
     framework_id: _ids_pb2.FrameworkID
     def __init__(self, executor_id: _Optional[_Union[_ids_pb2.ExecutorID, _Mapping]] = ..., framework_id: _Optional[_Union[_ids_pb2.FrameworkID, _Mapping]] = ...) -> None: ...
 
+class ResourceState(_message.Message):
+    __slots__ = ("operations", "resources")
+    OPERATIONS_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    operations: _containers.RepeatedCompositeFieldContainer[_cluster_pb2.Operation]
+    resources: _containers.RepeatedCompositeFieldContainer[_resource_pb2.Resource]
+    def __init__(self, operations: _Optional[_Iterable[_Union[_cluster_pb2.Operation, _Mapping]]] = ..., resources: _Optional[_Iterable[_Union[_resource_pb2.Resource, _Mapping]]] = ...) -> None: ...
+
 class StatusUpdateRecord(_message.Message):
     __slots__ = ("type", "update", "uuid")
     class Type(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
