@@ -22,11 +22,13 @@ LINUX = "filesystem/linux,namespaces/pid,namespaces/ipc"
 TIMEOUT = 20.0
 """How long a test waits for anything, in seconds: also under emulation it never should take as long."""
 
-Command = str | Sequence[str]
+Command = str | Sequence[str] | CommandInfo
 
 
 def command_of(command: Command) -> CommandInfo:
     """A script for the shell, or the words of a command."""
+    if isinstance(command, CommandInfo):
+        return command
     return CommandInfo(command) if isinstance(command, str) else CommandInfo.of(tuple(command))
 
 

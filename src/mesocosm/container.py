@@ -414,13 +414,15 @@ class URI:
 class CommandInfo:
     """What to run: `value` by /bin/sh -c if `shell`, else the executable `value` with `arguments` as its whole argv.
 
-    `uris` are fetched into the sandbox first.
+    `uris` are fetched into the sandbox first. With `program`, the name of one that is built in (`launcher.programs`),
+    that runs instead, and is told what it stands for; it needs no file, and the rest may be left out then.
     """
 
     value: str | None = None
     arguments: tuple[str, ...] = ()
     shell: bool = True
     uris: tuple[URI, ...] = ()
+    program: str | None = None
 
     @classmethod
     def of(cls, argv: tuple[str, ...] | list[str]) -> CommandInfo:

@@ -7,6 +7,7 @@ import os
 from mesocosm.container import ContainerConfig
 from mesocosm.errors import ContainerError
 from mesocosm.flags import DEFAULT_PATH, Flags
+from mesocosm.launcher import programs
 from mesocosm.launcher.info import Command, Credentials, LaunchInfo
 from mesocosm.users import resolve
 
@@ -53,8 +54,12 @@ def describe(config: ContainerConfig, credentials: Credentials | None, flags: Fl
 
 def _command(config: ContainerConfig) -> Command:
     command = config.command
-    if not command.value:
+    if command.program is not None:
+        programs.check_known(command.program)
+    elif not command.value:
         raise ContainerError("the container has no command")
+    if not command.value:
+        return Command("", (), command.program)
     if command.shell:
-        return Command("/bin/sh", ("sh", "-c", command.value))
-    return Command(command.value, command.arguments or (command.value,))
+        return Command("/bin/sh", ("sh", "-c", command.value), command.program)
+    return Command(command.value, command.arguments or (command.value,), command.program)

@@ -121,6 +121,13 @@ class MesosContainerizer:
         """Starts the launcher process, which then gets ready while the caller does something else. Raises OSError."""
         self._process.start()
 
+    def warm_up_programs(self) -> None:
+        """Starts the launcher process of built-in programs, so that the first container of one does not wait for it.
+
+        Raises OSError.
+        """
+        self._process.start_programs()
+
     def forget_launcher(self) -> None:
         """In a fork's child, lets go of the launcher process, which is its parent's."""
         self._process.forget()

@@ -26,8 +26,12 @@ def main() -> NoReturn:
     may_mount = capabilities.has(capabilities.SYS_ADMIN)
     if may_mount and _AGAIN not in sys.argv:
         _execute_again()
-    from mesocosm.launcher import server
+    from mesocosm.launcher import server, spawn
 
+    if spawn.WITH_PROGRAMS in sys.argv:
+        from mesocosm.launcher import programs
+
+        programs.load()
     if may_mount:
         enter(_HOST, Namespace.MOUNT)
         os.close(_HOST)

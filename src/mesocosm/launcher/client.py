@@ -21,7 +21,7 @@ from mesocosm.launcher.info import LaunchInfo
 from mesocosm.launcher.messages import Start, send_object
 from mesocosm.launcher.operations import Operation
 from mesocosm.launcher.server import REPLY, CloneRequest, Farewell, JanitorRequest
-from mesocosm.launcher.spawn import spawn
+from mesocosm.launcher.spawn import spawn, spawn_with_programs
 from mesocosm.linux import descriptors, process
 from mesocosm.linux.namespaces import Namespace
 
@@ -45,9 +45,13 @@ class _Spare:
 class LauncherProcess:
     """The running launcher. It is started when it is first needed or by `start`, and again after it has died."""
 
-    def __init__(self, janitor: Sequence[str] | None = None) -> None:
-        """With `janitor`, that command line is executed should this process end without `close`."""
+    def __init__(self, janitor: Sequence[str] | None = None, *, with_programs: bool = False) -> None:
+        """With `janitor`, that command line is executed should this process end without `close`.
+
+        Containers whose command is a built-in program come from a second process, which is one `with_programs`.
+        """
         self._janitor = tuple(janitor) if janitor is not None else None
+        self._programs = None if with_programs else LauncherProcess(with_programs=True)
         self._control: socket.socket | None = None
         self._pid = 0
         self._waiting: collections.deque[asyncio.Future[InitProcess]] = collections.deque()
@@ -67,9 +71,14 @@ class LauncherProcess:
         if self._control is not None and (self._waiting or not _hung_up(self._control)):
             return
         self._lost()
-        self._pid, self._control = spawn()
+        self._pid, self._control = spawn_with_programs() if self._programs is None else spawn()
         if self._janitor is not None:
             send_object(self._control, JanitorRequest(self._janitor))
+
+    def start_programs(self) -> None:
+        """Starts the process of built-in programs, without waiting until it is ready. Raises OSError."""
+        if self._programs is not None:
+            self._programs.start()
 
     async def fork(
         self,
@@ -84,6 +93,8 @@ class LauncherProcess:
         `parent` is the pidfd of the init whose namespaces it enters, `cgroup` a directory of cgroup v2 to start in.
         Raises OSError for what failed in the launcher, ContainerError if that died.
         """
+        if self._programs is not None and info.command is not None and info.command.program is not None:
+            return await self._programs.fork(info, parent=parent, cgroup=cgroup, status_file=status_file)
         child = await self._take_spare(info.clone_namespaces) if parent is None and cgroup is None else None
         if child is None:
             child = await self._clone(info, parent, cgroup, ())
@@ -101,6 +112,8 @@ class LauncherProcess:
 
     def close(self) -> None:
         """Ends the process. Containers go on."""
+        if self._programs is not None:
+            self._programs.close()
         if self._control is None:
             return
         with contextlib.suppress(BrokenPipeError):
@@ -109,6 +122,8 @@ class LauncherProcess:
 
     def forget(self) -> None:
         """In a fork's child, closes its copy of the socket: the parent still uses it, and its end must show."""
+        if self._programs is not None:
+            self._programs.forget()
         if self._control is not None:
             self._control.close()
             self._control = None

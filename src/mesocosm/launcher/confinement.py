@@ -7,8 +7,9 @@ that shall survive the change, and the filter of system calls last, as it need n
 from __future__ import annotations
 
 import os
+import sys
 
-from mesocosm.launcher.info import Capabilities, Credentials, LaunchInfo
+from mesocosm.launcher.info import Credentials, LaunchInfo
 from mesocosm.launcher.step import Step
 from mesocosm.linux import capabilities, prctl, rlimits, seccomp
 from mesocosm.linux.capabilities import KILL, SYS_ADMIN, Sets
@@ -56,6 +57,27 @@ def confine_command(info: LaunchInfo) -> None:
             seccomp.load(info.system_calls.command)
 
 
+def confine_program(info: LaunchInfo) -> None:
+    """As `confine_command`, of a process that executes nothing: it also gives up what an exec would take from it.
+
+    Nobody may look into it, also where its new user may look into others. Raises Failure.
+    """
+    confine_command(info)
+    if sys.platform != "linux":
+        return
+    with Step("give up what an exec would take"):
+        own = _own(info, capabilities.get().permitted)
+        capabilities.put(Sets(own, own, 0 if os.geteuid() == 0 else own))
+        prctl.hide_from_ptrace()  # A change of the user has undone it.
+
+
+def _own(info: LaunchInfo, held: int) -> int:
+    """Which of the capabilities `held` the command has after its exec."""
+    if os.geteuid() == 0:
+        return held if info.capabilities is None else held & info.capabilities.bounding
+    return 0 if info.capabilities is None else held & info.capabilities.effective
+
+
 def _become(credentials: Credentials) -> None:
     """Switches for good, and keeps the permitted capabilities until the exec: some are to stay."""
     os.setgroups(credentials.groups)
@@ -67,12 +89,10 @@ def _become(credentials: Credentials) -> None:
 
 def _limit_capabilities(info: LaunchInfo) -> None:
     """Sets them. The right to filter system calls, if that takes one, is gone with the exec (capabilities(7))."""
-    is_root = os.geteuid() == 0
     held = capabilities.get().permitted
-    wanted = info.capabilities or Capabilities(held)
     filters = info.system_calls is not None and not info.no_new_privileges
-    own = held & (wanted.bounding if is_root else wanted.effective)
+    own = _own(info, held)
     now = held & (own | (1 << SYS_ADMIN if filters else 0))
-    inherited = 0 if is_root else own
+    inherited = 0 if os.geteuid() == 0 else own
     capabilities.put(Sets(now, now, inherited))
     capabilities.raise_ambient(inherited)

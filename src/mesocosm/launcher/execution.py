@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
-from mesocosm.launcher import confinement
+from mesocosm.launcher import confinement, programs
 from mesocosm.launcher.info import Command, Credentials, LaunchInfo
 from mesocosm.launcher.messages import REPORT_SIZE, Kind, Report
 from mesocosm.launcher.step import Failure, Step
+from mesocosm.linux import process
 
 ALL_SIGNALS = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}
 _STREAMS = range(3)
@@ -30,7 +33,7 @@ _CRAMPED = Report(Kind.FAILED, errno.ENOMEM, step="execute the command with thes
 def rehearse() -> None:
     """Does, to no effect, what the start of a command does."""
     with contextlib.suppress(Failure), _acting_as(_ROOT if os.geteuid() == 0 else None):
-        _spawn(Command("/", ("/",)), {}, None)  # A directory cannot be executed.
+        spawn(Command("/", ("/",)), {})  # A directory cannot be executed.
 
 
 def start(info: LaunchInfo, terminal: str | None) -> int:
@@ -39,17 +42,22 @@ def start(info: LaunchInfo, terminal: str | None) -> int:
     Raises Failure. The init itself can do no more than the command afterwards, besides what it needs.
     """
     assert info.command is not None
-    if info.confines:
+    if info.confines or info.command.program is not None:
         return _fork(info, info.command, terminal)
     with Step("switch the user"), _acting_as(info.credentials):
-        return _spawn(info.command, info.variables, terminal)
+        return spawn(info.command, info.variables, terminal)
 
 
-def _spawn(command: Command, environment: dict[str, str], terminal: str | None) -> int:
-    """Executes it as a child. It takes over the credentials of its caller."""
+def spawn(
+    command: Command, environment: Mapping[str, str], terminal: str | None = None, *, session: bool = False
+) -> int:
+    """Executes it as a child, and returns its pid. It takes over the credentials of its caller.
+
+    It leads a process group of its own, or with `terminal`, and if asked for, a `session`. Raises Failure.
+    """
     actions: list[tuple[int, int, str, int, int] | tuple[int, int, int]] = []
     # A session of its own if it gets a terminal; else it stays in the init's, by which the POSIX launcher finds it.
-    group: dict[str, Any] = {"setpgroup": 0}
+    group: dict[str, Any] = {"setsid": True} if session else {"setpgroup": 0}
     if terminal is not None:
         # Opened by the leader of a new session, it becomes the controlling terminal.
         actions.append((os.POSIX_SPAWN_OPEN, 0, terminal, os.O_RDWR, 0))
@@ -99,6 +107,9 @@ def _be_command(info: LaunchInfo, command: Command, terminal: str | None, line: 
         if line.recv(len(_GO)) == _GO:
             _take_place(terminal)
             environment = info.variables
+            if command.program is not None:
+                confinement.confine_program(info)
+                _be_program(command, command.program, environment)
             confinement.confine_command(info)
             _first(command, environment, lambda path: _execute(path, command.argv, environment))
     except Failure as failure:
@@ -108,6 +119,27 @@ def _be_command(info: LaunchInfo, command: Command, terminal: str | None, line: 
             line.sendall(report)
         finally:
             os._exit(1)
+
+
+def _be_program(command: Command, name: str, environment: Mapping[str, str]) -> NoReturn:
+    """Is a built-in program, with nothing of its init but the memory, which holds nothing of other containers."""
+    status = 1
+    try:
+        process.close_descriptors_except(_STREAMS)
+        if sys.platform == "linux":
+            process.set_title(name)
+        for number in ALL_SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_DFL:
+                signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # As in all of Python, which gets an error instead.
+        os.environ.clear()
+        os.environ.update(environment)
+        gc.enable()
+        status = programs.find(name)(command)
+    except BaseException as error:  # noqa: BLE001 - nothing may unwind into the init whose copy this is.
+        os.write(2, f"mesocosm: {name} failed: {error!r}\n".encode())
+    finally:
+        os._exit(status)
 
 
 def _execute(path: str, arguments: tuple[str, ...], environment: Mapping[str, str]) -> NoReturn:

@@ -23,10 +23,14 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What is executed: `argv`, by the file `executable`, looked up in the container's PATH if it has no slash."""
+    """What is executed: `argv`, by the file `executable`, looked up in the container's PATH if it has no slash.
+
+    With `program`, that one (see `programs`) is called instead, and is given this value.
+    """
 
     executable: str
     argv: tuple[str, ...]
+    program: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from mesocosm.linux.memfd import sealed_copy
 
+WITH_PROGRAMS = "with-programs"
+"""An argument of a launcher that has the built-in programs (see `programs`)."""
+
 CONTROL = 3
 """The launcher's descriptor of the socket to the containerizer."""
 
@@ -28,6 +31,11 @@ def spawn() -> tuple[int, socket.socket]:
     return _begun.pop() if _begun else _spawn()
 
 
+def spawn_with_programs() -> tuple[int, socket.socket]:
+    """As `spawn`, of a launcher that built-in programs can be forked from. Raises OSError."""
+    return _spawn(WITH_PROGRAMS)
+
+
 def discard() -> None:
     """Ends a launcher that was begun and that nobody asked for."""
     while _begun:
@@ -37,17 +45,17 @@ def discard() -> None:
         os.waitpid(pid, 0)
 
 
-def _spawn() -> tuple[int, socket.socket]:
+def _spawn(*arguments: str) -> tuple[int, socket.socket]:
     control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with theirs:
-        return _execute(theirs.fileno()), control
+        return _execute(theirs.fileno(), arguments), control
 
 
-def _execute(control: int) -> int:
+def _execute(control: int, options: tuple[str, ...]) -> int:
     """Executes an interpreter, from memory where the system can, with no part of the environment; returns its pid."""
     interpreter = Path(sys.executable).resolve()
     package_root = Path(__file__).parents[2]
-    arguments = [str(interpreter), "-I", "-S", "-c", _BOOTSTRAP, str(package_root)]
+    arguments = [str(interpreter), "-I", "-S", "-c", _BOOTSTRAP, str(package_root), *options]
     with open(os.devnull, "r+b") as null:
         actions = [(os.POSIX_SPAWN_DUP2, null.fileno(), number) for number in (0, 1)]
         actions.append((os.POSIX_SPAWN_DUP2, control, CONTROL))

@@ -60,6 +60,8 @@ def launch_command(command: CommandInfo, image: ImageConfig) -> CommandInfo:
     That is the Entrypoint, and then the arguments, or without any the Cmd. Without an Entrypoint it is the first word
     of the Cmd, and then the arguments, or the rest of the Cmd. Raises ContainerError where there is nothing to execute.
     """
+    if command.program is not None and command.shell:
+        return command  # What it stands for, if anything, is the shell's.
     if command.shell and command.value is None:
         raise ContainerError("the command is the shell's, but has no value", "give one, or say `shell: false`")
     if command.value is not None:

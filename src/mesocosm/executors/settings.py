@@ -1,0 +1,79 @@
+"""What an agent tells an executor: its environment (Mesos: docs/executor-http-api.md)."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import MutableMapping
+from dataclasses import dataclass, field
+
+from mesocosm.errors import FlagError, MesocosmError
+from mesocosm.executors.http import Address
+from mesocosm.units import parse_duration
+
+_RECOVERY_TIMEOUT, _BACKOFF_MAX, _SHUTDOWN_GRACE_PERIOD = 900.0, 2.0, 5.0
+"""What agents say if nobody told them otherwise."""
+
+
+class ExecutorError(MesocosmError):
+    """An executor cannot go on: it was started wrongly, or its agent does not want it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Who the executor is, and where its agent is; times are seconds.
+
+    If the framework checkpoints, the executor waits for an agent that is gone, for `recovery_timeout`, and asks for it
+    again after random times of at most `backoff_max`. Else it ends with it.
+    """
+
+    framework_id: str
+    executor_id: str
+    agent: Address
+    token: str | None = field(default=None, repr=False)
+    checkpoint: bool = False
+    recovery_timeout: float = _RECOVERY_TIMEOUT
+    backoff_max: float = _BACKOFF_MAX
+    shutdown_grace_period: float = _SHUTDOWN_GRACE_PERIOD
+
+    @classmethod
+    def take(cls, environment: MutableMapping[str, str]) -> Settings:
+        """Reads them, and takes out of `environment` what no task may know. Raises ExecutorError."""
+        token = environment.pop("MESOS_EXECUTOR_AUTHENTICATION_TOKEN", None)
+
+        def seconds(name: str, default: float) -> float:
+            try:
+                return parse_duration(environment[f"MESOS_{name}"]) if f"MESOS_{name}" in environment else default
+            except FlagError as error:
+                raise ExecutorError(f"MESOS_{name}: {error.message}") from None
+
+        return cls(
+            framework_id=_needed(environment, "MESOS_FRAMEWORK_ID"),
+            executor_id=_needed(environment, "MESOS_EXECUTOR_ID"),
+            agent=_agent(environment),
+            token=token,
+            checkpoint=environment.get("MESOS_CHECKPOINT") == "1",
+            recovery_timeout=seconds("RECOVERY_TIMEOUT", _RECOVERY_TIMEOUT),
+            backoff_max=seconds("SUBSCRIPTION_BACKOFF_MAX", _BACKOFF_MAX),
+            shutdown_grace_period=seconds("EXECUTOR_SHUTDOWN_GRACE_PERIOD", _SHUTDOWN_GRACE_PERIOD),
+        )
+
+
+def _needed(environment: MutableMapping[str, str], name: str) -> str:
+    try:
+        return environment[name]
+    except KeyError:
+        raise ExecutorError(f"there is no {name} in the environment", "executors are started by an agent") from None
+
+
+def _agent(environment: MutableMapping[str, str]) -> Address:
+    """By its socket if there is one. A name would have to be looked up by what the container says of names."""
+    if "MESOS_DOMAIN_SOCKET" in environment:
+        return Address(path=environment["MESOS_DOMAIN_SOCKET"])
+    endpoint = _needed(environment, "MESOS_AGENT_ENDPOINT")
+    host, _, port = endpoint.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        ipaddress.ip_address(host)
+        return Address(host, int(port))
+    except ValueError:
+        raise ExecutorError(f"MESOS_AGENT_ENDPOINT: {endpoint!r} is no address of IP and no port") from None

@@ -1,0 +1,38 @@
+"""Programs that are built in: called in a process forked from a warm one, instead of executed from a file.
+
+A container whose command names one costs no start of an interpreter, and needs no file of it in its root. The launcher
+process that they are forked from is one of their own, in which they are imported before the first request.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+
+from mesocosm.errors import ContainerError
+from mesocosm.launcher.info import Command
+
+Program = Callable[[Command], int]
+"""Is given the command that it stands for, and returns its exit status. It finds everything else as any process."""
+
+_MODULES = {"command-executor": "mesocosm.executors.command"}
+"""Each has the function `main`."""
+
+
+def check_known(name: str) -> None:
+    """Raises ContainerError unless there is a program `name`."""
+    if name not in _MODULES:
+        raise ContainerError(f"there is no built-in program {name!r}", f"there are {', '.join(sorted(_MODULES))}")
+
+
+def load() -> None:
+    """Imports them all, and all that they will need: where they run there may be no file to import."""
+    for module in _MODULES.values():
+        importlib.import_module(module)
+
+
+def find(name: str) -> Program:
+    """The program `name`, which is loaded."""
+    program: Program = sys.modules[_MODULES[name]].main
+    return program
