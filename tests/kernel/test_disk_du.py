@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
+import signal
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import mesocosm
-from mesocosm.container import PersistentVolume, Resources, ResourceStatistics, VolumeMode
+from mesocosm.container import ImageRequest, PersistentVolume, Resources, ResourceStatistics, VolumeMode
 from mesocosm.errors import ContainerError, FlagError
 from mesocosm.flags import Flags
 from mesocosm.isolators.disk.du import DuIsolator
 from tests.agent_process import AgentProcess
 from tests.command_line import CommandLine
+from tests.image_store import DirectoryStore, image
 from tests.launching import LINUX, TIMEOUT, Launch
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
@@ -170,6 +174,35 @@ async def test_what_a_nested_container_holds_counts_for_its_parent(launch: Launc
     assert (await parent.termination()).limited_resource == "disk"
 
 
+@pytest.mark.parametrize("nested", [False, True])
+async def test_what_is_changed_of_an_image_counts_with_the_sandbox(
+    launch: Launch, rootfs: Path, store: DirectoryStore, nested: bool
+) -> None:
+    """That of a nested container, too, until it ends."""
+    store.add(image("box", rootfs))
+    isolation = f"{ISOLATION},docker/runtime"
+    images = {"image_providers": ("docker",), "image_provisioner_backend": "overlay"}
+    launch.containerizer(
+        isolation, **images, container_disk_watch_interval=QUICKLY, enforce_container_disk_quota=not nested
+    )
+    options: dict[str, Any] = {"isolation": isolation, "resources": Resources(disk=MB)}
+    script = FILL.format("/file")
+    if not nested:
+        container = await launch.talking(script, image=ImageRequest("box"), **options)
+        assert (await container.termination()).limited_resource == "disk"
+        return
+    parent = await launch.sleeping(**options)
+    child = await launch.talking(script, parent=parent, image=ImageRequest("box"))
+    for ends, expected in ((False, True), (True, False)):
+        if ends:
+            await child.destroy()
+        await until(
+            lambda: parent.containerizer.usage(parent.container_id),
+            lambda usage, expected=expected: ((usage.disk_used_bytes or 0) >= 2_000_000) == expected,  # type: ignore[misc]
+        )
+    await parent.destroy()
+
+
 async def test_a_container_is_measured_again_after_a_recovery(launch: Launch) -> None:
     launch.containerizer(ISOLATION, container_disk_watch_interval=QUICKLY, enforce_container_disk_quota=True)
     script = f"read -r go; {FILL.format('file')}"
@@ -207,6 +240,30 @@ async def test_the_process_that_measures_ends_with_the_containerizer(launch: Lau
     assert isolator._tasks == {}
     await launch.successor()
     assert not Path(f"/proc/{process.pid}").exists()
+
+
+async def test_a_walk_that_takes_long_is_never_begun_twice_and_ends_with_its_container(launch: Launch) -> None:
+    """As one of very many names would. The process that measures is stopped here."""
+    containerizer = launch.containerizer(ISOLATION, container_disk_watch_interval=0.01)
+    container = await launch.sleeping(isolation=ISOLATION)
+    other = await launch.sleeping(isolation=ISOLATION)
+    [isolator] = [each for each in containerizer._isolation if isinstance(each, DuIsolator)]
+    for each in (container, other):
+        await until(
+            functools.partial(isolator.usage, each.container_id), lambda usage: usage.disk_used_bytes is not None
+        )
+    process = isolator._measuring._process
+    assert process is not None
+    os.kill(process.pid, signal.SIGSTOP)
+    number = next(isolator._measuring._numbers)
+    await asyncio.sleep(0.2)  # Many intervals.
+    assert next(isolator._measuring._numbers) - number <= 3, "at most one for each of both"
+    assert len(isolator._measuring._pending) == 2
+    await container.destroy()
+    assert len(isolator._measuring._pending) == 1
+    os.kill(process.pid, signal.SIGCONT)
+    await other.destroy()
+    assert isolator._measuring._pending == {}
 
 
 def test_an_interval_of_nothing_is_refused() -> None:

@@ -11,14 +11,16 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mesocosm.container import PersistentVolume, Resources
+from mesocosm.container import ImageRequest, PersistentVolume, Resources
 from mesocosm.errors import ContainerError, UnsupportedError
 from mesocosm.flags import Flags
 from mesocosm.isolators.disk.xfs import XfsIsolator
 from mesocosm.linux import xfs
+from tests.image_store import DirectoryStore, image
 from tests.launching import LINUX, TIMEOUT, Launch, Started
 
 pytestmark = pytest.mark.kernel
@@ -161,6 +163,29 @@ async def test_a_nested_container_counts_for_its_parent(launch: Launch) -> None:
     assert FULL in await nested.line()
     assert await nested.wait() == 1
     assert xfs.project_of(nested.sandbox) == xfs.project_of(parent.sandbox)
+    await parent.destroy()
+
+
+async def test_what_is_changed_of_images_counts_with_the_sandbox(
+    launch: Launch, rootfs: Path, store: DirectoryStore
+) -> None:
+    """Also in a container that is nested. The control is its sandbox, where there is no room then either."""
+    store.add(image("box", rootfs))
+    isolation = f"{ISOLATION},docker/runtime"
+    launch.containerizer(isolation, image_providers=("docker",), image_provisioner_backend="overlay")
+    options: dict[str, Any] = {"isolation": isolation, "image": ImageRequest("box")}
+    parent = await launch.talking(
+        f"{FILL.format('/file', 16)}; {FILL.format('/more', 64)}; read -r end",
+        resources=Resources(disk=4 * MB),
+        **options,
+    )
+    assert "copied" in await parent.line()
+    assert FULL in await parent.line()
+    nested = await launch.talking(f"{FILL.format('/file', 4)}; {FILL.format('file', 4)}", parent=parent, **options)
+    assert FULL in await nested.line()
+    assert FULL in await nested.line()
+    usage = await parent.containerizer.usage(parent.container_id)
+    assert MB < (usage.disk_used_bytes or 0) <= 4 * MB
     await parent.destroy()
 
 

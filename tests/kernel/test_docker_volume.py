@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +23,7 @@ from mesocosm.flags import Flags
 from mesocosm.isolators.docker import base
 from tests import volume_plugin
 from tests.agent_process import AgentProcess
-from tests.launching import LINUX, Launch
+from tests.launching import LINUX, TIMEOUT, Launch
 from tests.machine import mount_points
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
@@ -199,6 +204,106 @@ async def test_dvdcli(launch: Launch, plugin: Plugin, run_directory: Path, monke
     ]
 
 
+@pytest.mark.parametrize("program", ["echo it is broken >&2; exit 1", "echo /no/such/place", "sleep 60"])
+async def test_a_dvdcli_that_fails(
+    launch: Launch, flags: Flags, run_directory: Path, monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    """To mount: nothing is left on record, and what it may have mounted is unmounted once."""
+    monkeypatch.setattr(base, "MOUNT_TIMEOUT", 0.5)
+    calls = run_directory / "calls"
+    dvdcli = run_directory / "dvdcli"
+    dvdcli.write_text(f'#!/bin/sh\necho "$1" >> {calls}\n[ "$1" = unmount ] && exit 1\n{program}\n')
+    dvdcli.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{run_directory}:{os.environ['PATH']}")
+    asked = Volume("data", docker_volume=DockerVolume("rexray", "v"))
+    with pytest.raises((ContainerError, ExceptionGroup)) as caught:
+        await launch("true", isolation=ISOLATION, volumes=(asked,))
+    expected = {"echo it": "dvdcli mount 'v': it is broken", "echo /n": "mounted 'v' at '/no/such/place'"}
+    assert expected.get(program[:7], "has not ended in 0.5 s") in "; ".join(map(str, leaves(caught.value)))
+    assert calls.read_text().split() == (["mount"] if "broken" in program else ["mount", "unmount"])
+    assert list(flags.docker_volume_checkpoint_dir.iterdir()) == []
+
+
+async def test_a_dvdcli_that_cannot_unmount_is_tried_again(
+    launch: Launch, run_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, stuck = run_directory / "calls", run_directory / "stuck"
+    dvdcli = run_directory / "dvdcli"
+    script = f"if [ $1 = mount ]; then echo {run_directory}; elif [ -e {stuck} ]; then echo busy >&2; exit 1; fi"
+    dvdcli.write_text(f'#!/bin/sh\necho "$1" >> {calls}\n{script}\n')
+    dvdcli.chmod(0o755)
+    stuck.touch()
+    monkeypatch.setenv("PATH", f"{run_directory}:{os.environ['PATH']}")
+    asked = Volume("data", docker_volume=DockerVolume("rexray", "v"))
+    container = await launch.sleeping(isolation=ISOLATION, volumes=(asked,))
+    with pytest.raises(ContainerError, match="dvdcli unmount 'v': busy"):
+        await container.destroy()
+    stuck.unlink()
+    await container.destroy()
+    assert calls.read_text().split() == ["mount", "unmount", "unmount"]
+
+
+@pytest.mark.parametrize("kind", ["spec", "json", "tcp"])
+async def test_a_plugin_that_a_file_tells_of(
+    launch: Launch, plugin: Plugin, run_directory: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """On a socket elsewhere, or one of TCP, which is passed on to the plugin's."""
+    specifications = run_directory / "specifications"
+    specifications.mkdir()
+    monkeypatch.setattr(base, "SPECIFICATIONS", (run_directory / "none", specifications))
+    socket = base.SOCKETS / f"{plugin.driver}.sock"
+    driver = f"told-{plugin.driver}"
+    async with passed_on(socket) as port:
+        address = f"tcp://127.0.0.1:{port}" if kind == "tcp" else f"unix://{socket}"
+        content = json.dumps({"Name": driver, "Addr": address}) if kind == "json" else f"{address}\n"
+        (specifications / f"{driver}.{'json' if kind == 'json' else 'spec'}").write_text(content)
+        asked = Volume("data", docker_volume=DockerVolume(driver, "one"))
+        container = await launch("touch data/file", isolation=ISOLATION, volumes=(asked,))
+        assert await container.wait() == 0
+    assert (plugin.directory / "volumes/one/file").exists()
+    assert plugin.calls() == ["Create", "Mount", "Unmount"]
+
+
+@contextlib.asynccontextmanager
+async def passed_on(socket: Path) -> AsyncIterator[int]:
+    """A port of this machine that leads to the socket: one request of each connection, as this plugin answers."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(re.search(rb"content-length: (\d+)", head, re.IGNORECASE)[1])  # type: ignore[index]
+        answers, requests = await asyncio.open_unix_connection(str(socket))
+        requests.write(head + await reader.readexactly(length))
+        writer.write(await answers.read())
+        for each in (requests, writer):
+            each.close()
+            await each.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1")
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "expected"),
+    [
+        ("x.json", "[]", "x.json is no specification of a plugin"),
+        ("x.json", "{}", "x.json is no specification of a plugin: 'Addr'"),
+        ("x.spec", "ftp://host", "'ftp://host'; unix, tcp or http will do"),
+        ("x.spec", "", "the plugin 'x' has the address ''"),
+        ("x.spec", "tcp://127.0.0.1:1", "the plugin 'x' cannot be asked"),
+        ("x.spec", "unix:///no/such/socket", "the plugin 'x' cannot be asked"),
+    ],
+)
+async def test_files_that_tell_of_no_plugin(
+    launch: Launch, run_directory: Path, monkeypatch: pytest.MonkeyPatch, file: str, content: str, expected: str
+) -> None:
+    monkeypatch.setattr(base, "SPECIFICATIONS", (run_directory,))
+    (run_directory / file).write_text(content)
+    with pytest.raises((ContainerError, ExceptionGroup)) as caught:
+        await launch("true", isolation=ISOLATION, volumes=(Volume("data", docker_volume=DockerVolume("x", "v")),))
+    assert expected in "; ".join(map(str, leaves(caught.value)))
+
+
 async def test_no_such_driver(launch: Launch, plugin: Plugin) -> None:
     asked = Volume("data", docker_volume=DockerVolume("nonesuch", "v"))
     with pytest.raises((ContainerError, ExceptionGroup)) as caught:
@@ -221,10 +326,12 @@ def test_recovery_after_kill_9(agent: AgentProcess, plugin: Plugin, flags: Flags
     agent.wait()
     (flags.docker_volume_checkpoint_dir / "empty").mkdir()
     (flags.docker_volume_checkpoint_dir / "empty/volumes").touch()
+    shutil.rmtree(agent.flags.runtime_dir / "containers/lost")
     agent.start(records, isolation=ISOLATION)
-    assert plugin.mounted() == ["kept", "lost"]
-    for name in ("lost", "kept"):
-        agent.call("KILL_CONTAINER", container_id={"value": name})
-        agent.wait_for(name)
-    assert plugin.mounted() == []
+    agent.call("KILL_CONTAINER", container_id={"value": "kept"})
+    agent.wait_for("kept")
+    deadline = time.monotonic() + TIMEOUT
+    while plugin.mounted() or list(flags.docker_volume_checkpoint_dir.iterdir()):
+        assert time.monotonic() < deadline, plugin.mounted()
+        time.sleep(0.02)  # What nobody knows is given up beside all else.
     assert plugin.calls().count("Unmount") == 2

@@ -74,7 +74,8 @@ async def test_two_containers_and_the_host(launch: Launch, blue: Networks) -> No
     (info,) = (await server.status()).network_infos or ()
     (address,) = info.ip_addresses
     assert info.port_mappings == mapped[0].port_mappings
-    assert await launch.output(f"busybox nc -w 5 {address.ip_address} 8000", network_infos=BLUE) == "hello"
+    ask = f"busybox nc -w 5 {address.ip_address} 8000; echo $LIBPROCESS_IP"
+    assert await launch.output(ask, network_infos=BLUE) == "hello\n0.0.0.0"
     other = await launch.talking(SERVE, network_infos=(NetworkInfo("blue", port_mappings=(PortMapping(8081, 8000),)),))
     assert await other.line() == "up"
     assert blue.on_host("busybox", "nc", "-w", "5", GATEWAY, "8081") == "hello\n"
@@ -84,6 +85,52 @@ async def test_two_containers_and_the_host(launch: Launch, blue: Networks) -> No
     assert usage.net_tx_packets
     await server.destroy()
     await other.destroy()
+
+
+ANSWER = """
+import socket
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+    server.bind(("", 8000))
+    print("up", flush=True)
+    while True:
+        data, address = server.recvfrom(100)
+        server.sendto(b"hello " + data, address)
+"""
+ASK = """
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+    client.settimeout(float(sys.argv[3]))
+    client.connect((sys.argv[1], int(sys.argv[2])))
+    try:
+        client.send(b"you")
+        print(client.recv(100).decode())
+    except OSError as error:
+        print(type(error).__name__)
+"""
+
+
+async def test_a_mapped_port_of_udp(launch: Launch, blue: Networks) -> None:
+    """Which is none of TCP. The same number may be both, and lead elsewhere."""
+    mappings = (PortMapping(8080, 8000, "udp"), PortMapping(8080, 9000, "tcp"))
+    infos = (NetworkInfo("blue", port_mappings=mappings),)
+    server = await launch.talking(["python3", "-c", ANSWER], network_infos=infos)
+    assert await server.line() == "up"
+    assert ((await server.status()).network_infos or ())[0].port_mappings == mappings
+    assert blue.on_host("python3", "-c", ASK, GATEWAY, "8080", "20") == "hello you\n"
+    assert blue.on_host("busybox", "nc", "-w", "5", GATEWAY, "8080", check=False) == ""
+    assert blue.on_host("python3", "-c", ASK, GATEWAY, "8081", "20") == "ConnectionRefusedError\n", "the control"
+    await server.destroy()
+
+
+async def test_without_metrics(flags: Flags, blue: Networks) -> None:
+    launch = Launch(flags)
+    launch.containerizer(LINUX, **blue.flags, network_cni_metrics=False)
+    try:
+        container = await launch.sleeping(network_infos=BLUE)
+        usage = await launch.containerizer().usage(container.container_id)
+        assert usage.net_rx_bytes is usage.net_tx_packets is None
+    finally:
+        await launch.close()
 
 
 # What a container sees.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import subprocess
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +16,8 @@ from mesocosm.errors import FlagError
 from mesocosm.flags import Flags
 from mesocosm.isolators.network import ports
 from mesocosm.isolators.network.ports import PortsIsolator
+from mesocosm.linux import socket_diagnosis
+from tests.agent_process import AgentProcess
 from tests.launching import Launch, Started
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
@@ -121,6 +125,63 @@ async def test_recovery_and_updates(launch: Launch) -> None:
     await containerizer.update(container.container_id, Resources(), Resources())
     termination = await containerizer.wait(container.container_id)
     assert termination.limited_ranges == ((port, port),)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+async def test_recovered_ones_that_listen_where_they_should_not(launch: Launch, nested: bool) -> None:
+    """Nobody minded, as it was not enforced before; those that hold their ports go on."""
+    held, taken = free_port(), free_port()
+    resources = Resources(ports=((held, held),))
+    honest = await launch.sleeping(isolation=ISOLATION, resources=resources)
+    guilty = await launch.sleeping(isolation=ISOLATION, resources=resources)
+    for parent, port in ((honest, held), (guilty, taken)):
+        if nested:
+            await listening(launch, port, parent=parent)
+        else:
+            await parent.destroy()
+    if not nested:
+        honest = await listening(launch, held, resources=resources)
+        guilty = await listening(launch, taken, resources=resources)
+    successor = await launch.successor(container_ports_watch_interval=0.05, enforce_container_ports=True)
+    termination = await successor.wait(guilty.container_id)
+    assert termination.limited_ranges == ((taken, taken),)
+    await until_next_look()
+    assert honest.container_id in await successor.containers()
+
+
+def listener(port: int) -> list[str]:
+    return ["python3", "-c", LISTEN.replace("sys.stdin.read()", "import time; time.sleep(60)"), str(port)]
+
+
+def test_what_the_agent_tells(agent: AgentProcess) -> None:
+    """Of a container that asked for no ports at all; one that holds its own, of two resources, goes on."""
+    agent.start(
+        "--container_ports_watch_interval=50ms", "--enforce_container_ports", isolation="filesystem/linux,network/ports"
+    )
+    held, taken = free_port(), free_port()
+    ranges = [{"begin": 1, "end": 2}, {"begin": held, "end": held}]
+    ports = [{"name": "ports", "type": "RANGES", "ranges": {"range": [each]}} for each in ranges]
+    assert agent.launch("honest", listener(held), resources=ports).status == 200
+    assert agent.launch("guilty", listener(taken), resources=[]).status == 200
+    ended = agent.wait_for("guilty")
+    assert (ended["state"], ended["reason"]) == ("TASK_FAILED", "REASON_CONTAINER_LIMITATION")
+    assert ended["message"] == f"Container guilty is listening on unallocated port(s): [{taken}-{taken}]"
+    [resource] = ended["limitation"]["resources"]
+    assert (resource["name"], resource["ranges"]) == ("ports", {"range": [{"begin": taken, "end": taken}]})
+    assert list(agent.containers()) == ["honest"]
+
+
+def test_sockets_are_found_by_their_processes() -> None:
+    """Of the same process, and of another one that has it, too."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        inode, port = os.fstat(server.fileno()).st_ino, server.getsockname()[1]
+        assert socket_diagnosis.listening()[inode] == port
+        assert os.fstat(other.fileno()).st_ino not in socket_diagnosis.listening(), "it is no TCP"
+        assert inode in set(ports._sockets_of(os.getpid()))
+        with subprocess.Popen(["sleep", "60"], pass_fds=[server.fileno()]) as process:
+            assert inode in set(ports._sockets_of(process.pid))
+            process.kill()
+    assert inode not in socket_diagnosis.listening()
 
 
 def test_ranges_are_told_as_such() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from mesocosm.linux import measuring as module
 from mesocosm.linux import usage
 from mesocosm.linux.measuring import MeasuringProcess
 from mesocosm.linux.tree import remove_tree
@@ -142,6 +143,28 @@ def test_a_tree_that_changes_is_no_error(directory: Path) -> None:
         thread.join()
 
 
+def test_a_directory_that_grows_while_it_is_read(directory: Path) -> None:
+    """Each that the walk comes to has one more in it, with a file, when it is looked at."""
+
+    class Growing(usage.Walk):
+        left = 300
+
+        def enter(self, directory: int) -> None:
+            if self.left:
+                self.left -= 1
+                os.mkdir("deeper", dir_fd=directory)
+                with open(os.open("file", os.O_WRONLY | os.O_CREAT, dir_fd=directory), "wb") as file:
+                    file.write(os.urandom(10_000))
+
+    walk = Growing(str(directory))
+    try:
+        walk.run()
+    finally:
+        walk.close()
+    assert walk.left == 0
+    assert walk.used == du(directory)
+
+
 def test_few_descriptors_are_taken_and_all_given_back(directory: Path) -> None:
     (directory / "/".join(["d"] * 100)).mkdir(parents=True)
     before = len(list(Path("/dev/fd").iterdir()))
@@ -201,6 +224,22 @@ async def test_who_waits_is_told_of_the_end_of_the_process(measuring: MeasuringP
     os.kill(measuring._process.pid, signal.SIGKILL)
     with pytest.raises(OSError, match="the process that measures has ended"):
         await waiting
+
+
+async def test_one_that_takes_too_long_is_given_up(
+    measuring: MeasuringProcess, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody may add names faster than they can be counted. The process that would count is stopped here."""
+    await measuring.measure(directory)
+    assert measuring._process is not None
+    os.kill(measuring._process.pid, signal.SIGSTOP)
+    monkeypatch.setattr(module, "_LONGEST", 0.05)
+    with pytest.raises(TimeoutError, match=str(directory)):
+        await measuring.measure(directory)
+    assert measuring._pending == {}
+    monkeypatch.undo()
+    os.kill(measuring._process.pid, signal.SIGCONT)
+    assert await measuring.measure(directory) == du(directory), "there is room for the next one"
 
 
 async def test_a_measuring_that_is_cancelled_has_no_process_any_more(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Self
+from dataclasses import dataclass, field
+from typing import ClassVar, Generic, Self, TypeVar
 
 from mesocosm.container import (
     ContainerConfig,
@@ -116,3 +116,49 @@ class Isolator:
 
     async def close(self) -> None:
         """Gives back what the isolator holds itself. Containers that still run keep what they have."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Watched:
+    """What there is to be looked at of one container; a subclass has more. `limitation` is for `Isolator.watch`."""
+
+    limitation: asyncio.Future[Limitation] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def end(self, limitation: Limitation) -> None:
+        """Has the container end, unless that was said before."""
+        if not self.limitation.done():
+            self.limitation.set_result(limitation)
+
+
+AnyWatched = TypeVar("AnyWatched", bound=Watched)
+
+
+class WatchingIsolator(Isolator, Generic[AnyWatched]):
+    """Looks at containers while they run, and may end one: those that are launched, and those that are recovered."""
+
+    def __init__(self) -> None:
+        self._watched: dict[ContainerID, AnyWatched] = {}
+
+    async def _take_up(self, container_id: ContainerID, config: ContainerConfig) -> AnyWatched | None:
+        """What there is to be looked at of a container, from now on; None for one that there is nothing of."""
+        raise NotImplementedError
+
+    async def recover(self, containers: Collection[ContainerState], orphans: Collection[ContainerID]) -> None:
+        """Takes up those that run, the ones around others first."""
+        for state in sorted(containers, key=lambda state: state.container_id.depth):
+            await self.prepare(state.container_id, state.config)
+
+    async def prepare(self, container_id: ContainerID, config: ContainerConfig) -> LaunchInfo | None:
+        """Takes up the container."""
+        if (watched := await self._take_up(container_id, config)) is not None:
+            self._watched[container_id] = watched
+        return None
+
+    def watch(self, container_id: ContainerID) -> asyncio.Future[Limitation] | None:
+        """Resolves when the container has to end."""
+        watched = self._watched.get(container_id)
+        return None if watched is None else watched.limitation
+
+    async def cleanup(self, container_id: ContainerID) -> None:
+        """Forgets the container."""
+        self._watched.pop(container_id, None)

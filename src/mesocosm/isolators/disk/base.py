@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,18 +16,22 @@ from mesocosm.container import (
     ResourceStatistics,
     persistent_volume_path,
 )
-from mesocosm.isolators.base import Isolator
+from mesocosm.isolators.base import Watched, WatchingIsolator
 from mesocosm.units import format_size
 
 
 @dataclass(slots=True)
 class Directory:
-    """The sandbox or, if it is one, a persistent volume; `limit` and `used` are bytes, None where there is no such."""
+    """The sandbox or, if it is one, a persistent volume; `limit` and `used` are bytes, None where there is no such.
+
+    With a sandbox counts what is `besides`: where the container, and each that is nested in it, change their images.
+    """
 
     path: Path
     limit: int | None
     volume: PersistentVolume | None = None
     used: int | None = None
+    besides: dict[ContainerID, tuple[Path, ...]] = field(default_factory=dict)
 
     @property
     def exceeds(self) -> bool:
@@ -54,44 +57,33 @@ class Directory:
 
 
 @dataclass(slots=True)
-class Space:
-    """The directories of one container, and the limit that it runs into. Of a nested one there is no sandbox here."""
+class Space(Watched):
+    """The directories of one container. Of a nested one there is no sandbox here."""
 
     directories: list[Directory]
-    limitation: asyncio.Future[Limitation] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @property
     def sandbox(self) -> Directory | None:
         """Its sandbox, if that is not in the one of a parent, where it counts."""
         return next((directory for directory in self.directories if directory.volume is None), None)
 
-    def end(self, limitation: Limitation) -> None:
-        """Has the container end."""
-        if not self.limitation.done():
-            self.limitation.set_result(limitation)
 
-
-class DiskIsolator(Isolator):
+class DiskIsolator(WatchingIsolator[Space]):
     """Knows the space of every container that has any of its own."""
 
     def __init__(self, work_dir: Path) -> None:
+        super().__init__()
         self._work_dir = work_dir
-        self._spaces: dict[ContainerID, Space] = {}
-
-    def watch(self, container_id: ContainerID) -> asyncio.Future[Limitation] | None:
-        """Resolves when more is used than may be, if that ends the container."""
-        space = self._spaces.get(container_id)
-        return None if space is None else space.limitation
 
     async def update(self, container_id: ContainerID, resources: Resources, limits: Resources) -> None:
         """Changes what the sandbox may hold."""
-        space = self._spaces.get(container_id)
+        space = self._watched.get(container_id)
         if space is not None and space.sandbox is not None:
             space.sandbox.limit = resources.disk
 
     async def usage(self, container_id: ContainerID) -> ResourceStatistics:
         """What was measured last."""
-        space = self._spaces.get(container_id)
+        space = self._watched.get(container_id)
         if space is None:
             return ResourceStatistics()
         sandbox = space.sandbox
@@ -101,13 +93,24 @@ class DiskIsolator(Isolator):
             disk_statistics=tuple(directory.statistics for directory in space.directories),
         )
 
-    def _add(self, container_id: ContainerID, config: ContainerConfig) -> Space | None:
-        """Takes up a container; None for one that has no space of its own."""
-        directories = list(self._directories(container_id, config))
-        if not directories:
-            return None
-        space = self._spaces[container_id] = Space(directories)
-        return space
+    async def cleanup(self, container_id: ContainerID) -> None:
+        """Forgets the container, and what it has changed of its images."""
+        await super().cleanup(container_id)
+        if (sandbox := self._sandbox(container_id)) is not None:
+            sandbox.besides.pop(container_id, None)
+
+    async def _take_up(self, container_id: ContainerID, config: ContainerConfig) -> Space | None:
+        """Nothing of a container that has no space of its own; what it changes of its images counts with others."""
+        space = Space(list(self._directories(container_id, config)))
+        sandbox = space.sandbox or self._sandbox(container_id)
+        if sandbox is not None and (changes := _changes(config)):
+            sandbox.besides[container_id] = changes
+        return space if space.directories else None
+
+    def _sandbox(self, container_id: ContainerID) -> Directory | None:
+        """The sandbox of a known container, or that of the outermost one around it, where it counts."""
+        space = self._watched.get(container_id.root)
+        return None if space is None else space.sandbox
 
     def _directories(self, container_id: ContainerID, config: ContainerConfig) -> Iterator[Directory]:
         for volume in config.persistent_volumes:
@@ -115,3 +118,10 @@ class DiskIsolator(Isolator):
         if container_id.parent is None:
             assert config.directory is not None
             yield Directory(config.directory, config.resources.disk)
+
+
+def _changes(config: ContainerConfig) -> tuple[Path, ...]:
+    """Where overlayfs puts what the container changes of its images, until it ends."""
+    provisioned = (config.provisioned, *(volume.provisioned for volume in config.image_volumes))
+    overlays = [each.overlay for each in provisioned if each is not None and each.overlay is not None]
+    return tuple(path for overlay in overlays for path in (overlay.upper, overlay.work))

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
+import itertools
 import logging
-from collections.abc import Collection
 from typing import Self
 
-from mesocosm.container import ContainerConfig, ContainerID, Limitation
+from mesocosm.container import ContainerID, Limitation
 from mesocosm.errors import FlagError
 from mesocosm.flags import Flags
-from mesocosm.isolators.base import ContainerState
 from mesocosm.isolators.disk.base import Directory, DiskIsolator, Space
-from mesocosm.launcher.info import LaunchInfo
 from mesocosm.linux.measuring import MeasuringProcess
 
 logger = logging.getLogger(__name__)
@@ -40,26 +39,16 @@ class DuIsolator(DiskIsolator):
             raise FlagError("--container_disk_watch_interval is 0", "give a duration such as 15secs")
         return cls(flags)
 
-    async def recover(self, containers: Collection[ContainerState], orphans: Collection[ContainerID]) -> None:
-        """Takes up those that run."""
-        for state in containers:
-            self._add(state.container_id, state.config)
-
-    async def prepare(self, container_id: ContainerID, config: ContainerConfig) -> LaunchInfo | None:
-        """Knows what the container may use."""
-        self._add(container_id, config)
-        return None
-
     def watch(self, container_id: ContainerID) -> asyncio.Future[Limitation] | None:
         """Begins to measure. Resolves when more is used than may be, if that is enforced."""
-        space = self._spaces.get(container_id)
+        space = self._watched.get(container_id)
         if space is not None and container_id not in self._tasks:
             self._tasks[container_id] = asyncio.create_task(self._measure_again_and_again(space))
         return super().watch(container_id)
 
     async def limitation(self, container_id: ContainerID) -> Limitation | None:
         """Measures a last time, if it matters: a command may be faster than the interval."""
-        space = self._spaces.get(container_id)
+        space = self._watched.get(container_id)
         if space is None or not self._enforces or all(directory.limit is None for directory in space.directories):
             return None
         await self._stop(container_id)
@@ -69,7 +58,7 @@ class DuIsolator(DiskIsolator):
     async def cleanup(self, container_id: ContainerID) -> None:
         """Ends what is being measured."""
         await self._stop(container_id)
-        self._spaces.pop(container_id, None)
+        await super().cleanup(container_id)
 
     async def close(self) -> None:
         """Ends the process that measures."""
@@ -100,7 +89,12 @@ class DuIsolator(DiskIsolator):
     async def _measure_one(self, directory: Directory) -> None:
         """What cannot be measured keeps what was known of it."""
         try:
-            directory.used = await self._measuring.measure(directory.path)
+            used = await self._measuring.measure(directory.path)
+            for path in itertools.chain(*list(directory.besides.values())):
+                with contextlib.suppress(FileNotFoundError):  # A nested container ends.
+                    used += await self._measuring.measure(path)
         except OSError as error:
             level = logging.DEBUG if error.errno == errno.ENOENT else logging.WARNING
             logger.log(level, "the disk usage of %s is not known: %s", directory.path, error)
+        else:
+            directory.used = used

@@ -24,7 +24,6 @@ from mesocosm.errors import ContainerError, FlagError, UnsupportedError
 from mesocosm.flags import Flags
 from mesocosm.isolators.base import ContainerState
 from mesocosm.isolators.disk.base import Directory, DiskIsolator, Space
-from mesocosm.launcher.info import LaunchInfo
 from mesocosm.linux import capabilities, xfs
 
 logger = logging.getLogger(__name__)
@@ -116,14 +115,7 @@ class XfsIsolator(DiskIsolator):
         """Reads the projects back from the directories, of containers that have ended, too; gives others one now."""
         self._begin()
         await asyncio.to_thread(self._read_back)
-        for state in containers:
-            await self._take(state.container_id, state.config)
-
-    async def prepare(self, container_id: ContainerID, config: ContainerConfig) -> LaunchInfo | None:
-        """Gives the sandbox and the volumes their projects, before anything is made in them."""
-        self._begin()
-        await self._take(container_id, config)
-        return None
+        await super().recover(containers, orphans)
 
     async def update(self, container_id: ContainerID, resources: Resources, limits: Resources) -> None:
         """Sets the quota of the sandbox anew."""
@@ -139,15 +131,11 @@ class XfsIsolator(DiskIsolator):
 
     async def limitation(self, container_id: ContainerID) -> Limitation | None:
         """Whether it has used more than it asked for, if that ends containers."""
-        space = self._spaces.get(container_id)
+        space = self._watched.get(container_id)
         if space is None or not self._kills:
             return None
         self._judge(space)
         return space.limitation.result() if space.limitation.done() else None
-
-    async def cleanup(self, container_id: ContainerID) -> None:
-        """Forgets the container. Its project is in use as long as there is its sandbox."""
-        self._spaces.pop(container_id, None)
 
     async def close(self) -> None:
         """Ends what looks from time to time; projects whose directory is gone have no quota any more."""
@@ -177,22 +165,23 @@ class XfsIsolator(DiskIsolator):
 
     # Projects.
 
-    async def _take(self, container_id: ContainerID, config: ContainerConfig) -> None:
-        space = self._add(container_id, config)
+    async def _take_up(self, container_id: ContainerID, config: ContainerConfig) -> Space | None:
+        """Gives the sandbox and the volumes their projects, before anything is made in them."""
+        self._begin()
+        space = await super()._take_up(container_id, config)
         for directory in space.directories if space is not None else ():
             directory.path.mkdir(parents=True, exist_ok=True)  # A volume, which was never used.
             if self._projects.of(directory.path) is None:
-                await self._assign(container_id, directory.path)
+                project = self._next(container_id)
+                self._projects.keep(project, directory.path)
+                await _assign(directory.path, project)
             self._limit(directory)
-
-    async def _assign(self, container_id: ContainerID, directory: Path) -> None:
-        project = self._next(container_id)
-        self._projects.keep(project, directory)
-        try:
-            # In a thread, as there may be much in it.
-            await asyncio.to_thread(xfs.set_project, directory, project)
-        except OSError as error:
-            raise OSError(error.errno, f"it can have no project: {error.strerror}", str(directory)) from error
+        sandbox = (space and space.sandbox) or self._sandbox(container_id)
+        if sandbox is not None and (shared := self._projects.of(sandbox.path)) is not None:
+            for path in sandbox.besides.get(container_id, ()):
+                if xfs.project_of(path) != shared:
+                    await _assign(path, shared)
+        return space
 
     def _next(self, container_id: ContainerID) -> int:
         """One that is free, and has no files: another process may use the same range."""
@@ -224,7 +213,7 @@ class XfsIsolator(DiskIsolator):
     # Quotas.
 
     def _directories_of(self, container_id: ContainerID) -> list[Directory]:
-        space = self._spaces.get(container_id)
+        space = self._watched.get(container_id)
         return [] if space is None else space.directories
 
     def _limit(self, directory: Directory) -> None:
@@ -242,7 +231,7 @@ class XfsIsolator(DiskIsolator):
             directory.used = xfs.quota(self._descriptor, project).used
 
     def _watch(self) -> None:
-        for space in self._spaces.values():
+        for space in self._watched.values():
             self._judge(space)
 
     def _judge(self, space: Space) -> None:
@@ -250,6 +239,14 @@ class XfsIsolator(DiskIsolator):
             self._read(directory)
             if directory.exceeds:
                 space.end(directory.limitation)
+
+
+async def _assign(directory: Path, project: int) -> None:
+    """Gives a directory to a project, in a thread, as there may be much in it. Raises OSError."""
+    try:
+        await asyncio.to_thread(xfs.set_project, directory, project)
+    except OSError as error:
+        raise OSError(error.errno, f"it can have no project: {error.strerror}", str(directory)) from error
 
 
 def parse_ranges(text: str) -> tuple[range, ...]:

@@ -7,15 +7,14 @@ import contextlib
 import logging
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
 from mesocosm.container import ContainerConfig, ContainerID, Limitation, Resources
 from mesocosm.errors import FlagError
 from mesocosm.flags import AGENT_PORTS, Flags
-from mesocosm.isolators.base import ContainerState, Isolator
-from mesocosm.launcher.info import LaunchInfo
+from mesocosm.isolators.base import Watched, WatchingIsolator
 from mesocosm.linux import cgroup, socket_diagnosis
 
 logger = logging.getLogger(__name__)
@@ -27,15 +26,14 @@ Ranges = tuple[tuple[int, int], ...]
 
 
 @dataclass(slots=True)
-class _Watched:
+class _Listener(Watched):
     """A top-level container: the ports that it holds, those that it was last seen to take, and its limit."""
 
     held: Ranges
-    limitation: asyncio.Future[Limitation]
     taken: frozenset[int] = field(default_factory=frozenset)
 
 
-class PortsIsolator(Isolator):
+class PortsIsolator(WatchingIsolator[_Listener]):
     """Looks, each `--container_ports_watch_interval`, who listens; ends what should not, or only tells of it.
 
     A nested container counts for the top-level one, which holds the ports. One in another network than the host's
@@ -45,14 +43,14 @@ class PortsIsolator(Isolator):
     requires_launcher = "linux"
 
     def __init__(self, flags: Flags) -> None:
+        super().__init__()
         self._flags = flags
         self._isolated = flags.container_ports_isolated_range
         if flags.check_agent_port_range_only:
             self._isolated = AGENT_PORTS
         found = cgroup.hierarchies(str(flags.cgroups_hierarchy))
         self._hierarchies = [hierarchy for hierarchy in (found.freezer, found.unified) if hierarchy is not None]
-        self._watched: dict[ContainerID, _Watched] = {}
-        self._watch: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
 
     @classmethod
     def create(cls, flags: Flags) -> Self:
@@ -64,46 +62,31 @@ class PortsIsolator(Isolator):
             )
         return cls(flags)
 
-    async def recover(self, containers: Collection[ContainerState], orphans: Collection[ContainerID]) -> None:
-        """Watches the containers again."""
-        for state in containers:
-            self._add(state.container_id, state.config)
-
-    async def prepare(self, container_id: ContainerID, config: ContainerConfig) -> LaunchInfo | None:
-        """Watches the container, unless it is nested in one that is, or not in the network of the host."""
-        self._add(container_id, config)
-        return None
-
-    def watch(self, container_id: ContainerID) -> asyncio.Future[Limitation] | None:
-        """Resolves when a container listens where it should not, and that is enforced."""
-        watched = self._watched.get(container_id)
-        return None if watched is None else watched.limitation
-
     async def update(self, container_id: ContainerID, resources: Resources, limits: Resources) -> None:
         """Remembers the ports that it holds now."""
         if (watched := self._watched.get(container_id)) is not None:
             watched.held = resources.ports or ()
 
     async def cleanup(self, container_id: ContainerID) -> None:
-        """Forgets the container."""
-        self._watched.pop(container_id, None)
+        """Forgets the container, and looks no more after the last one."""
+        await super().cleanup(container_id)
         if not self._watched:
             await self.close()
 
     async def close(self) -> None:
-        """Ends the watch."""
-        watch, self._watch = self._watch, None
-        if watch is not None:
-            watch.cancel()
-            await asyncio.wait([watch])
+        """Looks no more."""
+        looking, self._looking = self._looking, None
+        if looking is not None:
+            looking.cancel()
+            await asyncio.wait([looking])
 
-    def _add(self, container_id: ContainerID, config: ContainerConfig) -> None:
+    async def _take_up(self, container_id: ContainerID, config: ContainerConfig) -> _Listener | None:
+        """Nothing of one that is nested, and counts with the one around it, or that is not in the host's network."""
         if container_id.parent is not None or config.networks or config.loopback_only:
-            return
-        future: asyncio.Future[Limitation] = asyncio.get_running_loop().create_future()
-        self._watched[container_id] = _Watched(config.resources.ports or (), future)
-        if self._watch is None:
-            self._watch = asyncio.create_task(self._look_again_and_again())
+            return None
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look_again_and_again())
+        return _Listener(config.resources.ports or ())
 
     async def _look_again_and_again(self) -> None:
         while True:
@@ -138,7 +121,7 @@ class PortsIsolator(Isolator):
             pids |= set(cgroup.processes(group, recursive=True))
         return frozenset(inode for pid in pids for inode in _sockets_of(pid))
 
-    def _judge(self, container_id: ContainerID, watched: _Watched, ports: frozenset[int]) -> None:
+    def _judge(self, container_id: ContainerID, watched: _Listener, ports: frozenset[int]) -> None:
         """Tells of new ports only. Raises nothing."""
         if not ports or ports == watched.taken:
             watched.taken = ports
@@ -148,9 +131,8 @@ class PortsIsolator(Isolator):
         text = ", ".join(f"{first}-{last}" for first, last in ranges)
         message = f"Container {container_id} is listening on unallocated port(s): [{text}]"
         logger.info(message)
-        if self._flags.enforce_container_ports and not watched.limitation.done():
-            limitation = Limitation("REASON_CONTAINER_LIMITATION", message, "ports", ranges)
-            watched.limitation.set_result(limitation)
+        if self._flags.enforce_container_ports:
+            watched.end(Limitation("REASON_CONTAINER_LIMITATION", message, "ports", ranges))
 
 
 def _sockets_of(pid: int) -> Iterable[int]:
