@@ -43,6 +43,10 @@ class CommandError(ContainerError):
         self.exit_status = exit_status
 
 
+class MasterError(MesocosmError):
+    """The agent cannot be part of its cluster: no master can be found, or the master refuses it."""
+
+
 class UnknownContainerError(ContainerError):
     """No container of that id is known."""
 
