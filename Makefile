@@ -82,6 +82,7 @@ lint-tools: $(VENV)/installed-dev
 	$(STEP) $(VENV)/bin/mypy --no-error-summary -p tests.setup -p tests.vm
 
 benchmark: $(VENV)/installed-dev packages ## Measure against other container runtimes
+	@$(PYTHON) -m compileall -q src
 	@status=0; for name in launch throughput memory agent pull images; do PYTHONPATH=. $(PYTHON) benchmarks/$$name.py || status=1; done; exit $$status
 
 packages:

@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Collection
 from typing import Self
 
-from mesocosm.container import ContainerConfig, ContainerID, Limitation
+from mesocosm.container import ContainerConfig, ContainerID
 from mesocosm.errors import ContainerError
 from mesocosm.flags import Flags
 from mesocosm.isolators.base import ContainerState, Isolator
 from mesocosm.launcher.info import LaunchInfo
+from mesocosm.statistics import Limitation
 
 
 class DeadlineIsolator(Isolator):

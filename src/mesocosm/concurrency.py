@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
+
+from mesocosm.dataclass import dataclass
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")

@@ -10,11 +10,15 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path, PurePosixPath
 
+from mesocosm.dataclass import dataclass
 from mesocosm.errors import ContainerError
 from mesocosm.images.image import ImageConfig
+from mesocosm.networks import NetworkInfo
+from mesocosm.secrets import Secret
+from mesocosm.statistics import ResourceStatistics
 
 # An id is a directory and a cgroup name: no separator, no control character; and no dot, which joins nested ids.
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_:@+=,~-]*")
@@ -147,44 +151,6 @@ class SandboxPath:
 
     path: str
     of: SandboxOf = SandboxOf.SELF
-
-
-class Hidden:
-    """Bytes that neither a text of this value nor a record on disk has: who wants them calls `reveal`."""
-
-    __slots__ = ("_data",)
-
-    def __init__(self, data: bytes = b"") -> None:
-        self._data = data
-
-    def reveal(self) -> bytes:
-        """The bytes; none if this was read from a record."""
-        return self._data
-
-    def __repr__(self) -> str:
-        return "<hidden>"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Hidden) and self._data == other._data
-
-    def __hash__(self) -> int:
-        return hash(self._data)
-
-
-@dataclass(frozen=True, slots=True)
-class SecretReference:
-    """By what a secret resolver finds a secret: `name`, and `key` where that has several (`Secret.Reference`)."""
-
-    name: str
-    key: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Secret:
-    """What a container shall know, and no log, record or answer shows (`Secret` of mesos.proto). One of both is set."""
-
-    value: Hidden | None = None
-    reference: SecretReference | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,42 +326,6 @@ class TTYInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class PortMapping:
-    """A port of the host, from which connections come to a port of the container (`NetworkInfo.PortMapping`)."""
-
-    host_port: int
-    container_port: int
-    protocol: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class IPAddress:
-    """An address of a container, or one that is asked for; without `ip_address`, any of the `protocol`."""
-
-    protocol: str = "IPv4"
-    ip_address: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Label:
-    """A name, and mostly a value (`Label` of mesos.proto)."""
-
-    key: str
-    value: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkInfo:
-    """A network that a container joins by its `name`, and what it asks for there. Without a name: the host's."""
-
-    name: str | None = None
-    ip_addresses: tuple[IPAddress, ...] = ()
-    groups: tuple[str, ...] = ()
-    labels: tuple[Label, ...] = ()
-    port_mappings: tuple[PortMapping, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class URI:
     """A file that is fetched into the sandbox before the command starts (`CommandInfo.URI` of mesos.proto).
 
@@ -518,97 +448,6 @@ class ContainerConfig:
     def debug(self) -> bool:
         """Whether the container is to be in all namespaces of its parent."""
         return self.container_class is ContainerClass.DEBUG
-
-
-@dataclass(frozen=True, slots=True)
-class Limitation:
-    """A limit that a container ran into, for which it is destroyed. `reason` is a `TaskStatus.Reason` of Mesos.
-
-    `ranges` are the numbers that it took of a resource of such, with both ends; `amount` is how many bytes it used.
-    """
-
-    reason: str
-    message: str
-    resource: str
-    ranges: tuple[tuple[int, int], ...] = ()
-    amount: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class DiskStatistics:
-    """What is used and may be used of a persistent volume or, without an `id`, of the sandbox; None: nobody knows."""
-
-    id: str | None = None
-    principal: str | None = None
-    limit_bytes: int | None = None
-    used_bytes: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PerfStatistics:
-    """What was counted from `timestamp` on for `duration` seconds, by the fields of Mesos's `PerfStatistics`."""
-
-    timestamp: float
-    duration: float
-    counts: Mapping[str, int | float]
-
-
-@dataclass(frozen=True, slots=True)
-class BlkioStatistics:
-    """What was done with a block device, by the numbers of `device`, or with all of them where that is None.
-
-    Operations and bytes are by the names of `CgroupInfo.Blkio.Operation`.
-    """
-
-    device: tuple[int, int] | None
-    io_serviced: Mapping[str, int]
-    io_service_bytes: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class ResourceStatistics:
-    """What a container uses and may use: the fields of Mesos's `ResourceStatistics`, None where nobody measures."""
-
-    timestamp: float | None = None
-    processes: int | None = None
-    threads: int | None = None
-    cpus_user_time_secs: float | None = None
-    cpus_system_time_secs: float | None = None
-    cpus_limit: float | None = None
-    cpus_soft_limit: float | None = None
-    cpus_nr_periods: int | None = None
-    cpus_nr_throttled: int | None = None
-    cpus_throttled_time_secs: float | None = None
-    mem_total_bytes: int | None = None
-    mem_total_memsw_bytes: int | None = None
-    mem_kmem_usage_bytes: int | None = None
-    mem_kmem_tcp_usage_bytes: int | None = None
-    mem_limit_bytes: int | None = None
-    mem_soft_limit_bytes: int | None = None
-    mem_maximum_bytes: int | None = None
-    mem_file_bytes: int | None = None
-    mem_anon_bytes: int | None = None
-    mem_cache_bytes: int | None = None
-    mem_rss_bytes: int | None = None
-    mem_mapped_file_bytes: int | None = None
-    mem_swap_bytes: int | None = None
-    mem_unevictable_bytes: int | None = None
-    mem_low_pressure_counter: int | None = None
-    mem_medium_pressure_counter: int | None = None
-    mem_critical_pressure_counter: int | None = None
-    blkio_statistics: tuple[BlkioStatistics, ...] | None = None
-    perf: PerfStatistics | None = None
-    net_rx_packets: int | None = None
-    net_rx_bytes: int | None = None
-    net_rx_errors: int | None = None
-    net_rx_dropped: int | None = None
-    net_tx_packets: int | None = None
-    net_tx_bytes: int | None = None
-    net_tx_errors: int | None = None
-    net_tx_dropped: int | None = None
-    disk_limit_bytes: int | None = None
-    disk_used_bytes: int | None = None
-    disk_statistics: tuple[DiskStatistics, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mesocosm.dataclass import dataclass
 from mesocosm.errors import FlagError
 from mesocosm.linux.cgroup.devices import Rule
 

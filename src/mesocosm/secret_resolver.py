@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from mesocosm.container import ContainerID, Secret
+from mesocosm.container import ContainerID
 from mesocosm.errors import ContainerError, FlagError, MesocosmError
+from mesocosm.secrets import Secret
 
 ENTRY_POINTS = "mesocosm.secret_resolvers"
 

@@ -11,12 +11,13 @@ import fcntl
 import os
 import stat
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Self
 
 import msgspec
 
+from mesocosm.dataclass import dataclass
 from mesocosm.errors import ContainerError, RecoveryError
 from mesocosm.flags import Flags
 from mesocosm.launcher.operations import HostDirectory

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from mesocosm.container import ContainerID, Limitation, LinuxInfo, Resources
+from mesocosm.container import ContainerID, LinuxInfo, Resources
 from mesocosm.flags import Flags
 from mesocosm.isolators.base import ContainerState
 from mesocosm.isolators.cgroups.mem import MemIsolator
 from mesocosm.linux import cgroup
+from mesocosm.statistics import Limitation
 from tests.isolating import isolate
 from tests.kernel.cgroup_support import CONTAINER, MB, blocked, config, created
 

@@ -7,11 +7,12 @@ import time
 
 import pytest
 
-from mesocosm.container import LinuxInfo, PerfStatistics
+from mesocosm.container import LinuxInfo
 from mesocosm.flags import Flags
 from mesocosm.isolators.cgroups.perf_event import PerfEventIsolator
 from mesocosm.linux import cgroup
 from mesocosm.linux.perf import EVENTS, Counters
+from mesocosm.statistics import PerfStatistics
 from tests.kernel.cgroup_support import blocked, created
 from tests.launching import LINUX, TIMEOUT, Launch, Started
 

@@ -78,9 +78,7 @@ def test_the_default_isolates(cli: CommandLine) -> None:
     assert int(shared) == 0
     assert any(cli.name in group for group in cgroups)
     isolation = result.stderr.decode().splitlines()[0]
-    assert isolation.startswith(
-        "mesocosm: isolation: filesystem/linux,namespaces/pid,namespaces/ipc,network/cni,cgroups/"
-    )
+    assert isolation.startswith("mesocosm: isolation: filesystem/linux,namespaces/pid,namespaces/ipc,cgroups/")
 
 
 def test_posix_isolation_sees_the_host(cli: CommandLine) -> None:

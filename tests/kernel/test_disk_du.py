@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 import mesocosm
-from mesocosm.container import ImageRequest, PersistentVolume, Resources, ResourceStatistics, VolumeMode
+from mesocosm.container import ImageRequest, PersistentVolume, Resources, VolumeMode
 from mesocosm.errors import ContainerError, FlagError
 from mesocosm.flags import Flags
 from mesocosm.isolators.disk.du import DuIsolator
+from mesocosm.statistics import ResourceStatistics
 from tests.agent_process import AgentProcess
 from tests.command_line import CommandLine
 from tests.image_store import DirectoryStore, image

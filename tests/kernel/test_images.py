@@ -9,20 +9,12 @@ from typing import Any
 
 import pytest
 
-from mesocosm.container import (
-    ContainerClass,
-    Hidden,
-    ImageRequest,
-    ImageVolume,
-    Secret,
-    SecretReference,
-    Tmpfs,
-    VolumeMode,
-)
+from mesocosm.container import ContainerClass, ImageRequest, ImageVolume, Tmpfs, VolumeMode
 from mesocosm.errors import ContainerError, FlagError
 from mesocosm.images.backends.copy import CopyBackend
 from mesocosm.images.image import Image
 from mesocosm.images.paths import container_directory, find_containers, layers_file, provisioner_directory
+from mesocosm.secrets import Hidden, Secret, SecretReference
 from tests import plugins
 from tests.image_store import DirectoryStore, image, layer
 from tests.launching import Launch, Started

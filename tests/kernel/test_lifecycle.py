@@ -11,14 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mesocosm.container import (
-    CommandInfo,
-    ContainerConfig,
-    ContainerID,
-    ContainerType,
-    Limitation,
-    TTYInfo,
-)
+from mesocosm.container import CommandInfo, ContainerConfig, ContainerID, ContainerType, TTYInfo
 from mesocosm.containerizer.base import LaunchResult
 from mesocosm.containerizer.mesos import MesosContainerizer
 from mesocosm.errors import CommandError, ContainerError, UnknownContainerError
@@ -26,6 +19,7 @@ from mesocosm.flags import Flags
 from mesocosm.isolators.base import Isolator
 from mesocosm.isolators.selection import NamedIsolator
 from mesocosm.launcher.info import LaunchInfo
+from mesocosm.statistics import Limitation
 from tests.launching import LINUX, TIMEOUT, Launch
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]

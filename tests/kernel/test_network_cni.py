@@ -18,10 +18,11 @@ from pathlib import Path
 import pytest
 
 import mesocosm
-from mesocosm.container import ContainerClass, ContainerID, NetworkInfo, PortMapping, Volume
+from mesocosm.container import ContainerClass, ContainerID, Volume
 from mesocosm.errors import ContainerError, FlagError, MesocosmError
 from mesocosm.flags import Flags
 from mesocosm.linux import mount
+from mesocosm.networks import NetworkInfo, PortMapping
 from mesocosm.oneshot import runner
 from tests.agent_process import AgentProcess, agent_process, identity
 from tests.command_line import MESOCOSM

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from mesocosm.container import ContainerClass, ContainerID, Hidden, Secret, SecretReference, Volume, VolumeMode
+from mesocosm.container import ContainerClass, ContainerID, Volume, VolumeMode
 from mesocosm.errors import ContainerError, FlagError
 from mesocosm.flags import Flags
 from mesocosm.isolators.environment_secret import EnvironmentSecretIsolator
+from mesocosm.secrets import Hidden, Secret, SecretReference
 from tests.agent_process import AgentProcess
 from tests.launching import Launch
 from tests.mounts import is_mounted

@@ -1,6 +1,6 @@
 #!/bin/sh
 # venv.sh [EXTRA]: makes .venv with a Python of this machine, unless a usable one is there, and installs the checkout
-# there, editable, with the optional dependencies EXTRA.
+# there, editable and compiled, with the optional dependencies EXTRA.
 set -eu
 
 # usable PYTHON MODULE: whether it is new enough and has the module that makes a virtual environment or is one's pip.
@@ -34,6 +34,8 @@ pip() {
 }
 
 pip install --editable ".${1:+[$1]}"
+# As pip does for what is not editable: some environments (PYTHONDONTWRITEBYTECODE) would have it compiled at each start.
+.venv/bin/python -m compileall -q src
 if [ "${1:-}" = dev ]; then
     # Not what it depends on: http-parser does not compile for today's Python. tests/clients has what stands in for it.
     pip install --no-deps pymesos==0.3.15 || echo "pymesos is not installed: what needs it skips" >&2

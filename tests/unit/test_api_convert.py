@@ -16,35 +16,24 @@ from mesocosm.api.json import from_json, to_json
 from mesocosm.api.v1.agent import Call
 from mesocosm.container import (
     URI,
-    BlkioStatistics,
     CommandInfo,
     ContainerClass,
     ContainerConfig,
     ContainerID,
     ContainerStatus,
     ContainerType,
-    DiskStatistics,
     DockerVolume,
-    Hidden,
     ImageRequest,
     ImageVolume,
-    IPAddress,
     IpcMode,
-    Label,
     LinuxInfo,
     MountPropagation,
-    NetworkInfo,
-    PerfStatistics,
     PersistentVolume,
-    PortMapping,
     Resources,
-    ResourceStatistics,
     RLimit,
     SandboxOf,
     SandboxPath,
     SeccompInfo,
-    Secret,
-    SecretReference,
     Termination,
     TTYInfo,
     Volume,
@@ -52,6 +41,9 @@ from mesocosm.container import (
 )
 from mesocosm.errors import ContainerError
 from mesocosm.linux import capabilities, rlimits
+from mesocosm.networks import IPAddress, Label, NetworkInfo, PortMapping
+from mesocosm.secrets import Hidden, Secret, SecretReference
+from mesocosm.statistics import BlkioStatistics, DiskStatistics, PerfStatistics, ResourceStatistics
 from tests.unit import recorded
 
 MB = 1 << 20

@@ -21,7 +21,6 @@ from mesocosm.container import (
     LinuxInfo,
     MountPropagation,
     Resources,
-    ResourceStatistics,
     Termination,
     Tmpfs,
     TTYInfo,
@@ -29,6 +28,7 @@ from mesocosm.container import (
     VolumeMode,
 )
 from mesocosm.containerizer.checkpoint import FORMAT_VERSION, Checkpoints, Launched
+from mesocosm.statistics import ResourceStatistics
 
 DATA = Path(__file__).with_name("data")
 WEB, OLD = ContainerID("web"), ContainerID("old")

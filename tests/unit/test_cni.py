@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from mesocosm.cni.configuration import Network, load
 from mesocosm.cni.files import DefaultDns, host_name, hosts, hosts_with, resolver
 from mesocosm.cni.result import Dns, Result, one_line, parse_error
-from mesocosm.container import IPAddress, Label, NetworkInfo, PortMapping
 from mesocosm.errors import ContainerError, FlagError
+from mesocosm.networks import IPAddress, Label, NetworkInfo, PortMapping
 
 BRIDGE = {"type": "bridge"}
 PORTMAP = {"type": "portmap", "capabilities": {"portMappings": True}}

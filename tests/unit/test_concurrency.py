@@ -24,7 +24,8 @@ from mesocosm.agent.http.state import Address
 from mesocosm.agent.logs import Logs
 from mesocosm.agent.metrics import Metrics
 from mesocosm.concurrency import Turns, each, together
-from mesocosm.container import ContainerID, ContainerStatus, ResourceStatistics
+from mesocosm.container import ContainerID, ContainerStatus
+from mesocosm.statistics import ResourceStatistics
 
 MANY = 500
 LONGEST = 0.05

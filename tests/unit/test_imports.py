@@ -16,11 +16,15 @@ PACKAGE = Path(mesocosm.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 _VALUES = (
     "container",
+    "dataclass",
     "devices",
     "errors",
     "flags",
     "images.image",
+    "networks",
     "secret_resolver",
+    "secrets",
+    "statistics",
     "units",
     "users",
     "volume_gids",
@@ -94,7 +98,7 @@ def test_isolators_know_only_what_is_below_them(module: Path) -> None:
 def test_the_kernels_facilities_know_nothing_above_them(module: Path) -> None:
     if "mesocosm.linux" not in name_of(module):
         pytest.skip("an isolator")
-    allowed = ("mesocosm.linux", "mesocosm.errors")
+    allowed = ("mesocosm.linux", "mesocosm.dataclass", "mesocosm.errors")
     assert [name for name in imported(module) if not name.startswith(allowed)] == []
 
 
@@ -116,3 +120,30 @@ def test_the_containerizer_is_loaded_when_it_is_used() -> None:
     subprocess.run([sys.executable, "-c", program], check=True)
     with pytest.raises(AttributeError, match="nothing_of_that_name"):
         _ = mesocosm.nothing_of_that_name
+
+
+UNUSED = (
+    *("aiohttp", "click", "google", "importlib.metadata", "msgspec", "prometheus_client", "rich", "tempfile"),
+    *(
+        "mesocosm.agent",
+        "mesocosm.api",
+        "mesocosm.cni",
+        "mesocosm.fetcher",
+        "mesocosm.images.store",
+        "mesocosm.loggers",
+    ),
+    *("mesocosm.isolators.disk", "mesocosm.isolators.docker", "mesocosm.isolators.environment_secret"),
+    *("mesocosm.isolators.network", "mesocosm.isolators.volume"),
+    *("mesocosm.launcher.init", "mesocosm.launcher.server", "_ssl"),
+)
+
+
+def test_a_container_that_asks_for_nothing_loads_nothing_for_more(tmp_path: Path) -> None:
+    """What `mesocosm run` imports, it takes the time for, before every command."""
+    directories = [f"--runtime-dir={tmp_path}/run", f"--work-dir={tmp_path}/work"]
+    command = [sys.executable, "-X", "importtime", "-m", "mesocosm", "run", *directories, "--", "true"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    loaded = [line.rpartition("|")[2].strip() for line in lines]
+    assert "mesocosm.containerizer.mesos" in loaded
+    assert [name for name in loaded if any(f"{name}.".startswith(f"{unused}.") for unused in UNUSED)] == []

@@ -27,13 +27,7 @@ from mesocosm.api import v1
 from mesocosm.api.json import from_json
 from mesocosm.api.value_text import parse_attributes
 from mesocosm.concurrency import Turns, Work
-from mesocosm.container import (
-    ContainerConfig,
-    ContainerID,
-    ContainerStatus,
-    ResourceStatistics,
-    Termination,
-)
+from mesocosm.container import ContainerConfig, ContainerID, ContainerStatus, Termination
 from mesocosm.containerizer.base import LaunchResult
 from mesocosm.containerizer.checkpoint import Checkpoints
 from mesocosm.containerizer.directory import DirectoryLock
@@ -45,6 +39,7 @@ from mesocosm.hooks import Hooks
 from mesocosm.launcher.info import Credentials
 from mesocosm.loggers.base import ContainerLogger, LoggerSettings
 from mesocosm.loggers.selection import create_logger
+from mesocosm.statistics import ResourceStatistics
 from mesocosm.volume_gids import VolumeGids
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from mesocosm.cli.messages import FAILED, complain, describe
@@ -15,15 +15,17 @@ from mesocosm.cli.streams import Streams
 from mesocosm.cli.terminal import RawTerminal, set_window_size, window_size
 from mesocosm.container import CommandInfo, ContainerConfig, ContainerID, Resources, RLimit, Termination, TTYInfo
 from mesocosm.containerizer.mesos import MesosContainerizer
+from mesocosm.dataclass import dataclass
 from mesocosm.errors import CommandError, FlagError, MesocosmError
 from mesocosm.oneshot import janitor
 from mesocosm.oneshot.choice import Choice, choose
 from mesocosm.oneshot.images import Pull, command_of, directory_of, get_image, parse_pull
-from mesocosm.oneshot.network import check_described
+from mesocosm.oneshot.network import Networks, check_described
 from mesocosm.oneshot.network import choose as choose_networks
 from mesocosm.oneshot.place import Place
 from mesocosm.oneshot.request import (
     check_limits,
+    fit,
     make_config,
     needed_isolators,
     parse_environment,
@@ -92,8 +94,11 @@ def execute(options: Options) -> int:
     place.store = (options.store or place.store).absolute()
     container_id = ContainerID(place.name)
     security, rlimits = _security(options), tuple(map(parse_rlimit, options.rlimit))
-    choice = choose(options.isolation, needed_isolators(limits, security, rlimits, image=options.image))
-    config = _config(options, choice, limits, security, rlimits)
+    needed = needed_isolators(limits, security, rlimits, image=options.image)
+    networks = choose_networks(options.network, options.publish, options.hostname)
+    config = _config(options, limits, rlimits, networks)
+    choice = choose(options.isolation, needed, config)
+    config = fit(config, choice, security, (*networks.isolators, *needed))
     check_described(config.networks, place.networks)
     if options.image is not None:
         config = _of_image(options, options.image, place, config)
@@ -127,15 +132,12 @@ def _security(options: Options) -> Security:
     )
 
 
-def _config(
-    options: Options, choice: Choice, limits: Resources, security: Security, rlimits: tuple[RLimit, ...]
-) -> ContainerConfig:
+def _config(options: Options, limits: Resources, rlimits: tuple[RLimit, ...], networks: Networks) -> ContainerConfig:
     environment = parse_environment(options.env)
     if options.tty and "TERM" in os.environ:
         environment.setdefault("TERM", os.environ["TERM"])
     return make_config(
         CommandInfo.of(options.command) if options.image is None else CommandInfo(shell=False),
-        choice,
         limits,
         environment=environment,
         volumes=map(parse_volume, options.volume),
@@ -145,9 +147,8 @@ def _config(
         user=options.user,
         working_directory=options.workdir,
         tty=TTYInfo(*window_size()) if options.tty else None,
-        security=security,
         rlimits=rlimits,
-        networks=choose_networks(options.network, options.publish, options.hostname),
+        networks=networks,
         image=options.image,
     )
 
@@ -204,7 +205,11 @@ class _Execution:
         """The whole way. Whatever happens, nothing is left of it."""
         self.task = asyncio.current_task()
         flags = self.place.flags(",".join(self.choice.isolation), self.choice.launcher)
-        self.containerizer = MesosContainerizer(flags, janitor=janitor.command_line(self.place.base, self.place.name))
+        self.containerizer = MesosContainerizer(
+            flags,
+            sole=None if self.options.isolation is not None else self.config,
+            janitor=janitor.command_line(self.place.base, self.place.name),
+        )
         with self._signals():
             try:
                 # In this order: the launcher knows whom to call should this process end, then there is what to remove.

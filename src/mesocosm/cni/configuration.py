@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mesocosm.container import IPAddress, Label, NetworkInfo, PortMapping
 from mesocosm.errors import ContainerError
+from mesocosm.networks import IPAddress, Label, NetworkInfo, PortMapping
 
 VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0")
 """Of the results that are understood."""

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from mesocosm.container import (
-    ContainerConfig,
-    ContainerID,
-    ContainerStatus,
-    Resources,
-    ResourceStatistics,
-    Termination,
-)
+from mesocosm.container import ContainerConfig, ContainerID, ContainerStatus, Resources, Termination
+from mesocosm.dataclass import dataclass
 from mesocosm.launcher.info import Credentials
+from mesocosm.statistics import ResourceStatistics
 
 
 class LaunchResult(enum.Enum):

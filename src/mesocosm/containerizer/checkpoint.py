@@ -11,25 +11,27 @@ describes processes, and a crash of the machine ends them, too.
 from __future__ import annotations
 
 import contextlib
+import enum
 import errno
 import json
-import math
 import os
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
-
-from mesocosm.container import RUNTIME_SEPARATOR, ContainerConfig, ContainerID, Hidden, Termination
+from mesocosm.container import RUNTIME_SEPARATOR, ContainerConfig, ContainerID, Termination
 from mesocosm.containerizer.directory import make_directories, set_aside
+from mesocosm.dataclass import dataclass
 from mesocosm.errors import ContainerError, RecoveryError
+from mesocosm.secrets import Hidden
 
 FORMAT_VERSION = 1
 _CONFIG, _PID, _STATUS = "config", "pid", "status"
+_SHOWN = 64
+"""Characters of a text that is no text, in a message."""
 _PREFIX = b'{"version": %d, ' % FORMAT_VERSION
 _VERSION = re.compile(rb'\s*\{\s*"version"\s*:\s*(\d{1,20})\s*[,}]')
 
@@ -75,7 +77,8 @@ class Checkpoints:
         try:
             _write(self._path(container_id, _CONFIG), config)
         except UnicodeEncodeError as error:
-            raise ContainerError(f"{container_id}: {error.object!r} is not UTF-8", "give text") from None
+            text = error.object[max(error.start - _SHOWN, 0) : error.end]
+            raise ContainerError(f"{container_id}: text that ends with {text!r} is not UTF-8", "give text") from None
 
     def write_launched(self, container_id: ContainerID, launched: Launched) -> None:
         """Records the init."""
@@ -174,10 +177,15 @@ def _write(path: str, value: object) -> None:
 
 
 def _encode(value: object) -> bytes:
-    if isinstance(value, ContainerConfig) and math.inf in (value.resources.cpus, value.limits.cpus, value.limits.mem):
-        # Which JSON has no word for: msgspec writes null. What `json` writes, it also reads.
-        return json.dumps(msgspec.to_builtins(value, enc_hook=str)).encode()
-    return msgspec.json.encode(value, enc_hook=str)
+    """The value as JSON. Raises UnicodeEncodeError for text that is none."""
+    # By the standard library: what reads it is more to load than all that is launched by `mesocosm run`.
+    return json.dumps(value, default=_plain, ensure_ascii=False).encode()
+
+
+def _plain(value: object) -> object:
+    if is_dataclass(value):
+        return {name: getattr(value, name) for name in value.__dataclass_fields__}
+    return value.value if isinstance(value, enum.Enum) else str(value)
 
 
 def _read(path: str, kind: type[Value]) -> Value | None:
@@ -196,6 +204,8 @@ def _read(path: str, kind: type[Value]) -> Value | None:
             f"{path} has format version {int(version[1])}, and this Mesocosm knows {FORMAT_VERSION}",
             "run the version that wrote it, or a newer one",
         )
+    import msgspec
+
     with contextlib.suppress(msgspec.MsgspecError, ValueError):
         return msgspec.json.decode(data, type=kind, dec_hook=_decode)
     # It has an infinite number, or is damaged.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import tempfile
 from pathlib import Path
 
 from mesocosm.errors import FlagError
@@ -57,5 +56,7 @@ def make_directories(directory: Path) -> None:
 
 def set_aside(path: Path, directory: Path) -> Path:
     """Moves what is at `path`, with all that is in it, into `directory`, where nobody reads it; returns where."""
+    import tempfile  # Much to load for what hardly ever happens.
+
     make_directories(directory)
     return path.rename(Path(tempfile.mkdtemp(prefix=f"{path.name[:_SHOWN]}-", dir=directory), path.name))

@@ -11,18 +11,12 @@ from operator import attrgetter
 from typing import Any, TypeVar
 
 from mesocosm.concurrency import together
-from mesocosm.container import (
-    ContainerConfig,
-    ContainerID,
-    ContainerStatus,
-    Limitation,
-    Resources,
-    ResourceStatistics,
-)
+from mesocosm.container import ContainerConfig, ContainerID, ContainerStatus, Resources
 from mesocosm.errors import ContainerError
 from mesocosm.isolators.base import ContainerState, Isolator
 from mesocosm.isolators.selection import NamedIsolator
 from mesocosm.launcher.info import LaunchInfo
+from mesocosm.statistics import Limitation, ResourceStatistics
 
 Part = TypeVar("Part", ResourceStatistics, ContainerStatus)
 

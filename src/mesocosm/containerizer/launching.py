@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mesocosm.container import ContainerConfig, ContainerID
@@ -16,6 +16,7 @@ from mesocosm.containerizer.command import describe, find_credentials
 from mesocosm.containerizer.isolation import Isolation
 from mesocosm.containerizer.lifecycle import Container, State
 from mesocosm.containerizer.sandbox import Sandbox, open_sandbox
+from mesocosm.dataclass import dataclass
 from mesocosm.flags import Flags
 from mesocosm.launcher.base import Child, Launcher
 from mesocosm.launcher.failure import error_of

@@ -6,10 +6,11 @@ import asyncio
 import enum
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from mesocosm.container import ContainerConfig, ContainerID, Termination
 from mesocosm.containerizer.checkpoint import Launched
+from mesocosm.dataclass import dataclass
 from mesocosm.errors import ContainerError
 from mesocosm.launcher.base import Child, InitProcess
 from mesocosm.launcher.channel import Channel

@@ -19,7 +19,6 @@ from mesocosm.container import (
     ContainerStatus,
     ContainerType,
     Resources,
-    ResourceStatistics,
     Termination,
 )
 from mesocosm.containerizer.base import ContainerIO, Fetch, LaunchResult, Log
@@ -41,6 +40,7 @@ from mesocosm.launcher.base import Launcher
 from mesocosm.launcher.client import LauncherProcess
 from mesocosm.launcher.messages import STOP_COMMAND
 from mesocosm.launcher.selection import create_launcher
+from mesocosm.statistics import ResourceStatistics
 
 if TYPE_CHECKING:
     from mesocosm.images.provisioner import Provisioner
@@ -63,18 +63,22 @@ class MesosContainerizer:
         self,
         flags: Flags,
         *,
+        sole: ContainerConfig | None = None,
         janitor: Sequence[str] | None = None,
         final_usage: bool = False,
         fetch: Fetch | None = None,
         log: Log | None = None,
     ) -> None:
-        """`janitor` is a command line to execute should this process end without `close`.
+        """With `sole`, nothing but that can be launched, and isolators with nothing to do for it are left out.
+
+        `janitor` is a command line to execute should this process end without `close`.
 
         With `final_usage` each termination tells what the container used, which takes a moment to read. `fetch` is
         called before a command starts; without it, none can have URIs. `log` says where output goes if the caller of
         `launch` does not.
         """
         self._flags = flags
+        self._sole = sole
         self._fetch = fetch
         self._log = log
         self._final_usage = final_usage
@@ -135,7 +139,7 @@ class MesosContainerizer:
     def start(self) -> None:
         """Makes ready for launches. Raises FlagError or OSError, and has taken nothing then."""
         launcher = create_launcher(self._flags, self._process)
-        named = select(self._flags, launcher.name)
+        named = select(self._flags, launcher.name, self._sole)
         self._lock.acquire()
         try:
             self._provisioner = _provisioner(self._flags, [each.name for each in named])
@@ -222,6 +226,8 @@ class MesosContainerizer:
             return LaunchResult.NOT_SUPPORTED
         if self.knows(container_id):
             return LaunchResult.ALREADY_LAUNCHED
+        if self._sole not in (None, config):
+            raise ContainerError(f"{container_id} is not the container that this containerizer is for")
         self._launcher.start()
         if self._closing:
             raise ContainerError(f"{container_id} is not launched, as its containerizer is being closed")

@@ -6,13 +6,14 @@ import contextlib
 import logging
 import sys
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from mesocosm.concurrency import Turns, together
 from mesocosm.container import CommandInfo, ContainerConfig, ContainerID, Termination
 from mesocosm.containerizer.checkpoint import Checkpoints, Launched
 from mesocosm.containerizer.lifecycle import Container, State
+from mesocosm.dataclass import dataclass
 from mesocosm.errors import RecoveryError, leaves
 from mesocosm.launcher.base import InitProcess, Launcher
 from mesocosm.launcher.channel import Channel

@@ -12,12 +12,12 @@ import posixpath
 import shutil
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from mesocosm.container import ContainerID, sandbox_parts
 from mesocosm.containerizer.base import ContainerIO
 from mesocosm.containerizer.directory import make_directories
+from mesocosm.dataclass import dataclass
 from mesocosm.launcher.info import Credentials
 from mesocosm.linux.path import make_directory, open_in_root
 

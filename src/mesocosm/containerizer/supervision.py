@@ -7,11 +7,12 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mesocosm.container import Limitation, ResourceStatistics, Termination
+from mesocosm.container import Termination
 from mesocosm.containerizer.checkpoint import Checkpoints
 from mesocosm.containerizer.isolation import Isolation
 from mesocosm.containerizer.lifecycle import Container
 from mesocosm.launcher.messages import Kind
+from mesocosm.statistics import Limitation, ResourceStatistics
 
 KILLED = Termination(status=int(signal.SIGKILL))
 """How a container ends that is destroyed, and one whose init was killed before it could tell."""

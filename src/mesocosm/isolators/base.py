@@ -5,19 +5,14 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar, Generic, Self, TypeVar
 
-from mesocosm.container import (
-    ContainerConfig,
-    ContainerID,
-    ContainerStatus,
-    Limitation,
-    Resources,
-    ResourceStatistics,
-)
+from mesocosm.container import ContainerConfig, ContainerID, ContainerStatus, Resources
+from mesocosm.dataclass import dataclass
 from mesocosm.flags import Flags
 from mesocosm.launcher.info import LaunchInfo
+from mesocosm.statistics import Limitation, ResourceStatistics
 
 
 class Phase(enum.IntEnum):

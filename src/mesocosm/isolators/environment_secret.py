@@ -6,12 +6,13 @@ import asyncio
 import os
 from typing import Self
 
-from mesocosm.container import ContainerConfig, ContainerID, Secret
+from mesocosm.container import ContainerConfig, ContainerID
 from mesocosm.errors import ContainerError
 from mesocosm.flags import Flags
 from mesocosm.isolators.base import Isolator
 from mesocosm.launcher.info import LaunchInfo
 from mesocosm.secret_resolver import SecretResolver, create_resolver, resolve
+from mesocosm.secrets import Secret
 
 
 class EnvironmentSecretIsolator(Isolator):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import pkgutil
+import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from functools import cache
 
 from mesocosm import isolators
+from mesocosm.container import ContainerConfig
+from mesocosm.dataclass import dataclass
 from mesocosm.errors import FlagError, UnsupportedError
 from mesocosm.flags import Flags
 from mesocosm.isolators.base import Isolator
+from mesocosm.isolators.concerns import concerns
 from mesocosm.linux.namespaces import Namespace, supported
 
 ENTRY_POINTS = "mesocosm.isolators"
@@ -48,7 +50,8 @@ REFUSED = {
     "filesystem/windows": ("this is for Linux and macOS", "use filesystem/posix or filesystem/linux"),
 }
 """Isolators of Mesos that there will not be: why, and what to do instead."""
-_NO_ISOLATORS = frozenset({"base", "mounting", "selection"})
+_NAME = re.compile(r"[a-z0-9_]+(/[a-z0-9_]+)?")
+_NO_ISOLATORS = frozenset({"base", "concerns", "mounting", "selection"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +75,11 @@ def built_in() -> tuple[str, ...]:
     )
 
 
-def names(flags: Flags, launcher: str) -> list[str]:
-    """The isolators of `--isolation`, in the order they work in. Raises FlagError for a list that makes no sense."""
+def names(flags: Flags, launcher: str, sole: ContainerConfig | None = None) -> list[str]:
+    """The isolators of `--isolation`, in the order they work in; those with something to do for a `sole` container.
+
+    Raises FlagError for a list that makes no sense.
+    """
     given = [name.strip() for name in flags.isolation.split(",") if name.strip()]
     for name in given:
         if given.count(name) > 1:
@@ -85,8 +91,8 @@ def names(flags: Flags, launcher: str) -> list[str]:
     if not filesystems:
         wanted.append(_DEFAULT_FILESYSTEM)
     wanted += _default_network(wanted, launcher)
-    classes = {name: find(name) for name in dict.fromkeys((*wanted, *_ALWAYS))}
-    for brought in [name for kind in classes.values() for name in kind.brings]:
+    classes = {name: find(name) for name in _concerned((*wanted, *_ALWAYS), sole)}
+    for brought in _concerned((name for kind in classes.values() for name in kind.brings), sole):
         classes.setdefault(brought, find(brought))
     for name, kind in classes.items():
         _check_needs(name, kind, classes, launcher)
@@ -95,10 +101,13 @@ def names(flags: Flags, launcher: str) -> list[str]:
     return sorted(classes, key=lambda name: order.get(name, (1, 0, "")))
 
 
-def select(flags: Flags, launcher: str) -> list[NamedIsolator]:
-    """The isolators of `--isolation`, ready to work. Raises FlagError that names the one this host cannot do."""
+def select(flags: Flags, launcher: str, sole: ContainerConfig | None = None) -> list[NamedIsolator]:
+    """The isolators of `--isolation`, ready to work; those with something to do for a `sole` container.
+
+    Raises FlagError that names the one this host cannot do.
+    """
     selected = []
-    for name in names(flags, launcher):
+    for name in names(flags, launcher, sole):
         try:
             selected.append(NamedIsolator(name, find(name).create(flags)))
         except UnsupportedError as error:
@@ -108,11 +117,8 @@ def select(flags: Flags, launcher: str) -> list[NamedIsolator]:
 
 def find(name: str) -> type[Isolator]:
     """The class of the isolator `name`, of Mesocosm or of another package. Raises FlagError if there is none."""
-    if name in built_in():
-        module = importlib.import_module(f"{isolators.__name__}.{name.replace('/', '.')}")
-        for _, kind in inspect.getmembers(module, inspect.isclass):
-            if issubclass(kind, Isolator) and kind.__module__ == module.__name__:
-                return kind
+    if (kind := _find_built_in(name)) is not None:
+        return kind
     if name in REFUSED:
         reason, instead = REFUSED[name]
         raise FlagError(f"--isolation: there is no {name!r} here: {reason}", instead)
@@ -120,6 +126,25 @@ def find(name: str) -> type[Isolator]:
     from mesocosm import plugins
 
     return plugins.find("isolation", ENTRY_POINTS, name, Isolator, built_in())
+
+
+def _find_built_in(name: str) -> type[Isolator] | None:
+    """The class of one that comes with Mesocosm, without a look at all the others."""
+    if not _NAME.fullmatch(name) or name.rpartition("/")[2] in _NO_ISOLATORS:
+        return None
+    path = f"{isolators.__name__}.{name.replace('/', '.')}"
+    try:
+        module = importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        if not f"{path}.".startswith(f"{error.name}."):
+            raise
+        return None
+    kinds = (kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, Isolator))
+    return next((kind for kind in kinds if kind.__module__ == path), None)
+
+
+def _concerned(wanted: Iterable[str], sole: ContainerConfig | None) -> list[str]:
+    return [name for name in dict.fromkeys(wanted) if sole is None or concerns(name, sole)]
 
 
 def _expand(name: str, flags: Flags) -> Iterable[str]:

@@ -8,11 +8,11 @@ import os
 import select
 import sys
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from mesocosm.container import ContainerID
+from mesocosm.dataclass import dataclass
 from mesocosm.launcher.channel import Channel
 from mesocosm.launcher.info import LaunchInfo
 from mesocosm.linux import process

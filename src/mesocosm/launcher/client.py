@@ -11,16 +11,16 @@ import select
 import socket
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from mesocosm.dataclass import dataclass
 from mesocosm.errors import ContainerError
 from mesocosm.launcher.base import Child, InitProcess
 from mesocosm.launcher.channel import Channel
 from mesocosm.launcher.info import LaunchInfo
 from mesocosm.launcher.messages import Start, send_object
 from mesocosm.launcher.operations import Operation
-from mesocosm.launcher.server import REPLY, CloneRequest, Farewell, JanitorRequest
+from mesocosm.launcher.requests import REPLY, CloneRequest, Farewell, JanitorRequest
 from mesocosm.launcher.spawn import spawn, spawn_with_programs
 from mesocosm.linux import descriptors, process
 from mesocosm.linux.namespaces import Namespace

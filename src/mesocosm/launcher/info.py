@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 from pathlib import PurePosixPath
 from typing import Any
 
+from mesocosm.dataclass import dataclass
 from mesocosm.errors import ContainerError
 from mesocosm.launcher.operations import Operation
 from mesocosm.linux.namespaces import Namespace

@@ -10,8 +10,8 @@ import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+from mesocosm.dataclass import dataclass
 from mesocosm.launcher.operations import Operation, Root
 from mesocosm.linux import mount
 from mesocosm.linux.mount import Attribute

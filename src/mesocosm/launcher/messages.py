@@ -22,8 +22,8 @@ import signal
 import socket
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from mesocosm.dataclass import dataclass
 from mesocosm.launcher.info import LaunchInfo
 from mesocosm.linux import descriptors
 

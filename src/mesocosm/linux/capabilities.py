@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import errno
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
+from mesocosm.dataclass import dataclass
 from mesocosm.linux import prctl
 from mesocosm.linux.libc import declare
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import fcntl
 import socket
 import struct
-from dataclasses import dataclass
+
+from mesocosm.dataclass import dataclass
 
 SIOCSIFFLAGS = 0x8914
 IFF_UP = 0x1

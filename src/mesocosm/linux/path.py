@@ -8,9 +8,9 @@ import errno
 import os
 import posixpath
 import sys
-from dataclasses import dataclass
 from typing import Self
 
+from mesocosm.dataclass import dataclass
 from mesocosm.linux.libc import system_call
 
 RESOLVE_NO_XDEV = 0x01

@@ -7,8 +7,9 @@ import os
 import stat
 import sys
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from mesocosm.dataclass import dataclass
 from mesocosm.linux.mount import identity_of
 from mesocosm.linux.path import open_plain_directory
 

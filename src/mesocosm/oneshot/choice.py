@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
-from mesocosm.container import Resources
+from mesocosm.container import ContainerConfig, Resources
+from mesocosm.dataclass import dataclass
 from mesocosm.errors import FlagError, UnsupportedError
 from mesocosm.flags import Flags
+from mesocosm.isolators.concerns import concerns
 from mesocosm.isolators.selection import find, names
 from mesocosm.launcher.selection import launcher_name
 
@@ -70,10 +72,11 @@ class Choice:
         return PIDS if set(_LIMITED_BY["pids"]) & set(self.isolation) else None
 
 
-def choose(isolation: str | None = None, more: Iterable[str] = ()) -> Choice:
+def choose(isolation: str | None = None, more: Iterable[str] = (), sole: ContainerConfig | None = None) -> Choice:
     """What `isolation` says, or else the strongest that works, and of `more`, which options ask for, what does.
 
-    Raises FlagError for a list that makes no sense.
+    Without `isolation`, those that have nothing to do for a `sole` container are left out. Raises FlagError for a list
+    that makes no sense.
     """
     flags = Flags()
     launcher = launcher_name(flags)
@@ -82,7 +85,8 @@ def choose(isolation: str | None = None, more: Iterable[str] = ()) -> Choice:
     if launcher == "posix":
         reason = "it takes root on Linux"
         return _with(Choice(_POSIX, launcher, dict.fromkeys(strongest(), reason)), more, flags)
-    return _with(_choose_working(flags), more, flags)
+    useful = [name for name in strongest() if sole is None or concerns(name, sole)]
+    return _with(_choose_working(useful, flags), more, flags)
 
 
 def strongest() -> tuple[str, ...]:
@@ -90,15 +94,15 @@ def strongest() -> tuple[str, ...]:
     return (*_LINUX, *_CGROUPS, *_VOLUMES)
 
 
-def _choose_working(flags: Flags) -> Choice:
+def _choose_working(wanted: Iterable[str], flags: Flags) -> Choice:
     from mesocosm.launcher.client import LauncherProcess
     from mesocosm.launcher.selection import create_launcher
 
     try:
         create_launcher(flags, LauncherProcess())
     except FlagError as error:
-        return Choice(_POSIX, "posix", dict.fromkeys(strongest(), str(error)))
-    return _with(Choice((), "linux"), strongest(), flags)
+        return Choice(_POSIX, "posix", dict.fromkeys(wanted, str(error)))
+    return _with(Choice((), "linux"), wanted, flags)
 
 
 def _with(choice: Choice, more: Iterable[str], flags: Flags) -> Choice:

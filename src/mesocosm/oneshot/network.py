@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from mesocosm.container import NetworkInfo, PortMapping
+from mesocosm.dataclass import dataclass
 from mesocosm.errors import FlagError
+from mesocosm.networks import NetworkInfo, PortMapping
 
 CONFIGURATIONS = Path("/etc/cni/net.d")
 """Where everybody has them, if nobody says otherwise."""

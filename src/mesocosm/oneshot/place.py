@@ -19,9 +19,10 @@ import shutil
 import stat
 import sys
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
+from mesocosm.dataclass import dataclass
 from mesocosm.errors import FlagError
 from mesocosm.flags import Flags
 from mesocosm.images.settings import DEFAULT_STORE

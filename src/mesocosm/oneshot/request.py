@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from mesocosm.container import (
@@ -11,7 +12,6 @@ from mesocosm.container import (
     ContainerConfig,
     ImageRequest,
     IpcMode,
-    LinuxInfo,
     Resources,
     RLimit,
     Tmpfs,
@@ -23,7 +23,7 @@ from mesocosm.errors import FlagError
 from mesocosm.oneshot.choice import DISK, Choice
 from mesocosm.oneshot.images import RUNTIME
 from mesocosm.oneshot.network import HOST, Networks
-from mesocosm.oneshot.security import UNRESTRICTED, Security
+from mesocosm.oneshot.security import Security
 from mesocosm.units import parse_size
 
 _IPC = "namespaces/ipc"
@@ -87,7 +87,6 @@ def needed_isolators(
 
 def make_config(
     command: CommandInfo,
-    choice: Choice,
     limits: Resources,
     *,
     environment: Mapping[str, str],
@@ -98,14 +97,11 @@ def make_config(
     user: str | None = None,
     working_directory: str | None = None,
     tty: TTYInfo | None = None,
-    security: Security = UNRESTRICTED,
     rlimits: tuple[RLimit, ...] = (),
     networks: Networks = HOST,
     image: str | None = None,
 ) -> ContainerConfig:
-    """The config of a container with the isolators of `choice`. Raises FlagError for what they do not give."""
-    choice.check(limits)
-    choice.check_isolators((*networks.isolators, *needed_isolators(Resources(), security, rlimits, image=image)))
+    """What is asked of a container, whatever isolators there will be. Raises FlagError for what makes no sense."""
     if image is not None and rootfs is not None:
         raise FlagError("--image and --rootfs contradict each other", "leave one out")
     if read_only and rootfs is None and image is None:
@@ -114,9 +110,6 @@ def make_config(
         raise FlagError(f"--rootfs: {rootfs} is not a directory")
     if working_directory is not None and not PurePosixPath(working_directory).is_absolute():
         raise FlagError(f"--workdir: {working_directory!r} is no absolute path", "begin it with a slash")
-    pids = limits.pids if limits.pids is not None else choice.default_pids()
-    # Without a root file system, only a private mode gives the container a /dev/shm of its own.
-    private = rootfs is None and image is None and _IPC in choice.isolation
     return ContainerConfig(
         command=command,
         rootfs=rootfs,
@@ -126,8 +119,7 @@ def make_config(
         working_directory=working_directory,
         volumes=tuple(volumes),
         tmpfs=tuple(tmpfs),
-        linux_info=security.apply(LinuxInfo(ipc_mode=IpcMode.PRIVATE if private else None), choice.isolation),
-        resources=Resources(cpus=limits.cpus, mem=limits.mem, pids=pids, disk=limits.disk),
+        resources=limits,
         tty_info=tty,
         rlimits=rlimits,
         network_infos=networks.infos,
@@ -135,6 +127,22 @@ def make_config(
         hostname=networks.hostname,
         image=None if image is None else ImageRequest(image),
     )
+
+
+def fit(config: ContainerConfig, choice: Choice, security: Security, needed: Iterable[str]) -> ContainerConfig:
+    """`config` for the isolators of `choice`, with what is to be asked of them besides.
+
+    Raises FlagError for what they do not give, and where one is not there that is `needed`.
+    """
+    choice.check(config.resources)
+    choice.check_isolators(name for name in needed if name != DISK)  # One of those that limit the disk.
+    resources, info = config.resources, security.apply(config.linux_info, choice.isolation)
+    if resources.pids is None:
+        resources = replace(resources, pids=choice.default_pids())
+    if not config.root_layers and config.image is None and _IPC in choice.isolation:
+        # Without a root file system, only a private mode gives the container a /dev/shm of its own.
+        info = replace(info, ipc_mode=IpcMode.PRIVATE)
+    return replace(config, resources=resources, linux_info=info)
 
 
 def check_limits(cpus: float | None, mem: int | None, pids: int | None, disk: int | None = None) -> Resources:

@@ -26,7 +26,7 @@ from mesocosm.oneshot.images import command_of, directory_of, get_image
 from mesocosm.oneshot.network import choose as choose_networks
 from mesocosm.oneshot.output import Collector, Feeder
 from mesocosm.oneshot.place import Place
-from mesocosm.oneshot.request import check_limits, make_config, needed_isolators, parse_tmpfs, parse_volume
+from mesocosm.oneshot.request import check_limits, fit, make_config, needed_isolators, parse_tmpfs, parse_volume
 from mesocosm.oneshot.result import Result
 from mesocosm.oneshot.security import UNRESTRICTED, for_image, parse_rlimit
 from mesocosm.oneshot.security import choose as choose_security
@@ -87,11 +87,11 @@ def run(
     )
     networks = choose_networks((network,) if isinstance(network, str) else network, publish, hostname)
     parsed = tuple(map(parse_rlimit, rlimits))
-    warm = _warm(isolation, needed_isolators(limits, security, parsed, image=image), Path(store))
+    needed = needed_isolators(limits, security, parsed, image=image)
+    warm = _warm(isolation, needed, Path(store))
     found = None if image is None else warm.image(image)
     config = make_config(
         _command(command, found),
-        warm.choice,
         limits,
         environment=dict(env or {}),
         volumes=map(parse_volume, volumes),
@@ -100,11 +100,11 @@ def run(
         read_only=read_only,
         user=user,
         working_directory=workdir if found is None else directory_of(found.config, workdir),
-        security=security,
         rlimits=parsed,
         networks=networks,
         image=image,
     )
+    config = fit(config, warm.choice, security, (*networks.isolators, *needed))
     data = input.encode() if isinstance(input, str) else input
     return warm.run(_Job(config, data, None if timeout is None else parse_duration(timeout), max_output))
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from mesocosm.container import LinuxInfo, RLimit, SeccompInfo
+from mesocosm.dataclass import dataclass
 from mesocosm.errors import FlagError
 from mesocosm.linux import capabilities, rlimits
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mesocosm.api import v1
-from mesocosm.container import Hidden, Secret, SecretReference
+from mesocosm.secrets import Hidden, Secret, SecretReference
 
 
 def environment(message: v1.Environment) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mesocosm.api import v1
-from mesocosm.container import IPAddress, Label, NetworkInfo, PortMapping
+from mesocosm.networks import IPAddress, Label, NetworkInfo, PortMapping
 
 
 def network_info(message: v1.NetworkInfo) -> NetworkInfo:

@@ -10,14 +10,8 @@ from mesocosm.api.convert.ids import container_id_message
 from mesocosm.api.convert.networks import network_info_message
 from mesocosm.api.convert.resources import MB
 from mesocosm.api.v1.agent import Response
-from mesocosm.container import (
-    BlkioStatistics,
-    ContainerStatus,
-    DiskStatistics,
-    PerfStatistics,
-    ResourceStatistics,
-    Termination,
-)
+from mesocosm.container import ContainerStatus, Termination
+from mesocosm.statistics import BlkioStatistics, DiskStatistics, PerfStatistics, ResourceStatistics
 
 
 def termination(value: Termination) -> Response.WaitContainer:

@@ -8,19 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, Self
 
-from mesocosm.container import (
-    CGROUP_LEAF,
-    ContainerConfig,
-    ContainerID,
-    ContainerStatus,
-    Resources,
-    ResourceStatistics,
-)
+from mesocosm.container import CGROUP_LEAF, ContainerConfig, ContainerID, ContainerStatus, Resources
 from mesocosm.errors import ContainerError, UnknownContainerError, UnsupportedError
 from mesocosm.flags import Flags
 from mesocosm.isolators.base import ContainerState, Isolator, Phase
 from mesocosm.launcher.info import LaunchInfo
 from mesocosm.linux import cgroup
+from mesocosm.statistics import ResourceStatistics
 
 
 def owns_cgroup(container_id: ContainerID, config: ContainerConfig) -> bool:

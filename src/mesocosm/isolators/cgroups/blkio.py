@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-from mesocosm.container import BlkioStatistics, ContainerConfig, ContainerID, ResourceStatistics
+from mesocosm.container import ContainerConfig, ContainerID
 from mesocosm.flags import Flags
 from mesocosm.isolators.cgroups.base import CgroupIsolator
 from mesocosm.launcher.info import LaunchInfo
 from mesocosm.linux import cgroup
 from mesocosm.linux.cgroup.blkio import account, served, served_unified
+from mesocosm.statistics import BlkioStatistics, ResourceStatistics
 
 
 class BlkioIsolator(CgroupIsolator):

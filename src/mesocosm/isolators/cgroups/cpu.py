@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from mesocosm.container import ContainerID, Resources, ResourceStatistics
+from mesocosm.container import ContainerID, Resources
 from mesocosm.flags import Flags
 from mesocosm.isolators.cgroups.base import CgroupIsolator
 from mesocosm.linux import cgroup
+from mesocosm.statistics import ResourceStatistics
 
 SHARES_PER_CPU = 1024
 SHARES_PER_REVOCABLE_CPU = 10

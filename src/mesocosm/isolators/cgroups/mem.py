@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
 
-from mesocosm.container import ContainerConfig, ContainerID, Limitation, Resources, ResourceStatistics
+from mesocosm.container import ContainerConfig, ContainerID, Resources
 from mesocosm.errors import UnsupportedError
 from mesocosm.flags import Flags
 from mesocosm.isolators.base import ContainerState
@@ -21,6 +21,7 @@ from mesocosm.linux import cgroup
 from mesocosm.linux.cgroup.events import OomListener, PressureCounters, UnifiedOomListener, stall_times
 from mesocosm.linux.cgroup.memory import MEMORY_AND_SWAP, Memory, UnifiedMemory
 from mesocosm.linux.poll import ChangeWatcher
+from mesocosm.statistics import Limitation, ResourceStatistics
 from mesocosm.units import format_size
 
 # Microseconds of waiting for memory that count as one pressure event on cgroup v2, which has no such events.

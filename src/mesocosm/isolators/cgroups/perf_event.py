@@ -9,7 +9,7 @@ import time
 from collections.abc import Collection
 from typing import Self
 
-from mesocosm.container import ContainerConfig, ContainerID, PerfStatistics, ResourceStatistics
+from mesocosm.container import ContainerConfig, ContainerID
 from mesocosm.errors import FlagError, UnsupportedError
 from mesocosm.flags import Flags
 from mesocosm.isolators.base import ContainerState
@@ -17,6 +17,7 @@ from mesocosm.isolators.cgroups.base import CgroupIsolator
 from mesocosm.launcher.info import LaunchInfo
 from mesocosm.linux import cgroup
 from mesocosm.linux.perf import EVENTS, Counters, Event
+from mesocosm.statistics import PerfStatistics, ResourceStatistics
 
 logger = logging.getLogger(__name__)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
-from mesocosm.container import ContainerID, Resources, ResourceStatistics
+from mesocosm.container import ContainerID, Resources
 from mesocosm.isolators.cgroups.base import CgroupIsolator
 from mesocosm.linux import cgroup
+from mesocosm.statistics import ResourceStatistics
 
 
 class PidsIsolator(CgroupIsolator):

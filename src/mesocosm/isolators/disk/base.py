@@ -9,14 +9,12 @@ from pathlib import Path
 from mesocosm.container import (
     ContainerConfig,
     ContainerID,
-    DiskStatistics,
-    Limitation,
     PersistentVolume,
     Resources,
-    ResourceStatistics,
     persistent_volume_path,
 )
 from mesocosm.isolators.base import Watched, WatchingIsolator
+from mesocosm.statistics import DiskStatistics, Limitation, ResourceStatistics
 from mesocosm.units import format_size
 
 

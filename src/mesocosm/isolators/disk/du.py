@@ -9,11 +9,12 @@ import itertools
 import logging
 from typing import Self
 
-from mesocosm.container import ContainerID, Limitation
+from mesocosm.container import ContainerID
 from mesocosm.errors import FlagError
 from mesocosm.flags import Flags
 from mesocosm.isolators.disk.base import Directory, DiskIsolator, Space
 from mesocosm.linux.measuring import MeasuringProcess
+from mesocosm.statistics import Limitation
 
 logger = logging.getLogger(__name__)
 

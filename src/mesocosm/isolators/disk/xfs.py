@@ -12,19 +12,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
-from mesocosm.container import (
-    RUNTIME_SEPARATOR,
-    ContainerConfig,
-    ContainerID,
-    Limitation,
-    Resources,
-    ResourceStatistics,
-)
+from mesocosm.container import RUNTIME_SEPARATOR, ContainerConfig, ContainerID, Resources
 from mesocosm.errors import ContainerError, FlagError, UnsupportedError
 from mesocosm.flags import Flags
 from mesocosm.isolators.base import ContainerState
 from mesocosm.isolators.disk.base import Directory, DiskIsolator, Space
 from mesocosm.linux import capabilities, xfs
+from mesocosm.statistics import Limitation, ResourceStatistics
 
 logger = logging.getLogger(__name__)
 

@@ -12,14 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from mesocosm.container import (
-    ContainerConfig,
-    ContainerID,
-    ContainerStatus,
-    IPAddress,
-    NetworkInfo,
-    ResourceStatistics,
-)
+from mesocosm.container import ContainerConfig, ContainerID, ContainerStatus
 from mesocosm.errors import ContainerError, FlagError, UnsupportedError
 from mesocosm.flags import Flags
 from mesocosm.isolators.base import ContainerState, Isolator, Phase
@@ -28,6 +21,8 @@ from mesocosm.launcher.operations import Bind, Operation, RaiseLoopback
 from mesocosm.linux import capabilities, mount, network
 from mesocosm.linux.mount import Attribute, Propagation
 from mesocosm.linux.namespaces import Namespace, supported
+from mesocosm.networks import IPAddress, NetworkInfo
+from mesocosm.statistics import ResourceStatistics
 
 if TYPE_CHECKING:
     # Not for containers in the network of the host: they would pay for what they do not use.

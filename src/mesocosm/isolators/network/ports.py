@@ -11,11 +11,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-from mesocosm.container import ContainerConfig, ContainerID, Limitation, Resources
+from mesocosm.container import ContainerConfig, ContainerID, Resources
 from mesocosm.errors import FlagError
 from mesocosm.flags import AGENT_PORTS, Flags
 from mesocosm.isolators.base import Watched, WatchingIsolator
 from mesocosm.linux import cgroup, socket_diagnosis
+from mesocosm.statistics import Limitation
 
 logger = logging.getLogger(__name__)
 

@@ -8,11 +8,12 @@ from typing import Self
 
 import psutil
 
-from mesocosm.container import ContainerConfig, ContainerID, ResourceStatistics
+from mesocosm.container import ContainerConfig, ContainerID
 from mesocosm.errors import ContainerError, UnknownContainerError
 from mesocosm.flags import Flags
 from mesocosm.isolators.base import ContainerState, Isolator
 from mesocosm.launcher.info import LaunchInfo
+from mesocosm.statistics import ResourceStatistics
 
 
 class PosixIsolator(Isolator):

@@ -7,8 +7,8 @@ from contextlib import suppress
 
 import psutil
 
-from mesocosm.container import ResourceStatistics
 from mesocosm.isolators.posix.base import PosixIsolator
+from mesocosm.statistics import ResourceStatistics
 
 
 class PosixCpuIsolator(PosixIsolator):

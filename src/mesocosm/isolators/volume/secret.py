@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Self
 
-from mesocosm.container import ContainerConfig, ContainerID, Secret, Volume, VolumeMode
+from mesocosm.container import ContainerConfig, ContainerID, Volume, VolumeMode
 from mesocosm.flags import Flags
 from mesocosm.isolators import mounting
 from mesocosm.isolators.base import Isolator, Phase
 from mesocosm.launcher.info import LaunchInfo
 from mesocosm.launcher.operations import SecretFile
 from mesocosm.secret_resolver import SecretResolver, create_resolver, resolve
+from mesocosm.secrets import Secret
 
 
 class SecretVolumeIsolator(Isolator):

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 
+from mesocosm.dataclass import dataclass
 from mesocosm.linux.cgroup import files
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from mesocosm.dataclass import dataclass
 from mesocosm.linux.cgroup import files
 
 # Mount options of a cgroup v1 file system that are controllers (kernel: include/linux/cgroup_subsys.h).

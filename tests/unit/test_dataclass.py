@@ -1,0 +1,153 @@
+"""`mesocosm.dataclass` makes what the standard library would make of the same class."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import pickle
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError, field, fields, replace
+from typing import Any
+
+import msgspec
+import pytest
+
+from mesocosm.dataclass import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    x: int
+    y: int = 2
+    labels: list[str] = field(default_factory=list, compare=False)
+    secret: str = field(default="s", repr=False)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Standard:
+    x: int
+    y: int = 2
+    labels: list[str] = field(default_factory=list, compare=False)
+    secret: str = field(default="s", repr=False)
+
+
+@dataclass(slots=True)
+class Changing:
+    value: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Identity:
+    value: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    value: int
+
+    def __post_init__(self) -> None:
+        if self.value < 0:
+            raise ValueError(self.value)
+
+    def __repr__(self) -> str:
+        return f"<{self.value}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Derived(Checked):
+    more: int = 1
+
+
+@pytest.mark.parametrize("arguments", [(1,), (1, 3), (1, 3, ["a"]), (1, 3, [], "t")])
+def test_values_and_text_are_those_of_the_standard_library(arguments: tuple[Any, ...]) -> None:
+    ours, standard = Point(*arguments), Standard(*arguments)
+    assert repr(ours) == repr(standard).replace("Standard", "Point")
+    assert dataclasses.asdict(ours) == dataclasses.asdict(standard)
+    assert hash(ours) == hash(standard)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda kind: kind(),
+        lambda kind: kind(1, z=2),
+        lambda kind: kind(1, x=1),
+        lambda kind: kind(1, 2, [], "s", 5),
+        lambda kind: kind(y=1),
+    ],
+)
+def test_wrong_arguments_are_refused(make: Callable[[type], object]) -> None:
+    for kind in (Point, Standard):
+        with pytest.raises(TypeError, match=kind.__name__):
+            make(kind)
+
+
+def test_equal_are_those_of_one_class_whose_compared_fields_are() -> None:
+    assert Point(1, labels=["a"]) == Point(1, labels=["b"])
+    assert Point(1) != Point(2)
+    assert Point(1) != Standard(1)
+    assert Nothing() == Nothing()
+    assert hash(Nothing()) == hash(Nothing())
+    assert Identity() != Identity()
+    assert Changing(1) == Changing(1)
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(Changing())
+
+
+def test_a_frozen_one_does_not_change() -> None:
+    point = Point(1)
+    with pytest.raises(FrozenInstanceError):
+        point.x = 2  # type: ignore[misc]
+    with pytest.raises(FrozenInstanceError):
+        del point.x
+    changing = Changing()
+    changing.value = 5
+    assert changing == Changing(5)
+    assert not hasattr(point, "__dict__")
+
+
+def test_each_value_has_a_default_of_its_own() -> None:
+    assert Point(1).labels is not Point(1).labels
+
+
+def test_named_only() -> None:
+    assert Named(value=1) == Named(value=1)
+    with pytest.raises(TypeError, match="Named"):
+        Named(1)  # type: ignore[misc]
+
+
+def test_what_a_class_has_itself_stays() -> None:
+    assert repr(Checked(1)) == "<1>"
+    with pytest.raises(ValueError, match="-1"):
+        Derived(-1)
+    assert [entry.name for entry in fields(Derived)] == ["value", "more"]
+    assert Derived(1, 2) == Derived(1, more=2) != Derived(1)
+
+
+@pytest.mark.parametrize("value", [Point(1, 3, ["a"], "t"), Changing(3), Named(value=4), Nothing(), Derived(1, 2)])
+def test_copies_are_equal(value: Any) -> None:
+    assert pickle.loads(pickle.dumps(value)) == value
+    assert copy.deepcopy(value) == value
+    assert replace(value) == value
+    assert msgspec.json.decode(msgspec.json.encode(value), type=type(value)) == value
+
+
+def test_patterns_match_by_position() -> None:
+    match Point(1, 3):
+        case Point(x, y):
+            assert (x, y) == (1, 3)
+
+
+def test_only_classes_with_slots() -> None:
+    with pytest.raises(TypeError):
+        dataclass(frozen=True)(Point)
