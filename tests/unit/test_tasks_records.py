@@ -8,16 +8,18 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path, PurePath
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesocosm.agent.tasks import records
+from mesocosm.agent.tasks import disk, records
 from mesocosm.agent.tasks.paths import Layout, RunPaths
 from mesocosm.agent.tasks.records import NOBODY
 from mesocosm.agent.tasks.recovery import RecoveredAgent, RecoveredRun, RecoveredTask, read
+from mesocosm.agent.tasks.updates import StatusUpdates
 from mesocosm.api import internal, v1
 from mesocosm.errors import RecoveryError
 from mesocosm.libprocess.address import ActorAddress
@@ -426,35 +428,68 @@ async def test_a_crash_between_any_two_steps_leaves_what_can_be_read(
         steps += 1
 
 
-async def test_all_is_on_the_disk_in_time(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of each file the content before its name, and the names of files and directories before the function returns."""
-    steps: list[tuple[str, str]] = []
-    renamed, made = Path.rename, Path.mkdir
+class Unsynced(set[str]):
+    """The files and directories with something that a crash of the machine could lose."""
 
-    def fsync(descriptor: int) -> None:
-        steps.append(("sync", str(Path(f"/proc/self/fd/{descriptor}").readlink())))
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        self._rename, self._mkdir = Path.rename, Path.mkdir
+        patch.setattr(os, "fsync", lambda descriptor: self.discard(_name_of(descriptor)))
+        patch.setattr(Path, "rename", lambda path, target: self.rename(path, target))
+        patch.setattr(Path, "mkdir", lambda path, **options: self.mkdir(path, **options))
+        patch.setattr(disk, "_write", self.write)
 
-    def rename(self: Path, target: Path) -> Path:
-        if not self.is_symlink():
-            assert ("sync", str(self)) in steps
-        steps.append(("name", str(target.parent)))
-        return renamed(self, target)
+    def rename(self, path: Path, target: Path) -> Path:
+        if str(path) in self:
+            self.add(str(target))
+        self.discard(str(path))
+        self.add(str(target.parent))
+        return self._rename(path, target)
 
-    def mkdir(self: Path, mode: int = 0o777, exist_ok: bool = False) -> None:
-        steps.append(("name", str(self.parent)))
-        made(self, mode, exist_ok=exist_ok)
+    def mkdir(self, path: Path, exist_ok: bool = False) -> None:
+        self.add(str(path.parent))
+        self._mkdir(path, exist_ok=exist_ok)
 
-    monkeypatch.setattr(os, "fsync", fsync)
-    monkeypatch.setattr(Path, "rename", rename)
-    monkeypatch.setattr(Path, "mkdir", mkdir)
-    run = await write_all(layout)
-    await with_updates(run)
-    last = {where: index for index, (what, where) in enumerate(steps) if what == "name"}
-    for where, index in last.items():
-        assert ("sync", where) in steps[index:]
-    updates, task = (("sync", str(path)) for path in (run.task("t").updates, run.task("t").path))
-    assert steps.count(updates) == 3
-    assert task in steps[steps.index(updates) :]
+    def write(self, file: FileIO, data: bytes) -> None:
+        self.add(_name_of(file.fileno()))
+        file.write(data)
+
+
+def _name_of(descriptor: int) -> str:
+    return str(Path(f"/proc/self/fd/{descriptor}").readlink())
+
+
+async def test_what_a_master_knows_is_on_the_disk(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    unsynced = Unsynced(monkeypatch)
+    await records.write_agent(layout, agent_info())
+    await records.write_framework(layout.records("S0").framework("f"), framework_info())
+    await records.write_resources(layout, internal.ResourceState())
+    await records.write_drain(layout, "S0", v1.DrainConfig())
+    await records.write_drain(layout, "S0", None)
+    assert unsynced == set()
+
+
+async def test_the_first_update_takes_to_the_disk_what_it_is_about(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await records.write_agent(layout, agent_info())
+    await records.write_framework(layout.records("S0").framework("f"), framework_info())
+    unsynced = Unsynced(monkeypatch)
+    executor = layout.records("S0").framework("f").executor("e")
+    await records.write_executor(executor, executor_info(), "c", [task_of()], generated=True)
+    assert str(executor.info) in unsynced
+
+    async def nothing_is_lost(update: internal.StatusUpdate) -> None:
+        await updates.update(update, executor.run("c").task("t").updates)
+        assert unsynced == set()
+
+    updates = StatusUpdates(lambda _: None)
+    first = update_of(RUNNING)
+    await nothing_is_lost(first)
+    await nothing_is_lost(update_of(FINISHED))
+    await updates.acknowledge("f", "t", first.uuid)
+    assert unsynced == set()
+    await updates.close()
 
 
 def test_the_address_of_nobody() -> None:

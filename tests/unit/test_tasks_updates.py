@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 
 import pytest
 
-from mesocosm.agent.tasks import disk
+from mesocosm.agent.tasks import disk, records
+from mesocosm.agent.tasks.paths import Layout
 from mesocosm.agent.tasks.states import TERMINAL
 from mesocosm.agent.tasks.updates import StatusUpdates
 from mesocosm.api import internal, v1
@@ -67,6 +69,17 @@ def update_of(
     update.status.task_id.value = task
     update.status.state = state
     return update
+
+
+@pytest.fixture
+async def record(tmp_path: Path) -> Path:
+    """Where the updates of a task are written whose executor is on record."""
+    executor = Layout(tmp_path).records("S0").framework("f").executor("e")
+    info = v1.ExecutorInfo(executor_id=v1.ExecutorID(value="e"))
+    task = v1.Task(name="task", state=v1.TASK_STAGING)
+    task.task_id.value, task.framework_id.value, task.agent_id.value = "t", "f", "S0"
+    await records.write_executor(executor, info, "c", [task], generated=False)
+    return executor.run("c").task("t").updates
 
 
 @pytest.fixture
@@ -178,7 +191,7 @@ async def test_a_framework_that_is_gone_is_told_nothing(sent: Sent) -> None:
 
 
 async def test_a_framework_may_go_while_its_updates_are_written(
-    sent: Sent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sent: Sent, record: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent.updates.resume()
     loop, append = asyncio.get_running_loop(), disk.append
@@ -192,8 +205,8 @@ async def test_a_framework_may_go_while_its_updates_are_written(
 
     with monkeypatch.context() as patch:
         patch.setattr(disk, "append", interrupted)
-        await sent.updates.update(update_of(), tmp_path / "a")
-    await sent.updates.update(first := update_of(), tmp_path / "b")
+        await sent.updates.update(update_of(), record)
+    await sent.updates.update(first := update_of(), record)
     with monkeypatch.context() as patch:
         patch.setattr(disk, "append", interrupted)
         assert await sent.updates.acknowledge("f", "t", first.uuid) is None
@@ -201,9 +214,8 @@ async def test_a_framework_may_go_while_its_updates_are_written(
     assert sent.uuids == [first.uuid]
 
 
-async def test_all_is_on_record_in_mesoss_form(sent: Sent, tmp_path: Path) -> None:
+async def test_all_is_on_record_in_mesoss_form(sent: Sent, record: Path) -> None:
     """Before it is sent: what is sent has to be in the file already."""
-    record = tmp_path / "tasks" / "t" / "task.updates"
     seen: list[int] = []
     updates = StatusUpdates(lambda _: seen.append(len(decode(record.read_bytes()))), sent.timers.call_later)
     updates.resume()
@@ -216,22 +228,22 @@ async def test_all_is_on_record_in_mesoss_form(sent: Sent, tmp_path: Path) -> No
     assert seen == [1, 3]
 
 
-async def test_a_stream_has_one_record(sent: Sent, tmp_path: Path) -> None:
-    await sent.updates.update(update_of(), tmp_path / "t")
+async def test_a_stream_has_one_record(sent: Sent, record: Path) -> None:
+    await sent.updates.update(update_of(), record)
     with pytest.raises(ValueError, match="not in None"):
         await sent.updates.update(update_of(), None)
 
 
 async def test_an_update_that_cannot_be_written_is_as_if_it_had_not_come(
-    sent: Sent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sent: Sent, record: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of what a full disk took a part, nothing is left in the way of the next one."""
-    record, first, second = tmp_path / "t", update_of(), update_of()
+    first, second = update_of(), update_of()
     sent.updates.resume()
     await sent.updates.update(first, record)
 
-    def write(descriptor: int, data: bytes) -> None:
-        disk.os.write(descriptor, data[:30])
+    def write(file: FileIO, data: bytes) -> None:
+        file.write(data[:30])
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
@@ -246,13 +258,13 @@ async def test_an_update_that_cannot_be_written_is_as_if_it_had_not_come(
     assert sent.uuids == [first.uuid, second.uuid]
 
 
-async def test_who_asked_may_go_but_the_work_is_done(sent: Sent, tmp_path: Path) -> None:
-    asking = asyncio.create_task(sent.updates.update(update := update_of(), tmp_path / "t"))
+async def test_who_asked_may_go_but_the_work_is_done(sent: Sent, record: Path) -> None:
+    asking = asyncio.create_task(sent.updates.update(update := update_of(), record))
     await asyncio.sleep(0)
     asking.cancel()
     await asyncio.wait([asking])
     await sent.updates.close()
-    assert decode((tmp_path / "t").read_bytes()) == [(0, update.uuid)]
+    assert decode(record.read_bytes()) == [(0, update.uuid)]
     sent.updates.resume()
     assert sent.uuids == [update.uuid]
 

@@ -1,14 +1,16 @@
 """Files with messages, in the form of Mesos: before each stands its length in four bytes (stout, `protobuf.hpp`).
 
-What these functions have written is on the disk when they return, with the names of it. They block.
+Functions that are not coroutines block.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping
+from io import FileIO
 from pathlib import Path
 from typing import TypeVar
 
@@ -46,87 +48,93 @@ def parse(data: bytes, kind: type[_Message], start: int = 0) -> Iterator[tuple[_
 def append(path: Path, position: int, message: Message) -> int:
     """Writes the message at `position`, in place of what an earlier attempt left there; returns where it ends.
 
-    At position 0 the file is made, with its directory. Raises OSError, which names the file.
+    Makes the file if it is missing, with its directory. Raises OSError, which names the file.
     """
     data = framed(message)
-    if position == 0:
-        make_directories(path.parent)
+    make_directories(path.parent)
     with _naming(path), open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644), "wb", buffering=0) as file:
         file.truncate(position)
         file.seek(position)
-        _write(file.fileno(), data)
-    if position == 0:
-        sync_directory(path.parent)
+        _write(file, data)
     return position + len(data)
 
 
-def replace(contents: Mapping[Path, bytes]) -> None:
+def replace(contents: Mapping[Path, bytes], *, synced: bool) -> None:
     """Replaces each file as a whole, in the order given; makes the directories that are missing. Raises OSError.
 
-    A crash leaves of each file the old or the new content.
+    The end of this process leaves of each file the old or the new content. So does that of the machine if `synced`, and
+    when this returns the new one is there for good.
     """
-    for directory in dict.fromkeys(path.parent for path in contents):
-        make_directories(directory)
+    changed = [path.parent for path in contents]
+    for directory in dict.fromkeys(changed):
+        changed += make_directories(directory)
     for path, data in contents.items():
         temporary = path.with_name(f"{path.name}.new")
         with _naming(path):
             try:
                 with open(
-                    os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb"
+                    os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb", buffering=0
                 ) as file:
-                    _write(file.fileno(), data)
+                    _write(file, data)
+                    if synced:
+                        os.fsync(file.fileno())
                 temporary.rename(path)
             except OSError:
                 temporary.unlink(missing_ok=True)
                 raise
-    _sync_directories(path.parent for path in contents)
+    if synced:
+        for directory in dict.fromkeys(changed):
+            sync(directory)
 
 
-def link(path: Path, name: str) -> None:
+def link(path: Path, name: str, *, synced: bool) -> None:
     """Has the symbolic link `path` lead to `name`, beside it. Raises OSError."""
     temporary = path.with_name(f"{path.name}.new")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(name)
     temporary.rename(path)
-    sync_directory(path.parent)
+    if synced:
+        sync(path.parent)
 
 
 def remove(path: Path) -> None:
-    """Removes the file, if there is one. Raises OSError."""
+    """Removes the file for good, if there is one. Raises OSError."""
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
-        sync_directory(path.parent)
+        sync(path.parent)
 
 
-def make_directories(directory: Path) -> None:
-    """Makes the directory with its parents: others may pass through, whatever the umask is. Raises OSError."""
+def make_directories(directory: Path) -> list[Path]:
+    """Makes the directory with its parents: others may pass through, whatever the umask is. Raises OSError.
+
+    Returns the directories in which there is a new one.
+    """
     if directory.is_dir():
-        return
-    make_directories(directory.parent)
+        return []
+    changed = make_directories(directory.parent)
     directory.mkdir(exist_ok=True)
     directory.chmod(0o755)
-    sync_directory(directory.parent)
+    return [*changed, directory.parent]
 
 
-def sync_directory(directory: Path) -> None:
-    """fsync(2) of a directory: the names in it are on the disk then. Raises OSError, which names it."""
-    with _naming(directory):
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def sync(path: Path) -> None:
+    """fsync(2): the content of a file, or the names in a directory, are on the disk then. Raises OSError."""
+    with _naming(path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
 
 
-def _sync_directories(directories: Iterable[Path]) -> None:
-    for directory in dict.fromkeys(directories):
-        sync_directory(directory)
+async def sync_all(paths: Iterable[Path]) -> None:
+    """`sync` of all at the same time, which the file system does together: of ten in the time of two."""
+    await asyncio.gather(*(asyncio.to_thread(sync, path) for path in paths))
 
 
-def _write(descriptor: int, data: bytes) -> None:
+def _write(file: FileIO, data: bytes) -> None:
     while data:  # A disk that becomes full takes a part, and refuses the rest.
-        data = data[os.write(descriptor, data) :]
-    os.fsync(descriptor)
+        data = data[file.write(data) :]
 
 
 @contextlib.contextmanager

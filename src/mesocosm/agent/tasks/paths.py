@@ -169,6 +169,15 @@ class TaskPaths:
         return self.path / "task.info"
 
     @property
+    def described_by(self) -> tuple[Path, ...]:
+        """The files and directories without which nobody could tell what `updates` are about."""
+        run = RunPaths(self.path.parents[1])
+        executor = ExecutorPaths(run.path.parents[1])
+        files = (self.info, executor.info, executor.generated)
+        above = (executor.path.parents[0], executor.path.parents[1])
+        return (*files, self.path, run.tasks, run.path, executor.runs, executor.path, *above)
+
+    @property
     def updates(self) -> Path:
         """StatusUpdateRecords, one after the other: each update, and each acknowledgement."""
         return self.path / "task.updates"

@@ -1,8 +1,11 @@
 """What is on record of frameworks, executors and tasks, so that an agent which is started again knows them.
 
-The files, and what is in them, are those of Mesos (`slave/state.hpp`). Each is replaced as a whole, and is on the disk
-when its function returns: the master remembers tasks beyond a crash of the machine. Only `forked.pid` is missing: the
-containerizer has records of its own of which process a container is, with what tells that one from a later one.
+The files, and what is in them, are those of Mesos (`slave/state.hpp`). Each is replaced as a whole. What a master keeps
+in mind is on the disk when its function returns. What is about executors, and ends with the machine, is not: a task is
+started sooner so, and the first update of it brings to the disk what says of what it is (`StatusUpdates`).
+
+Only `forked.pid` is missing: the containerizer has records of its own of which process a container is, with what tells
+that one from a later one.
 
 Everything raises OSError, which names the file, and nothing blocks the event loop. Whoever writes one thing twice waits
 for the first to be done.
@@ -27,8 +30,8 @@ async def write_agent(layout: Layout, info: internal.SlaveInfo) -> None:
     records = layout.records(info.id.value)
 
     def write() -> None:
-        disk.replace({records.info: disk.framed(info)})
-        disk.link(layout.latest, records.path.name)
+        disk.replace({records.info: disk.framed(info)}, synced=True)
+        disk.link(layout.latest, records.path.name, synced=True)
 
     await asyncio.to_thread(write)
 
@@ -36,7 +39,7 @@ async def write_agent(layout: Layout, info: internal.SlaveInfo) -> None:
 async def write_framework(framework: FrameworkPaths, info: v1.FrameworkInfo, pid: ActorAddress = NOBODY) -> None:
     """A framework that wants its tasks to outlive the agent (`checkpoint`), and where its driver is."""
     contents = {framework.info: disk.framed(info), framework.pid: str(pid).encode()}
-    await asyncio.to_thread(disk.replace, contents)
+    await asyncio.to_thread(disk.replace, contents, synced=True)
 
 
 async def write_executor(
@@ -51,9 +54,9 @@ async def write_executor(
     contents |= {run.task(task.task_id.value).info: disk.framed(task) for task in tasks}
 
     def write() -> None:
-        disk.replace(contents)
+        disk.replace(contents, synced=False)
         disk.make_directories(run.path)
-        disk.link(executor.latest, container_id)
+        disk.link(executor.latest, container_id, synced=False)
 
     await asyncio.to_thread(write)
 
@@ -61,23 +64,23 @@ async def write_executor(
 async def write_tasks(run: RunPaths, tasks: Iterable[v1.Task]) -> None:
     """More tasks for an executor, before it is told of them."""
     contents = {run.task(task.task_id.value).info: disk.framed(task) for task in tasks}
-    await asyncio.to_thread(disk.replace, contents)
+    await asyncio.to_thread(disk.replace, contents, synced=False)
 
 
 async def write_link(run: RunPaths, address: ActorAddress | None) -> None:
     """How the executor has registered: with messages from `address`, or, if there is none, over HTTP."""
     contents = {run.http_marker: b""} if address is None else {run.libprocess_pid: str(address).encode()}
-    await asyncio.to_thread(disk.replace, contents)
+    await asyncio.to_thread(disk.replace, contents, synced=False)
 
 
 async def write_end(run: RunPaths) -> None:
     """That the executor has ended, and all that it had to say is acknowledged."""
-    await asyncio.to_thread(disk.replace, {run.sentinel: b""})
+    await asyncio.to_thread(disk.replace, {run.sentinel: b""}, synced=False)
 
 
 async def write_resources(layout: Layout, state: internal.ResourceState) -> None:
     """What a master has made of the agent's resources. It belongs to the machine, whichever id the agent gets next."""
-    await asyncio.to_thread(disk.replace, {layout.resources: disk.framed(state)})
+    await asyncio.to_thread(disk.replace, {layout.resources: disk.framed(state)}, synced=True)
 
 
 async def write_drain(layout: Layout, agent_id: str, config: v1.DrainConfig | None) -> None:
@@ -86,4 +89,4 @@ async def write_drain(layout: Layout, agent_id: str, config: v1.DrainConfig | No
     if config is None:
         await asyncio.to_thread(disk.remove, path)
     else:
-        await asyncio.to_thread(disk.replace, {path: disk.framed(config)})
+        await asyncio.to_thread(disk.replace, {path: disk.framed(config)}, synced=True)

@@ -101,7 +101,10 @@ class RecoveredAgent:
 
 
 async def read(layout: Layout, *, strict: bool) -> RecoveredAgent:
-    """What is on record. Raises OSError, and RecoveryError for a damaged file if `strict`; else that is set aside."""
+    """What is on record. Raises OSError, and RecoveryError for a damaged file if `strict`; else that is set aside.
+
+    After a crash of the machine be not strict: it may have damaged what no update was sent about.
+    """
     return await asyncio.to_thread(_Reader(layout, strict=strict).agent)
 
 
@@ -181,7 +184,7 @@ class _Reader:
                 size = end
         except ValueError as error:
             self._damaged(path, str(error))
-            disk.replace({path: data[:size]})
+            disk.replace({path: data[:size]}, synced=True)
         if size < len(data) and path.exists():
             os.truncate(path, size)
         return replace(task, updates=tuple(updates), acknowledged=frozenset(acknowledged), size=size)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mesocosm.agent.tasks import disk
+from mesocosm.agent.tasks.paths import TaskPaths
 from mesocosm.agent.tasks.recovery import RecoveredAgent, RecoveredTask
 from mesocosm.agent.tasks.states import is_terminal
 from mesocosm.api import internal
@@ -184,5 +185,9 @@ class StatusUpdates:
 
 
 async def _write(stream: _Stream, record: internal.StatusUpdateRecord) -> None:
-    if stream.record is not None:
-        stream.size = await asyncio.to_thread(disk.append, stream.record, stream.size, record)
+    """Returns when the record is on the disk, the first one of a task with what says what it is about."""
+    if (path := stream.record) is None:
+        return
+    end = await asyncio.to_thread(disk.append, path, stream.size, record)
+    await disk.sync_all([path] if stream.size else [path, *TaskPaths(path.parent).described_by])
+    stream.size = end
