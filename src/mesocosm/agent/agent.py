@@ -22,6 +22,9 @@ from mesocosm.agent.flags import AgentFlags, Loaded
 from mesocosm.agent.image_gc import ImageGcConfig, watch
 from mesocosm.agent.resources import offered, offered_ports
 from mesocosm.agent.sandboxes import Sandboxes
+from mesocosm.agent.tasks.containers import Containers
+from mesocosm.agent.tasks.paths import Layout
+from mesocosm.agent.tasks.tasks import Surroundings, Tasks
 from mesocosm.agent.timer import Timer
 from mesocosm.api import v1
 from mesocosm.api.json import from_json
@@ -80,6 +83,7 @@ class Agent:
         self.sandboxes = Sandboxes(
             flags, self.containerizer, self.work_dir, loaded.containerizer.disk_watch_interval, self.authorizer
         )
+        self.tasks = self._make_tasks(own)
         self.resources: tuple[v1.Resource, ...] = ()
         self.attributes = _parsed("attributes", lambda: parse_attributes(self.flags.attributes or ""))
         self.launch_errors = 0
@@ -95,6 +99,28 @@ class Agent:
         self._work = Work()
         self._checkpoints = Checkpoints(loaded.containerizer.runtime_dir)
 
+    def _make_tasks(self, own: Flags) -> Tasks:
+        containers = Containers(
+            self.containerizer,
+            self.launch_executor,
+            self.default_container,
+            switch_user=self.flags.switch_user,
+            cpus_are_bounded=own.cgroups_enable_cfs,
+        )
+        tasks = Tasks(
+            self.flags,
+            Surroundings(
+                Layout(self.work_dir),
+                containers,
+                self.sandboxes.files,
+                self.sandboxes.gc,
+                self.authorizer,
+                lambda: self.containerizer.isolation,
+            ),
+        )
+        self.sandboxes.tell(tasks.collected)
+        return tasks
+
     # Beginning and end.
 
     def start(self) -> None:
@@ -104,6 +130,7 @@ class Agent:
             self.resources = _parsed(
                 "resources", lambda: offered(self.flags.resources, self.flags.default_role, self.work_dir)
             )
+            self.tasks.offered = self.resources
             self._cgroups.enter()
             self.containerizer.start()
             if self.containerizer.provisioner is not None:
@@ -142,13 +169,15 @@ class Agent:
             self._work.spawn(self.sandboxes.follow(container_id))
         if self.image_gc is not None and self.containerizer.provisioner is not None:
             self._image_watch = asyncio.create_task(watch(self.image_gc, self._image_store, self.prune_images))
+        await self.tasks.recover()
         boot.record()
         self.recovery_time = time.monotonic() - began
         self.recovered = True
         logger.info("recovered %d containers", len(running))
 
     async def destroy_all(self) -> None:
-        """Ends every container, and waits until all are gone. Raises ExceptionGroup."""
+        """Ends every container, executors' first, which have some time for it. Raises ExceptionGroup."""
+        await self.tasks.shut_down()
         top = [container_id for container_id in await self.containerizer.containers() if container_id.parent is None]
         results = await asyncio.gather(*map(self.containerizer.destroy, top), return_exceptions=True)
         if errors := [result for result in results if isinstance(result, Exception)]:
@@ -160,6 +189,7 @@ class Agent:
             self._image_watch.cancel()
             await asyncio.wait([self._image_watch])
         try:
+            await self.tasks.close()
             await self.containerizer.close()
             await self._work.wait()
         finally:
@@ -175,7 +205,18 @@ class Agent:
         """Launches a container, and sees to its log and its sandbox. Raises MesocosmError, OSError, ExceptionGroup."""
         return await self._work.finish(self._launch(container_id, config))
 
+    async def launch_executor(self, container_id: ContainerID, config: ContainerConfig) -> LaunchResult:
+        """The same for the container of an executor, whose sandbox is seen to elsewhere."""
+        return await self._work.finish(self._start(container_id, config))
+
     async def _launch(self, container_id: ContainerID, config: ContainerConfig) -> LaunchResult:
+        result = await self._start(container_id, config)
+        if result is LaunchResult.SUCCESS:
+            self.sandboxes.show(container_id, config.user)
+            self._work.spawn(self.sandboxes.follow(container_id))
+        return result
+
+    async def _start(self, container_id: ContainerID, config: ContainerConfig) -> LaunchResult:
         began = time.monotonic()
         try:
             if self.containerizer.knows(container_id):
@@ -191,8 +232,6 @@ class Agent:
         if result is LaunchResult.SUCCESS:
             self.launch_time.record(time.monotonic() - began)
             logger.info("launched", extra={"container": container_id})
-            self.sandboxes.show(container_id, config.user)
-            self._work.spawn(self.sandboxes.follow(container_id))
         return result
 
     async def wait(self, container_id: ContainerID) -> Termination:

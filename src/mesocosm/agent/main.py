@@ -105,6 +105,7 @@ async def _listen(agent: Agent, server: Server, routes: Routes, logs: Logs) -> N
     host, port = await server.listen(flags.ip or _LOOPBACK, flags.port, context)
     add_agent_metrics(metrics, agent)
     ip = flags.advertise_ip or host
+    agent.tasks.listens(ip, flags.advertise_port or port)
     address = Address(await _hostname(flags, ip), ip, flags.advertise_port or port)
     add_endpoints(routes, agent, access, metrics, limit, logs, address)
     if (log := flags.external_log_file or logs.path) is not None:

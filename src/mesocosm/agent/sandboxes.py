@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from mesocosm.agent import ownership
@@ -36,12 +36,17 @@ class Sandboxes:
         self._root = work_dir / RUNTIME_SEPARATOR
         self._authorizer = authorizer
         self._users: dict[ContainerID, str | None] = {}
+        self._told: list[Callable[[Path], None]] = []
 
     def recover(self, terminated: Collection[ContainerID], running: Collection[ContainerID]) -> None:
         """Has those removed some time that no container uses."""
         if self._are_collected:
             for sandbox in (*map(self._of, terminated), *self._forgotten({*running, *terminated})):
                 self._schedule(sandbox)
+
+    def tell(self, listener: Callable[[Path], None]) -> None:
+        """Has `listener` called with each path that was removed for its age."""
+        self._told.append(listener)
 
     def user_of(self, container_id: ContainerID) -> str | None:
         """Whose the sandbox of a top-level container is, if that was said; None also for an unknown one."""
@@ -102,6 +107,8 @@ class Sandboxes:
 
     async def _collected(self, sandbox: Path) -> None:
         """Forgets the container whose sandbox was removed for its age."""
+        for listener in self._told:
+            listener(sandbox)
         for container_id in self._containerizer.terminated():
             if self._of(container_id) == sandbox:
                 await self.remove(container_id)

@@ -36,6 +36,10 @@ class Tasks(Protocol):
     def slave(self) -> internal.SlaveInfo | None:
         """The agent as it was registered last, also before a restart; None: it never was, and has no id yet."""
 
+    @property
+    def resource_version(self) -> bytes:
+        """The 16 bytes of a UUID, as `resource_version_uuid`: a task that assumes another one is not run."""
+
     def handlers(self) -> Mapping[type[Message], Callable[[Any], None]]:
         """What takes each kind of message from the master. Returns at once; order is kept.
 

@@ -49,6 +49,14 @@ class AgentFlags:
     gc_disk_headroom: float
     gc_non_executor_container_sandboxes: bool
 
+    executor_environment_variables: dict[str, Any] | None
+    executor_registration_timeout: float
+    executor_reregistration_timeout: float
+    executor_shutdown_grace_period: float
+    http_command_executor: bool
+    max_completed_executors_per_framework: int
+    recovery_timeout: float
+
     image_gc_config: dict[str, Any] | None
 
     fetcher_cache_dir: Path

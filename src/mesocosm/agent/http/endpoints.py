@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mesocosm.agent.agent import Agent
 from mesocosm.agent.authentication import Realm
-from mesocosm.agent.http import state, v0, v1
+from mesocosm.agent.http import executor, state, v0, v1
 from mesocosm.agent.http.access import Access
 from mesocosm.agent.http.help import Help
 from mesocosm.agent.http.routes import Route, Routes
@@ -26,5 +26,8 @@ def add_endpoints(
     api = v1.Api(agent, access, metrics, logs, address)
     summary = "The calls of the v1 API, in JSON or protobuf."
     routes.add(Route("/api/v1", api.handle, Realm.READ_WRITE, frozenset({"POST"}), summary), of_agent=True)
+    executors = executor.ExecutorApi(agent)
+    summary = "The calls of the API for executors, in JSON or protobuf."
+    routes.add(Route("/api/v1/executor", executors.handle, None, frozenset({"POST"}), summary), of_agent=True)
     v0.Endpoints(agent, access, metrics, limit, logs, address).add_to(routes)
     routes.add(Route("/help", Help(routes).handle, realm=None, summary="What there is, also as `format=json`."))

@@ -26,12 +26,12 @@ def negotiate(headers: Mapping[str, str]) -> MediaTypes:
     """The types of a request with `headers`, whose names may be in any case. Raises RequestError: 400, 406, 415."""
     content = _content_type(headers)
     message_content = _message_content_type(headers, content)
-    accept = _chosen(headers.get("Accept"), (JSON, PROTOBUF, RECORDIO))
+    accept = accepted_type(headers.get("Accept"), (JSON, PROTOBUF, RECORDIO))
     if accept is None:
         raise _not_acceptable(f"Expecting 'Accept' to allow {JSON} or {PROTOBUF} or {RECORDIO}")
     message_accept = None
     if accept == RECORDIO:
-        message_accept = _chosen(headers.get(_MESSAGE_ACCEPT), (JSON, PROTOBUF))
+        message_accept = accepted_type(headers.get(_MESSAGE_ACCEPT), (JSON, PROTOBUF))
         if message_accept is None:
             raise _not_acceptable(f"Expecting '{_MESSAGE_ACCEPT}' to allow {JSON} or {PROTOBUF}")
     elif _MESSAGE_ACCEPT in headers:
@@ -43,7 +43,7 @@ def _content_type(headers: Mapping[str, str]) -> str:
     given = headers.get("Content-Type")
     if given is None:
         raise bad_request("Expecting 'Content-Type' to be present")
-    content = _essence(given)
+    content = essence(given)
     if content not in (JSON, PROTOBUF, RECORDIO):
         raise _unsupported(f"Expecting 'Content-Type' of {JSON} or {PROTOBUF} or {RECORDIO}")
     return content
@@ -57,12 +57,12 @@ def _message_content_type(headers: Mapping[str, str], content: str) -> str | Non
         return None
     if given is None:
         raise bad_request(f"Expecting '{_MESSAGE_CONTENT_TYPE}' to be set for streaming requests")
-    if _essence(given) not in (JSON, PROTOBUF):
+    if essence(given) not in (JSON, PROTOBUF):
         raise _unsupported(f"Expecting '{_MESSAGE_CONTENT_TYPE}' of {JSON} or {PROTOBUF}")
-    return _essence(given)
+    return essence(given)
 
 
-def _chosen(accept: str | None, offered: tuple[str, ...]) -> str | None:
+def accepted_type(accept: str | None, offered: tuple[str, ...]) -> str | None:
     """The first of `offered` that a header such as `text/*;q=0.5, application/json` allows; all if there is none."""
     for media_type in offered:
         if accept is None or any(_allows(entry, media_type) for entry in accept.split(",")):
@@ -71,14 +71,14 @@ def _chosen(accept: str | None, offered: tuple[str, ...]) -> str | None:
 
 
 def _allows(entry: str, media_type: str) -> bool:
-    pattern = _essence(entry)
+    pattern = essence(entry)
     parameters = (parameter.strip().lower() for parameter in entry.split(";")[1:])
     if any(parameter.startswith("q=") and parameter[2:].strip("0.") == "" for parameter in parameters):
         return False  # A quality of 0 means: not this one (RFC 9110, 12.4.2).
     return pattern in ("*/*", media_type, f"{media_type.partition('/')[0]}/*")
 
 
-def _essence(value: str) -> str:
+def essence(value: str) -> str:
     """The media type without its parameters."""
     return value.partition(";")[0].strip().lower()
 

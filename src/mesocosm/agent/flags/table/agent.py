@@ -38,6 +38,7 @@ LIFE = (
         DURATION,
         "How long recovery may take; executors that wait for the agent give up then.",
         default="15mins",
+        served_by="tasks",
     ),
     Flag(
         "strict",

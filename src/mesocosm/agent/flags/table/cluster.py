@@ -50,13 +50,20 @@ RESOURCES = (
 )
 
 EXECUTORS = (
-    Flag("executor_environment_variables", OBJECT, "Variables for executors, by their names."),
-    Flag("executor_registration_timeout", DURATION, "How long an executor may take to register.", default="1mins"),
+    Flag("executor_environment_variables", OBJECT, "Variables for executors, by their names.", served_by="tasks"),
+    Flag(
+        "executor_registration_timeout",
+        DURATION,
+        "How long an executor may take to register.",
+        default="1mins",
+        served_by="tasks",
+    ),
     Flag(
         "executor_reregistration_timeout",
         DURATION,
         "How long an executor may take to come back to a new agent; 15secs at most.",
         default="2secs",
+        served_by="tasks",
     ),
     Flag(
         "executor_reregistration_retry_interval",
@@ -68,11 +75,16 @@ EXECUTORS = (
         DURATION,
         "How long an executor has to end by itself, unless it says otherwise.",
         default="5secs",
+        served_by="tasks",
     ),
     Flag(
-        "max_completed_executors_per_framework", COUNT, "How many executors that ended are remembered.", default="150"
+        "max_completed_executors_per_framework",
+        COUNT,
+        "How many executors that ended are remembered.",
+        default="150",
+        served_by="tasks",
     ),
-    Flag("http_command_executor", BOOLEAN, "Let the command executor speak HTTP.", default="false"),
+    Flag("http_command_executor", BOOLEAN, "Let the command executor speak HTTP.", default="false", served_by="tasks"),
     Flag("http_executor_domain_sockets", BOOLEAN, "Let executors reach the agent by a Unix socket.", default="false"),
     Flag("domain_socket_location", TEXT, "The Unix socket for executors. Default: `agent.sock` in `--runtime_dir`."),
 )

@@ -1,0 +1,153 @@
+"""The containers of executors: what each is asked to be, and what is done with it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+
+from mesocosm.agent.tasks import allocation
+from mesocosm.agent.tasks.executor import Executor
+from mesocosm.agent.tasks.task import Stage
+from mesocosm.api import convert, v1, validation
+from mesocosm.api.v1.agent import Call
+from mesocosm.container import ContainerConfig, ContainerID, ContainerStatus, Termination
+from mesocosm.containerizer.base import LaunchResult
+from mesocosm.containerizer.command import find_credentials
+from mesocosm.containerizer.mesos import MesosContainerizer
+from mesocosm.containerizer.sandbox import open_sandbox
+from mesocosm.errors import ContainerError, MesocosmError, UnknownContainerError
+
+logger = logging.getLogger(__name__)
+
+Launch = Callable[[ContainerID, ContainerConfig], Awaitable[LaunchResult]]
+
+COMMAND_EXECUTOR = "command-executor"
+DEFAULT_EXECUTOR = "default-executor"
+
+
+class Containers:
+    """Those of one containerizer, launched by `launch`."""
+
+    def __init__(
+        self,
+        containerizer: MesosContainerizer,
+        launch: Launch,
+        default: v1.ContainerInfo | None,
+        *,
+        switch_user: bool,
+        cpus_are_bounded: bool,
+    ) -> None:
+        """`default` is what a container is that an executor does not describe."""
+        self._containerizer = containerizer
+        self._launch = launch
+        self._default = default
+        self._switch_user = switch_user
+        self._cpus_are_bounded = cpus_are_bounded
+
+    async def launch(self, executor: Executor, environment: Mapping[str, str]) -> None:
+        """Launches the container of an executor, for the tasks that it has.
+
+        Raises MesocosmError, OSError or ExceptionGroup.
+        """
+        if (program := _program(executor)) is not None:
+            raise ContainerError(f"the {program} is not there yet")
+        config = self._config(executor, environment)
+        await asyncio.to_thread(_make_sandbox, executor, config)
+        result = await self._launch(executor.container_id, config)
+        if result is LaunchResult.NOT_SUPPORTED:
+            raise ContainerError("none of the containerizers of the agent makes such a container")
+
+    async def status(self, container_id: ContainerID) -> ContainerStatus | None:
+        """What a container is; None for one that does not run."""
+        try:
+            return await self._containerizer.status(container_id)
+        except (MesocosmError, OSError) as error:
+            logger.debug("there is no status of %s: %s", container_id, error)
+            return None
+
+    async def update(self, executor: Executor) -> None:
+        """Gives the container what its executor and the tasks have. Raises OSError, ContainerError, ExceptionGroup."""
+        resources = convert.resources(executor.resources())
+        limits = convert.limits(self._limits(executor))
+        config = self._containerizer.config(executor.container_id)
+        if config is None or (config.resources, config.limits) == (resources, limits):
+            return  # It has ended; or there is nothing to change.
+        await self._containerizer.update(executor.container_id, resources, limits)
+
+    async def wait(self, container_id: ContainerID) -> Termination | str:
+        """How a container ended, when it has; or why that is not known."""
+        try:
+            return await self._containerizer.wait(container_id)
+        except UnknownContainerError:
+            return "unknown container"
+        except ContainerError as error:
+            return str(error)
+
+    async def destroy(self, container_id: ContainerID) -> None:
+        """Ends a container."""
+        try:
+            await self._containerizer.destroy(container_id)
+        except ContainerError as error:
+            logger.error("%s", error)  # Who waits for its end is told, too.
+
+    async def forget(self, container_id: ContainerID) -> None:
+        """Keeps nothing of one that has ended."""
+        try:
+            await self._containerizer.remove(container_id)
+        except UnknownContainerError:
+            return
+        except (ContainerError, OSError) as error:
+            logger.error("what is on record of %s stays: %s", container_id, error)
+
+    def _limits(self, executor: Executor) -> Mapping[str, v1.Value.Scalar]:
+        tasks = [task.message for task in executor.at(Stage.QUEUED, Stage.LAUNCHED)]
+        return allocation.limits(executor.info.resources, tasks, cpus_are_bounded=self._cpus_are_bounded)
+
+    def _config(self, executor: Executor, environment: Mapping[str, str]) -> ContainerConfig:
+        """What is asked of the containerizer. Raises ContainerError."""
+        info = executor.info
+        launch = Call.LaunchContainer(
+            container_id=v1.ContainerID(value=executor.container_id.value),
+            command=_command(executor),
+            container=info.container if info.HasField("container") else None,
+            resources=executor.resources(),
+            limits=self._limits(executor),
+        )
+        reason = validation.validate_command(launch.command)
+        if reason is None and info.HasField("container"):
+            reason = validation.validate_container(info.container)
+        if reason is not None:
+            raise ContainerError(reason)
+        config = convert.container_config(launch, self._default, switch_user=self._switch_user)
+        return replace(
+            config,
+            directory=executor.directory,
+            user=executor.user,
+            environment={**environment, **config.environment},
+        )
+
+
+def _command(executor: Executor) -> v1.CommandInfo:
+    """What the executor executes; for one that was made up, what its task does."""
+    if executor.generated:
+        (task,) = executor.tasks.values()
+        assert task.info is not None
+        return task.info.command
+    return executor.info.command
+
+
+def _program(executor: Executor) -> str | None:
+    """What is built in for it, where its framework brings nothing."""
+    if executor.generated:
+        return COMMAND_EXECUTOR
+    return DEFAULT_EXECUTOR if executor.is_default else None
+
+
+def _make_sandbox(executor: Executor, config: ContainerConfig) -> None:
+    """Makes the directory of a run, which stays whatever becomes of the launch. Raises OSError, ContainerError."""
+    with open_sandbox(executor.container_id, executor.directory, find_credentials(config)):
+        latest = executor.directory.with_name("latest")
+        latest.unlink(missing_ok=True)
+        latest.symlink_to(executor.directory.name)

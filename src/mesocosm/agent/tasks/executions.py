@@ -1,0 +1,299 @@
+"""The lives of executors: launched in their containers, given their tasks, told to end, and cleared away."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from mesocosm.agent.flags.kinds import show_duration
+from mesocosm.agent.tasks.background import Background
+from mesocosm.agent.tasks.containers import Containers
+from mesocosm.agent.tasks.counters import Counters
+from mesocosm.agent.tasks.ended import Verdict, verdict
+from mesocosm.agent.tasks.environment import ExecutorEnvironment
+from mesocosm.agent.tasks.executor import Executor, ExecutorState
+from mesocosm.agent.tasks.framework import Framework, Frameworks
+from mesocosm.agent.tasks.links import Link, Welcome
+from mesocosm.agent.tasks.recorder import Recorder
+from mesocosm.agent.tasks.registration import Registration
+from mesocosm.agent.tasks.remains import Remains
+from mesocosm.agent.tasks.statuses import Statuses
+from mesocosm.agent.tasks.task import Stage, Task
+from mesocosm.api import internal, v1
+from mesocosm.container import Termination
+from mesocosm.errors import MesocosmError, leaves
+
+logger = logging.getLogger(__name__)
+
+_UNKNOWN_STATUS = -1
+"""Instead of a status of wait(2), in ExitedExecutorMessage."""
+
+
+class Executions:
+    """One coroutine for the life of each executor."""
+
+    def __init__(
+        self,
+        registration: Registration,
+        frameworks: Frameworks,
+        containers: Containers,
+        statuses: Statuses,
+        recorder: Recorder,
+        remains: Remains,
+        environment: ExecutorEnvironment,
+        counters: Counters,
+        background: Background,
+        registration_timeout: float,
+        framework_gone: Callable[[], None],
+    ) -> None:
+        """`registration_timeout` is in seconds. `framework_gone` is told when one has no executor any more."""
+        self._registration = registration
+        self._frameworks = frameworks
+        self._containers = containers
+        self._statuses = statuses
+        self._recorder = recorder
+        self._remains = remains
+        self._environment = environment
+        self._counters = counters
+        self._background = background
+        self._registration_timeout = registration_timeout
+        self._framework_gone = framework_gone
+        self._closing = False
+
+    def close(self) -> None:
+        """Leaves the executors as they are."""
+        self._closing = True
+        for executor in self._frameworks.executors():
+            executor.stop_timer()
+            if executor.link is not None:
+                executor.link.close()
+
+    # From the launch of a container to its end.
+
+    def start(self, framework: Framework, executor: Executor) -> None:
+        """Launches the executor, which has its first tasks."""
+        framework.executors[executor.id] = executor
+        self._remains.show(framework, executor)
+        executor.call_later(self._registration_timeout, self._not_registered)
+        self._background.spawn(self._live(framework, executor, launched=False))
+
+    def resume(self, framework: Framework, executor: Executor) -> None:
+        """Follows an executor that an earlier agent has launched."""
+        framework.executors[executor.id] = executor
+        self._remains.show(framework, executor)
+        self._background.spawn(self._live(framework, executor, launched=True))
+
+    async def _live(self, framework: Framework, executor: Executor, *, launched: bool) -> None:
+        termination: Termination | str = Termination(None)
+        if launched or await self._launch(framework, executor):
+            termination = await self._containers.wait(executor.container_id)
+        if not self._closing:
+            await self._ended(framework, executor, termination)
+
+    async def _launch(self, framework: Framework, executor: Executor) -> bool:
+        """Whether its container runs."""
+        async with executor.turn:
+            await self._recorder.write(framework, executor)
+        if executor.ending:
+            return False
+        environment = self._environment.of(
+            executor.info,
+            directory=executor.directory,
+            agent_id=self._registration.agent_id,
+            agent=self._registration.address,
+            checkpoint=executor.checkpoint,
+        )
+        try:
+            await self._containers.launch(executor, environment)
+        except (MesocosmError, OSError, ExceptionGroup) as error:
+            executor.pending = executor.pending or Verdict(
+                v1.TASK_FAILED,
+                v1.TaskStatus.REASON_CONTAINER_LAUNCH_FAILED,
+                f"Failed to launch container: {_line(error)}",
+            )
+            return False
+        if executor.ending:
+            await self._containers.destroy(executor.container_id)
+        return True
+
+    async def _ended(self, framework: Framework, executor: Executor, termination: Termination | str) -> None:
+        """Its container is no more: what that makes of its tasks."""
+        executor.stop_timer()
+        executor.enter(ExecutorState.TERMINATED)
+        self._counters.executors_terminated += 1
+        if executor.link is not None:
+            executor.link.close()
+        status = None if isinstance(termination, str) else termination.status
+        logger.info("the executor %s of the framework %s has ended: %s", executor.id, framework.id, status)
+        what = verdict(termination, executor.pending)
+        for task in executor.at(Stage.QUEUED, Stage.LAUNCHED):
+            self._statuses.from_agent(framework, task.id, what, executor.id)
+        if not executor.generated:
+            self.tell_exited(framework.id, executor.id, status)
+        async with executor.turn:  # After what has begun.
+            await self.retire(framework, executor)
+
+    def tell_exited(self, framework_id: str, executor_id: str, status: int | None = None) -> None:
+        """Tells the master that an executor is not there, whose resources are free then."""
+        self._registration.tell(
+            internal.ExitedExecutorMessage(
+                slave_id=v1.AgentID(value=self._registration.agent_id),
+                framework_id=v1.FrameworkID(value=framework_id),
+                executor_id=v1.ExecutorID(value=executor_id),
+                status=_UNKNOWN_STATUS if status is None else status,
+            )
+        )
+
+    async def retire(self, framework: Framework, executor: Executor) -> None:
+        """Clears away an executor that has ended, and whose tasks' ends are known to the master."""
+        if executor.state is not ExecutorState.TERMINATED or framework.executors.get(executor.id) is not executor:
+            return
+        if executor.tasks and not framework.terminating:
+            return
+        del framework.executors[executor.id]
+        framework.completed_executors.append(executor)
+        await self._recorder.finish(executor)
+        await self._containers.forget(executor.container_id)
+        self._remains.leave_executor(framework, executor)
+        self.retire_framework(framework)
+
+    def retire_framework(self, framework: Framework) -> None:
+        """Clears away a framework that has no executors."""
+        if framework.executors or self._frameworks.get(framework.id) is not framework:
+            return
+        logger.info("the framework %s has no executors any more", framework.id)
+        self._statuses.updates.cleanup(framework.id)
+        self._frameworks.complete(framework)
+        self._remains.leave_framework(framework)
+        self._framework_gone()
+
+    # What an executor is given.
+
+    def give(self, framework: Framework, executor: Executor, tasks: list[Task], *, grouped: bool) -> None:
+        """Has it run tasks: now, or when it has registered."""
+        executor.add(tasks, grouped=grouped)
+        if executor.state is ExecutorState.RUNNING:
+            self._background.spawn(self._deliver(framework, executor))
+        elif executor.recorded:
+            self._background.spawn(self._record(framework, executor))
+
+    async def record_framework(self, framework: Framework) -> None:
+        """Has on the disk what the framework has become."""
+        await self._recorder.write_framework(framework)
+
+    async def _record(self, framework: Framework, executor: Executor) -> None:
+        async with executor.turn:
+            await self._recorder.write(framework, executor)
+
+    async def _deliver(self, framework: Framework, executor: Executor) -> None:
+        """Hands the waiting tasks over, when they are on the disk and the container has room for them."""
+        async with executor.turn:
+            await self._recorder.write(framework, executor)
+            if executor.state is not ExecutorState.RUNNING:
+                return
+            try:
+                await self._containers.update(executor)
+            except Exception as error:  # noqa: BLE001 - the container ends then, and its tasks are told why.
+                self.update_failed(framework, executor, error)
+                return
+            if executor.state is ExecutorState.RUNNING and executor.link is not None and not framework.terminating:
+                _hand_over(framework, executor, executor.link)
+
+    def update_failed(self, framework: Framework, executor: Executor, error: Exception) -> None:
+        """Ends a container whose resources could not be changed."""
+        logger.error("the resources of %s cannot be changed: %s", executor.container_id, _line(error))
+        executor.pending = Verdict(
+            framework.gone,
+            v1.TaskStatus.REASON_CONTAINER_UPDATE_FAILED,
+            f"Failed to update resources for container: {_line(error)}",
+        )
+        self._background.spawn(self._containers.destroy(executor.container_id))
+
+    # Its connection.
+
+    def connected(
+        self,
+        framework: Framework,
+        executor: Executor,
+        link: Link,
+        updates: Sequence[internal.StatusUpdate],
+        tasks: Sequence[v1.TaskInfo],
+    ) -> None:
+        """Has an executor by this link, which knows of `tasks` and `updates` that nobody has acknowledged to it."""
+        if framework.terminating or executor.ending:
+            link.shut_down()
+            link.close()
+            return
+        if executor.link is not None:
+            executor.link.close()
+        if executor.state is ExecutorState.REGISTERING:
+            executor.enter(ExecutorState.RUNNING)
+        executor.stop_timer()
+        executor.link = link
+        for update in updates:
+            self._statuses.from_executor(framework.id, executor.id, update)
+        self._drop_unknown(framework, executor, {task.task_id.value for task in tasks})
+        if executor.is_idle:
+            self.shut_down(framework, executor)
+            return
+        assert self._registration.slave is not None
+        link.welcome(Welcome(executor.info, framework.info, self._registration.slave, executor.container_id))
+        self._background.spawn(self._greeted(framework, executor))
+
+    async def _greeted(self, framework: Framework, executor: Executor) -> None:
+        async with executor.turn:
+            await self._recorder.connected(executor)
+        await self._deliver(framework, executor)
+
+    def _drop_unknown(self, framework: Framework, executor: Executor, known: set[str]) -> None:
+        """What was sent to the executor, and never reached it, as the agent was restarted."""
+        dropped = Verdict(framework.dropped, v1.TaskStatus.REASON_AGENT_RESTARTED, "Task launched during agent restart")
+        for task in executor.at(Stage.LAUNCHED):
+            if task.message.state == v1.TASK_STAGING and task.id not in known:
+                self._statuses.from_agent(framework, task.id, dropped, executor.id)
+
+    # Its end.
+
+    def shut_down(self, framework: Framework, executor: Executor) -> None:
+        """Asks an executor to end, and ends its container if that takes longer than it may."""
+        logger.info("the executor %s of the framework %s is told to end", executor.id, framework.id)
+        executor.enter(ExecutorState.TERMINATING)
+        if executor.link is not None:
+            executor.link.shut_down()
+        executor.call_later(self._environment.grace_period(executor.info), self._end)
+
+    def end(self, executor: Executor, pending: Verdict) -> None:
+        """Ends the container of an executor, for that reason."""
+        executor.pending = pending
+        executor.stop_timer()
+        executor.enter(ExecutorState.TERMINATING)
+        self._end(executor)
+
+    def _end(self, executor: Executor) -> None:
+        self._background.spawn(self._containers.destroy(executor.container_id))
+
+    def _not_registered(self, executor: Executor) -> None:
+        waited = show_duration(self._registration_timeout)
+        text = f"Executor did not register within {waited}"
+        reason = v1.TaskStatus.REASON_EXECUTOR_REGISTRATION_TIMEOUT
+        logger.warning("the executor %s of the framework %s: %s", executor.id, executor.framework_id, text)
+        self.end(executor, Verdict(v1.TASK_FAILED, reason, text))
+
+
+def _hand_over(framework: Framework, executor: Executor, link: Link) -> None:
+    for task in executor.at(Stage.QUEUED):
+        if task.stage is not Stage.QUEUED or not task.recorded:
+            continue  # It came with its group; or it came just now, and its turn comes.
+        together = task.group or (task,)
+        infos = [each.info for each in together if each.info is not None]
+        for each in together:
+            each.enter(Stage.LAUNCHED)
+        logger.info("%s to the executor %s", ", ".join(f"the task {each.id}" for each in together), executor.id)
+        if task.group:
+            link.launch_group(infos)
+        else:
+            link.launch(framework.info, framework.pid, infos[0])
+
+
+def _line(error: Exception) -> str:
+    return "; ".join(map(str, leaves(error)))

@@ -1,0 +1,209 @@
+"""The connection to an executor, by which the agent tells it what to do: HTTP, or the messages of older executors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+from google.protobuf.message import Message
+
+from mesocosm.api import internal, recordio, v1
+from mesocosm.api.json import to_json
+from mesocosm.api.v1.executor import Event
+from mesocosm.container import ContainerID
+from mesocosm.libprocess.address import ActorAddress
+
+HEARTBEAT_INTERVAL = 30 * 60.0
+"""Seconds of silence after which an executor is told that the agent is there (DEFAULT_EXECUTOR_HEARTBEAT_INTERVAL)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """What an executor is told that has registered."""
+
+    executor: v1.ExecutorInfo
+    framework: v1.FrameworkInfo
+    slave: internal.SlaveInfo
+    container_id: ContainerID
+
+
+class Link(Protocol):
+    """One executor's connection. Nothing here waits or fails: what cannot be delivered is lost."""
+
+    def welcome(self, welcome: Welcome) -> None:
+        """It is registered."""
+
+    def launch(self, framework: v1.FrameworkInfo, pid: str, task: v1.TaskInfo) -> None:
+        """It shall run a task."""
+
+    def launch_group(self, tasks: Sequence[v1.TaskInfo]) -> None:
+        """It shall run all of these, or none."""
+
+    def kill(self, framework_id: str, task_id: str, policy: v1.KillPolicy | None) -> None:
+        """It shall end a task."""
+
+    def acknowledge(self, update: internal.StatusUpdate) -> None:
+        """The agent has an update, and sees to it that the framework gets it."""
+
+    def message(self, message: internal.FrameworkToExecutorMessage) -> None:
+        """Something from its framework."""
+
+    def shut_down(self) -> None:
+        """It shall end."""
+
+    def close(self) -> None:
+        """Nothing more is said."""
+
+
+class HttpLink:
+    """A stream of events, as the answer to SUBSCRIBE."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._encode: Callable[[Event], bytes] = _json if as_json else Event.SerializeToString
+        self._events: asyncio.Queue[Event | None] = asyncio.Queue()
+
+    def welcome(self, welcome: Welcome) -> None:
+        """SUBSCRIBED."""
+        subscribed = Event.Subscribed(
+            executor_info=welcome.executor,
+            framework_info=welcome.framework,
+            agent_info=agent_info(welcome.slave),
+            container_id=v1.ContainerID(value=welcome.container_id.value),
+        )
+        self._events.put_nowait(Event(type=Event.SUBSCRIBED, subscribed=subscribed))
+
+    def launch(self, framework: v1.FrameworkInfo, pid: str, task: v1.TaskInfo) -> None:
+        """LAUNCH."""
+        self._events.put_nowait(Event(type=Event.LAUNCH, launch=Event.Launch(task=task)))
+
+    def launch_group(self, tasks: Sequence[v1.TaskInfo]) -> None:
+        """LAUNCH_GROUP."""
+        group = Event.LaunchGroup(task_group=v1.TaskGroupInfo(tasks=tasks))
+        self._events.put_nowait(Event(type=Event.LAUNCH_GROUP, launch_group=group))
+
+    def kill(self, framework_id: str, task_id: str, policy: v1.KillPolicy | None) -> None:
+        """KILL."""
+        kill = Event.Kill(task_id=v1.TaskID(value=task_id), kill_policy=policy)
+        self._events.put_nowait(Event(type=Event.KILL, kill=kill))
+
+    def acknowledge(self, update: internal.StatusUpdate) -> None:
+        """ACKNOWLEDGED."""
+        acknowledged = Event.Acknowledged(task_id=update.status.task_id, uuid=update.uuid)
+        self._events.put_nowait(Event(type=Event.ACKNOWLEDGED, acknowledged=acknowledged))
+
+    def message(self, message: internal.FrameworkToExecutorMessage) -> None:
+        """MESSAGE."""
+        self._events.put_nowait(Event(type=Event.MESSAGE, message=Event.Message(data=message.data)))
+
+    def shut_down(self) -> None:
+        """SHUTDOWN."""
+        self._events.put_nowait(Event(type=Event.SHUTDOWN))
+
+    def close(self) -> None:
+        """The end of the stream."""
+        self._events.put_nowait(None)
+
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        """The events in RecordIO, until the link is closed."""
+        while True:
+            try:
+                async with asyncio.timeout(HEARTBEAT_INTERVAL):
+                    event = await self._events.get()
+            except TimeoutError:
+                event = Event(type=Event.HEARTBEAT)
+            if event is None:
+                return
+            yield recordio.encode(self._encode(event))
+
+
+class ActorLink:
+    """Messages to an older executor, which is an actor of libprocess."""
+
+    def __init__(self, address: ActorAddress, send: Callable[[ActorAddress, Message], None]) -> None:
+        self.address = address
+        self._send = send
+
+    def welcome(self, welcome: Welcome) -> None:
+        """ExecutorRegisteredMessage."""
+        self._send(
+            self.address,
+            internal.ExecutorRegisteredMessage(
+                executor_info=welcome.executor,
+                framework_id=welcome.framework.id,
+                framework_info=welcome.framework,
+                slave_id=welcome.slave.id,
+                slave_info=welcome.slave,
+            ),
+        )
+
+    def welcome_back(self, slave: internal.SlaveInfo) -> None:
+        """ExecutorReregisteredMessage."""
+        self._send(self.address, internal.ExecutorReregisteredMessage(slave_id=slave.id, slave_info=slave))
+
+    def reconnect(self, slave_id: v1.AgentID) -> None:
+        """ReconnectExecutorMessage: it shall register again."""
+        self._send(self.address, internal.ReconnectExecutorMessage(slave_id=slave_id))
+
+    def launch(self, framework: v1.FrameworkInfo, pid: str, task: v1.TaskInfo) -> None:
+        """RunTaskMessage."""
+        # The field that is no longer used is not, as in Mesos, but a driver insists on an address.
+        self._send(self.address, internal.RunTaskMessage(framework=framework, task=task, pid=pid or NOBODY))
+
+    def launch_group(self, tasks: Sequence[v1.TaskInfo]) -> None:
+        """There are no groups in that language: an executor of them has to speak HTTP."""
+        raise NotImplementedError("an executor of task groups speaks HTTP")
+
+    def kill(self, framework_id: str, task_id: str, policy: v1.KillPolicy | None) -> None:
+        """KillTaskMessage."""
+        self._send(
+            self.address,
+            internal.KillTaskMessage(
+                framework_id=v1.FrameworkID(value=framework_id), task_id=v1.TaskID(value=task_id), kill_policy=policy
+            ),
+        )
+
+    def acknowledge(self, update: internal.StatusUpdate) -> None:
+        """StatusUpdateAcknowledgementMessage."""
+        self._send(
+            self.address,
+            internal.StatusUpdateAcknowledgementMessage(
+                slave_id=update.slave_id,
+                framework_id=update.framework_id,
+                task_id=update.status.task_id,
+                uuid=update.uuid,
+            ),
+        )
+
+    def message(self, message: internal.FrameworkToExecutorMessage) -> None:
+        """FrameworkToExecutorMessage."""
+        self._send(self.address, message)
+
+    def shut_down(self) -> None:
+        """ShutdownExecutorMessage."""
+        self._send(self.address, internal.ShutdownExecutorMessage())
+
+    def close(self) -> None:
+        """Nothing: it is told what it is told."""
+
+
+NOBODY = "@0.0.0.0:0"
+"""The address of a driver that there is not."""
+
+
+def agent_info(slave: internal.SlaveInfo) -> v1.AgentInfo:
+    """The agent as executors know it."""
+    return v1.AgentInfo(
+        hostname=slave.hostname,
+        port=slave.port,
+        resources=slave.resources,
+        attributes=slave.attributes,
+        id=slave.id,
+        domain=slave.domain if slave.HasField("domain") else None,
+    )
+
+
+def _json(event: Event) -> bytes:
+    return msgspec.json.encode(to_json(event))

@@ -1,0 +1,90 @@
+"""What is left of executors and frameworks: their sandboxes, which are shown among the files, and some time removed."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from mesocosm.agent import ownership
+from mesocosm.agent.authorization import Action, Authorizer
+from mesocosm.agent.files import Files
+from mesocosm.agent.gc import GarbageCollector
+from mesocosm.agent.tasks.executor import Executor
+from mesocosm.agent.tasks.framework import Framework
+from mesocosm.agent.tasks.paths import LATEST, FrameworkPaths, Layout
+from mesocosm.agent.tasks.registration import Registration
+
+
+class Remains:
+    """Below the sandboxes and the records of this agent."""
+
+    def __init__(
+        self, layout: Layout, registration: Registration, files: Files, gc: GarbageCollector, authorizer: Authorizer
+    ) -> None:
+        self._layout = layout
+        self._registration = registration
+        self._files = files
+        self._gc = gc
+        self._authorizer = authorizer
+        self._shown: dict[Path, tuple[str, ...]] = {}
+
+    def sandbox(self, framework_id: str, executor_id: str, container_id: str) -> Path:
+        """The sandbox of a run. Raises ValueError for ids that cannot be names of directories."""
+        sandboxes = self._layout.sandboxes(self._registration.agent_id)
+        return sandboxes.framework(framework_id).executor(executor_id).run(container_id).path
+
+    def check_task(self, task_id: str) -> None:
+        """Raises ValueError for the id of a task that cannot be the name of a directory."""
+        self._layout.records("any").framework("any").executor("any").run("any").task(task_id)
+
+    def show(self, framework: Framework, executor: Executor) -> None:
+        """Shows the sandbox of an executor that starts, and keeps what an earlier run has left beside it."""
+        user = executor.user or framework.info.user
+
+        def may_see(principal: str | None) -> bool:
+            return ownership.allows(self._authorizer, principal, Action.ACCESS_SANDBOXES, user)
+
+        for path in (str(executor.directory), *_links(executor)):
+            self._files.attach(path, executor.directory, may_see)
+        for framework_paths in self._frameworks(framework):
+            self._gc.unschedule(framework_paths.path)
+            self._gc.unschedule(framework_paths.executor(executor.id).path)
+
+    def leave_executor(self, framework: Framework, executor: Executor) -> None:
+        """Has what is left of it removed when it is old: the run, and the executor's directory if it was the last."""
+        for paths in self._frameworks(framework):
+            run = paths.executor(executor.id).run(executor.container_id.value).path
+            self._schedule(run, str(executor.directory))
+            self._schedule(paths.executor(executor.id).path, *_links(executor))
+
+    def leave_framework(self, framework: Framework) -> None:
+        """Has the directories of a framework removed when they are old."""
+        for paths in self._frameworks(framework):
+            self._schedule(paths.path)
+
+    def collected(self, path: Path) -> None:
+        """Shows no more what was removed for its age."""
+        if (virtual := self._shown.pop(path, None)) is not None:
+            for each in virtual:
+                self._files.detach(each)
+
+    def _schedule(self, path: Path, *virtual: str) -> None:
+        if path.exists():
+            os.utime(path)  # A later agent goes by that.
+            self._shown[path] = virtual
+            self._gc.schedule(path, time.time())
+
+    def _frameworks(self, framework: Framework) -> tuple[FrameworkPaths, FrameworkPaths]:
+        """Its sandboxes, and its records."""
+        agent_id = self._registration.agent_id
+        return (
+            self._layout.sandboxes(agent_id).framework(framework.id),
+            self._layout.records(agent_id).framework(framework.id),
+        )
+
+
+def _links(executor: Executor) -> tuple[str, str]:
+    """What else the sandbox is called: the last run of its executor."""
+    latest = executor.directory.with_name(LATEST)
+    return str(latest), f"/frameworks/{executor.framework_id}/executors/{executor.id}/runs/{LATEST}"
