@@ -15,9 +15,8 @@ from typing import Any
 from mesocosm.api.recordio import Decoder
 from mesocosm.executors.http import Connection, Response
 from mesocosm.executors.settings import ExecutorError, Settings
-
-Json = dict[str, Any]
-"""A message of Mesos, as JSON."""
+from mesocosm.executors.statuses import Json
+from mesocosm.executors.tasks import id_of
 
 _TARGET = "/api/v1/executor"
 _HEARTBEAT = 30 * 60
@@ -61,7 +60,7 @@ class Client:
 
     def accept(self, task: Json) -> None:
         """Remembers a task, which an agent is told of again until it has acknowledged an update of it."""
-        self._tasks[task["task_id"]["value"]] = task
+        self._tasks[id_of(task)] = task
 
     def update(self, status: Json) -> None:
         """Tells the agent, now or when it is back, and again until it has acknowledged that."""
@@ -104,7 +103,7 @@ class Client:
 
     def _forget(self, acknowledged: Json) -> None:
         self._updates.pop(acknowledged["uuid"], None)
-        self._tasks.pop(acknowledged["task_id"]["value"], None)
+        self._tasks.pop(id_of(acknowledged), None)
 
     async def _forward(self, calls: Connection) -> None:
         """Sends what there is to say, in order."""

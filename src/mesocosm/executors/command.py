@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from mesocosm.executors import statuses
-from mesocosm.executors.client import Client, Json, say
+from mesocosm.executors.checks import probes
+from mesocosm.executors.checks.checker import Health, empty, refusal, watch, watch_health
+from mesocosm.executors.client import Client, say
 from mesocosm.executors.processes import Children, signal_tree
 from mesocosm.executors.settings import ExecutorError, Settings
+from mesocosm.executors.statuses import Json
+from mesocosm.executors.tasks import command_of, grace_period, id_of, role_of, seconds_of, variables_of
 from mesocosm.launcher.info import Command
 
-_KILL_GRACE_PERIOD = 3.0
 _SHUTDOWN_RESERVE = 1.0
 """Seconds of the time for a shutdown that are left for the last update, before the agent destroys the container."""
 _ACKNOWLEDGED_WITHIN = 60.0
@@ -61,6 +64,7 @@ class CommandExecutor:
         self._alone = False
         self._kill: _Kill | None = None
         self._overtime: asyncio.TimerHandle | None = None
+        self._checks: list[asyncio.Future[None]] = []
 
     def abandon(self) -> None:
         """Ends the task although there is nobody to tell."""
@@ -88,7 +92,9 @@ class CommandExecutor:
     def _launch(self, launch: Json) -> None:
         task = launch["task"]
         if self._task:
-            self._report("TASK_FAILED", task, message='Attempted to run multiple tasks using a "command" executor')
+            message = 'Attempted to run multiple tasks using a "command" executor'
+            failed = statuses.make(self._settings.executor_id, id_of(task), "TASK_FAILED", message=message)
+            self.client.update(failed)
             return
         self._task = task
         self.client.accept(task)
@@ -102,9 +108,10 @@ class CommandExecutor:
             self._fail(f"the command cannot be executed: {error}")
             return
         exited.add_done_callback(lambda future: self._exited(future.result()))
-        if limit := _seconds(task.get("max_completion_time")):
+        if limit := seconds_of(task.get("max_completion_time")):
             self._overtime = asyncio.get_running_loop().call_later(limit, self._exceeded)
         self._report("TASK_RUNNING")
+        self._begin_checks()
 
     def _refuse_group(self, _group: Json) -> None:
         say("a group of tasks is not for the command executor")
@@ -114,9 +121,7 @@ class CommandExecutor:
         if kill["task_id"] != self._task.get("task_id"):
             say(f"there is no task {kill['task_id'].get('value')} to kill")
             return
-        policies = (kill.get("kill_policy", {}), self._task.get("kill_policy", {}))
-        periods = [_seconds(policy["grace_period"]) for policy in policies if "grace_period" in policy]
-        self._begin_kill([*periods, _KILL_GRACE_PERIOD][0])
+        self._begin_kill(grace_period(kill, self._task))
 
     def _acknowledged(self, acknowledged: Json) -> None:
         if acknowledged["uuid"] == self._last.get("uuid") and self._last["state"] in statuses.TERMINAL:
@@ -137,55 +142,67 @@ class CommandExecutor:
         """As the image of the task has it, or as the task says. Raises ValueError."""
         if self._given.argv:
             return Command(self._given.executable, self._given.argv)
-        command = self._task["command"]
-        if not command.get("value"):
-            raise ValueError("it has no value")
-        if command.get("shell", True):
-            return Command("/bin/sh", ("sh", "-c", command["value"]))
-        return Command(command["value"], tuple(command.get("arguments", ())) or (command["value"],))
+        return command_of(self._task.get("command", {}))
 
     def _environment(self) -> Mapping[str, str]:
         """The executor's own, with what the task says; secrets are among the executor's."""
-        variables = self._task.get("command", {}).get("environment", {}).get("variables", ())
-        own = {each["name"]: each.get("value", "") for each in variables if each.get("type", "VALUE") == "VALUE"}
-        resources = self._task.get("resources") or [{}]
-        role = resources[0].get("allocation_info", {}).get("role", "")
-        return {**os.environ, **own, "MESOS_ALLOCATION_ROLE": role}
+        variables = variables_of(self._task.get("command", {}))
+        return {**os.environ, **variables, "MESOS_ALLOCATION_ROLE": role_of(self._task)}
 
-    def _begin_kill(self, grace_period: float) -> None:
+    def _begin_checks(self) -> None:
+        """Those that the task asks for, until it is killed or has ended."""
+        if "check" in self._task:
+            check = self._task["check"]
+            self._watch(watch(check, probes.create(check, self._children), self._checked))
+        if "health_check" in self._task:
+            check = self._task["health_check"]
+            self._watch(watch_health(check, probes.create(check, self._children), self._health_checked))
+
+    def _watch(self, work: Coroutine[Any, Any, None]) -> None:
+        self._checks.append(asyncio.ensure_future(work))
+
+    def _checked(self, answer: Json) -> None:
+        self._report_again(reason="REASON_TASK_CHECK_STATUS_UPDATED", check_status=answer)
+
+    def _health_checked(self, health: Health) -> None:
+        self._report_again(reason="REASON_TASK_HEALTH_CHECK_STATUS_UPDATED", healthy=health.healthy)
+        if health.kill:
+            self._begin_kill(grace_period({}, self._task), unhealthy=True)
+
+    def _begin_kill(self, period: float, *, unhealthy: bool = False) -> None:
         """SIGTERM to all of the task, and after some time SIGKILL. A second kill can only make that less."""
         if self._pid is None:
             return
-        self._cancel_overtime()
+        self._settle()
         if self._kill is None:
             capabilities = {each.get("type") for each in self._framework.get("capabilities", ())}
             if "TASK_KILLING_STATE" in capabilities:
                 self._report("TASK_KILLING")
-            self._kill = _Kill(self._pid)
+            self._kill = _Kill(self._pid, unhealthy=unhealthy)
             signal_tree(self._pid, signal.SIGTERM)
-        self._kill.escalate_within(grace_period)
+        self._kill.escalate_within(period)
 
     def _exceeded(self) -> None:
         """Ends the task, which has had all the time that it may have."""
         assert self._pid is not None
-        self._overtime = None
+        self._settle()
         self._kill = _Kill(self._pid, overtime=True)
         signal_tree(self._pid, signal.SIGTERM)
         self._kill.escalate_within(0)
 
     def _exited(self, status: int) -> None:
         self._pid = None
-        self._cancel_overtime()
+        self._settle()
         if self._kill is not None:
             self._kill.cancel()
-        reason = None
+        reason, healthy = None, None
         if self._kill is not None and self._kill.overtime:
             state, reason = "TASK_FAILED", "REASON_MAX_COMPLETION_TIME_REACHED"
         elif self._kill is not None:
-            state = "TASK_KILLED"
+            state, healthy = "TASK_KILLED", False if self._kill.unhealthy else None
         else:
             state = "TASK_FINISHED" if status == 0 else "TASK_FAILED"
-        self._finish(state, reason=reason, message=statuses.describe(status))
+        self._finish(state, reason=reason, healthy=healthy, message=statuses.describe(status))
 
     def _fail(self, message: str) -> None:
         self._finish("TASK_FAILED", reason="REASON_COMMAND_EXECUTOR_FAILED", message=message)
@@ -198,16 +215,24 @@ class CommandExecutor:
         else:
             asyncio.get_running_loop().call_later(_ACKNOWLEDGED_WITHIN, self._end, _FAILED)
 
-    def _report(self, state: str, task: Json | None = None, **more: Any) -> None:
-        status = statuses.make(self._settings.executor_id, (task or self._task)["task_id"]["value"], state, **more)
-        if task is None:
-            self._last = status
-        self.client.update(status)
+    def _report(self, state: str, **more: Any) -> None:
+        check = self._task.get("check")
+        if check is not None and refusal(check) is None:
+            more["check_status"] = empty(check)
+        self._last = statuses.make(self._settings.executor_id, id_of(self._task), state, **more)
+        self.client.update(self._last)
 
-    def _cancel_overtime(self) -> None:
+    def _report_again(self, **changes: Any) -> None:
+        """The state that it is in, with something new."""
+        self._last = statuses.again(self._last, **changes)
+        self.client.update(self._last)
+
+    def _settle(self) -> None:
+        """Ends what goes on as long as the task is to run."""
+        for check in self._checks:
+            check.cancel()
         if self._overtime is not None:
             self._overtime.cancel()
-            self._overtime = None
 
     def _end(self, status: int) -> None:
         if not self.ended.done():
@@ -217,8 +242,9 @@ class CommandExecutor:
 class _Kill:
     """The end that a task was asked to come to, and the time that it has for it."""
 
-    def __init__(self, pid: int, *, overtime: bool = False) -> None:
+    def __init__(self, pid: int, *, overtime: bool = False, unhealthy: bool = False) -> None:
         self.overtime = overtime
+        self.unhealthy = unhealthy
         self._pid = pid
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
@@ -240,13 +266,8 @@ class _Kill:
 def _refusal(task: Json) -> str | None:
     """Why the task cannot be run, if so."""
     for name in ("check", "health_check"):
-        if name in task:
-            return f"a task with a {name} is not served yet"
+        if name in task and (reason := refusal(task[name])):
+            return f"the {name.replace('_', ' ')} of the task is invalid: {reason}"
     if "tty_info" in task.get("container", {}):
         return "a terminal for a task is not served"
     return None
-
-
-def _seconds(duration: Json | None) -> float:
-    """A `DurationInfo`, which JSON may have as a text."""
-    return 0.0 if duration is None else int(duration["nanoseconds"]) / 1e9

@@ -6,16 +6,23 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mesocosm.launcher.execution import spawn
+from mesocosm.launcher.execution import FileAction, spawn
 from mesocosm.launcher.info import Command
 from mesocosm.launcher.step import Failure
 
 _PROC = Path("/proc")
+
+
+TO_STDERR: Sequence[FileAction] = (
+    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+    (os.POSIX_SPAWN_DUP2, 2, 1),
+)
+"""No input, and all output to the executor's stderr."""
 
 
 class Children:
@@ -33,13 +40,15 @@ class Children:
     ) -> None:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
 
-    def start(self, command: Command, environment: Mapping[str, str]) -> tuple[int, asyncio.Future[int]]:
+    def start(
+        self, command: Command, environment: Mapping[str, str], streams: Sequence[FileAction] = ()
+    ) -> tuple[int, asyncio.Future[int]]:
         """The pid of a new process, which leads a session, and its status of wait(2), when it has ended.
 
         Raises OSError where it cannot be executed.
         """
         try:
-            pid = spawn(command, environment, session=True)
+            pid = spawn(command, environment, streams, session=True)
         except Failure as failure:
             code = failure.report.value
             raise OSError(code, os.strerror(code), command.executable) from failure

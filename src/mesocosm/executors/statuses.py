@@ -10,6 +10,7 @@ import uuid
 from typing import Any
 
 Json = dict[str, Any]
+"""A message of Mesos, as JSON."""
 
 TERMINAL = frozenset({"TASK_FINISHED", "TASK_FAILED", "TASK_KILLED", "TASK_ERROR", "TASK_LOST", "TASK_GONE"})
 

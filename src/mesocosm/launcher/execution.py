@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from mesocosm.launcher import confinement, programs
@@ -23,6 +23,8 @@ from mesocosm.launcher.step import Failure, Step
 from mesocosm.linux import process
 
 ALL_SIGNALS = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}
+FileAction = tuple[int, int, str, int, int] | tuple[int, int, int]
+"""As posix_spawn(3) takes them: to open a file, or to copy a descriptor."""
 _STREAMS = range(3)
 _GO = b"G"
 _ROOT = Credentials(0, 0)
@@ -45,24 +47,18 @@ def start(info: LaunchInfo, terminal: str | None) -> int:
     if info.confines or info.command.program is not None:
         return _fork(info, info.command, terminal)
     with Step("switch the user"), _acting_as(info.credentials):
-        return spawn(info.command, info.variables, terminal)
+        return spawn(info.command, info.variables, _opening(terminal), session=terminal is not None)
 
 
 def spawn(
-    command: Command, environment: Mapping[str, str], terminal: str | None = None, *, session: bool = False
+    command: Command, environment: Mapping[str, str], actions: Sequence[FileAction] = (), *, session: bool = False
 ) -> int:
-    """Executes it as a child, and returns its pid. It takes over the credentials of its caller.
+    """Executes it as a child, after the `actions`, and returns its pid. It takes over the credentials of its caller.
 
-    It leads a process group of its own, or with `terminal`, and if asked for, a `session`. Raises Failure.
+    It leads a process group of its own, in a new `session` if asked for. Raises Failure.
     """
-    actions: list[tuple[int, int, str, int, int] | tuple[int, int, int]] = []
-    # A session of its own if it gets a terminal; else it stays in the init's, by which the POSIX launcher finds it.
+    # Without one it stays in the init's, by which the POSIX launcher finds it.
     group: dict[str, Any] = {"setsid": True} if session else {"setpgroup": 0}
-    if terminal is not None:
-        # Opened by the leader of a new session, it becomes the controlling terminal.
-        actions.append((os.POSIX_SPAWN_OPEN, 0, terminal, os.O_RDWR, 0))
-        actions.extend((os.POSIX_SPAWN_DUP2, 0, number) for number in _STREAMS[1:])
-        group = {"setsid": True}
 
     def execute(path: str) -> int:
         return os.posix_spawn(
@@ -76,6 +72,16 @@ def spawn(
         )
 
     return _first(command, environment, execute)
+
+
+def _opening(terminal: str | None) -> Sequence[FileAction]:
+    """What gives a command the terminal: opened by the leader of a new session, it becomes the controlling one."""
+    if terminal is None:
+        return ()
+    return (
+        (os.POSIX_SPAWN_OPEN, 0, terminal, os.O_RDWR, 0),
+        *((os.POSIX_SPAWN_DUP2, 0, number) for number in _STREAMS[1:]),
+    )
 
 
 def _fork(info: LaunchInfo, command: Command, terminal: str | None) -> int:

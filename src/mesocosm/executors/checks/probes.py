@@ -1,0 +1,118 @@
+"""What a check does once: it asks a task something, and returns a `CheckStatusInfo` with the answer."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import signal
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+from mesocosm.executors.http import Address, Connection
+from mesocosm.executors.processes import TO_STDERR, Children, signal_tree
+from mesocosm.executors.statuses import Json, describe
+from mesocosm.executors.tasks import command_of, variables_of
+
+Probe = Callable[[], Awaitable[Json]]
+"""Raises CheckError where there is no answer."""
+
+_LOOPBACK = {"IPv4": "127.0.0.1", "IPv6": "::1"}
+"""Not `localhost`, which some images have no address for."""
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_REDIRECTIONS = (301, 302, 303, 307, 308)
+_MOST_REDIRECTIONS = 50
+
+
+def _accept_any() -> ssl.SSLContext:
+    """A task checks itself: no certificate of 127.0.0.1 is to be expected."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+_TLS = _accept_any()
+"""Made here, as its making reads the configuration of OpenSSL: it shall be that of the host."""
+
+
+class CheckError(Exception):
+    """A check could not be performed."""
+
+
+def create(check: Json, children: Children) -> Probe:
+    """The probe of a `CheckInfo` or a `HealthCheck`, which is complete."""
+    kind = check["type"]
+    if kind == "COMMAND":
+        command = check["command"]
+        return _command(command.get("command", command), children)
+    details = check[kind.lower()]
+    host = _LOOPBACK[details.get("protocol", "IPv4")]
+    if kind == "TCP":
+        return _tcp(Address(host, details["port"]))
+    named = f"[{host}]" if ":" in host else host
+    return _http(f"{details.get('scheme', 'http')}://{named}:{details['port']}{details.get('path', '')}")
+
+
+def _command(command: Json, children: Children) -> Probe:
+    environment = {**os.environ, **variables_of(command)}
+
+    async def probe() -> Json:
+        try:
+            pid, exited = children.start(command_of(command), environment, TO_STDERR)
+        except OSError as error:
+            raise CheckError(f"the command cannot be executed: {error}") from error
+        try:
+            status = await exited
+        except BaseException:
+            signal_tree(pid, signal.SIGKILL)
+            raise
+        if not os.WIFEXITED(status):
+            raise CheckError(describe(status))
+        return {"type": "COMMAND", "command": {"exit_code": os.WEXITSTATUS(status)}}
+
+    return probe
+
+
+def _tcp(address: Address) -> Probe:
+    async def probe() -> Json:
+        try:
+            (await address.connect()).close()
+        except OSError:
+            return {"type": "TCP", "tcp": {"succeeded": False}}
+        return {"type": "TCP", "tcp": {"succeeded": True}}
+
+    return probe
+
+
+def _http(url: str) -> Probe:
+    async def probe() -> Json:
+        try:
+            return {"type": "HTTP", "http": {"status_code": await _get(url)}}
+        except (OSError, ValueError) as error:
+            raise CheckError(f"{url}: {error}") from error
+
+    return probe
+
+
+async def _get(url: str) -> int:
+    """The status of the answer to a GET, after all redirections. Raises OSError, ValueError."""
+    for _ in range(_MOST_REDIRECTIONS):
+        parts = urlsplit(url)
+        async with await Connection.open(_address(parts)) as connection:
+            target = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
+            response = await connection.request("GET", target, {"Accept": "*/*", "Connection": "close"})
+        if response.status not in _REDIRECTIONS or "location" not in response.headers:
+            return response.status
+        url = urljoin(url, response.headers["location"])
+    raise ValueError(f"more than {_MOST_REDIRECTIONS} redirections")
+
+
+def _address(parts: SplitResult) -> Address:
+    """Raises ValueError: only addresses are followed, as no name is looked up in a container."""
+    host = str(ipaddress.ip_address(parts.hostname or ""))
+    if parts.scheme not in _DEFAULT_PORTS:
+        raise ValueError(f"{parts.scheme!r} is neither http nor https")
+    tls: Any = _TLS if parts.scheme == "https" else None
+    return Address(host, parts.port or _DEFAULT_PORTS[parts.scheme], tls=tls)
