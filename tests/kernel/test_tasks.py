@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -183,4 +184,34 @@ async def test_an_executor_without_tasks_is_told_to_end(flags: Flags) -> None:
         master.kill("any")
         exited = await master.heard(internal.ExitedExecutorMessage)
         assert exited.status == 0
+        await master.gone()
+
+
+def command_task(task_id: str, command: str, **fields: Any) -> v1.TaskInfo:
+    task = task_info(task_id, command=v1.CommandInfo(value=command), **fields)
+    task.ClearField("executor")
+    return task
+
+
+async def test_a_command_runs_in_an_executor_of_its_own(flags: Flags) -> None:
+    async with running_agent(flags) as master:
+        master.run(command_task("command", "echo hello; exit 0"))
+        status = await master.update("command", v1.TASK_FINISHED)
+        assert status.message == "Command exited with status 0"
+        assert master.states("command") == ["TASK_STARTING", "TASK_RUNNING", "TASK_FINISHED"]
+        await master.gone()
+        (framework,) = master.agent.tasks.frameworks.completed.values()
+        (executor,) = framework.completed_executors
+        assert executor.info.name == "Command Executor (Task: command) (Command: sh -c 'echo hello; ...')"
+        assert (executor.directory / "stdout").read_text().splitlines()[-1:] == ["hello"]
+        assert not any(isinstance(each, internal.ExitedExecutorMessage) for each in master.said)
+
+
+async def test_a_command_is_killed(flags: Flags) -> None:
+    async with running_agent(flags) as master:
+        master.run(command_task("command", "sleep 1000"))
+        await master.update("command", v1.TASK_RUNNING)
+        master.kill("command")
+        status = await master.update("command", v1.TASK_KILLED)
+        assert status.message == "Command terminated with signal Terminated"
         await master.gone()

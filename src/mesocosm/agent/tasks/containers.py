@@ -46,13 +46,18 @@ class Containers:
         self._switch_user = switch_user
         self._cpus_are_bounded = cpus_are_bounded
 
+    def warm_up(self) -> None:
+        """Has the executors that are built in loaded, so that the first task does not wait for that."""
+        try:
+            self._containerizer.warm_up_programs()
+        except OSError as error:
+            logger.error("the process of built-in executors cannot be started: %s", error)
+
     async def launch(self, executor: Executor, environment: Mapping[str, str]) -> None:
         """Launches the container of an executor, for the tasks that it has.
 
         Raises MesocosmError, OSError or ExceptionGroup.
         """
-        if (program := _program(executor)) is not None:
-            raise ContainerError(f"the {program} is not there yet")
         config = self._config(executor, environment)
         await asyncio.to_thread(_make_sandbox, executor, config)
         result = await self._launch(executor.container_id, config)
@@ -123,6 +128,7 @@ class Containers:
         config = convert.container_config(launch, self._default, switch_user=self._switch_user)
         return replace(
             config,
+            command=replace(config.command, program=_program(executor)),
             directory=executor.directory,
             user=executor.user,
             environment={**environment, **config.environment},

@@ -74,7 +74,7 @@ class Tasks:
         self.awaits_executors = False
         """Whether executors may come (back): all that is on record is known then."""
         self._background = Background()
-        recorder = Recorder(surroundings.layout, self.registration)
+        self._recorder = recorder = Recorder(surroundings.layout, self.registration, self._background)
         self._remains = remains = Remains(
             surroundings.layout, self.registration, surroundings.files, surroundings.gc, surroundings.authorizer
         )
@@ -143,7 +143,10 @@ class Tasks:
 
     def connect(self, slave: internal.SlaveInfo, send: Send) -> None:
         """The agent is registered as `slave`; `send` is used from now on."""
+        if slave != self.registration.slave:
+            self._recorder.take_agent(slave)
         self.registration.slave, self.registration.send = slave, send
+        self._containers.warm_up()
         self._statuses.updates.resume()
 
     def disconnect(self) -> None:
