@@ -85,11 +85,13 @@ class MasterStandIn:
         )
         self.acknowledges = True
         self.registers = True
+        self.authenticates = True
         self.ping_timeout = ping_timeout
         self.agents: dict[str, Joined] = {}
         self.received: list[Received] = []
         self._credentials = credentials
         self._authenticated: set[str] = set()
+        self._ids: dict[str, str] = {}
         self._challenges: dict[str, tuple[str, bytes]] = {}
         self._expected: set[int] = set()
         self._news = threading.Condition()
@@ -131,6 +133,7 @@ class MasterStandIn:
         """Is another master from now on, with no agents, whose ids go on to be known."""
         with self._news:
             self.agents.clear()
+            self._ids.clear()
             self._authenticated.clear()
 
     # What it receives.
@@ -281,7 +284,7 @@ class MasterStandIn:
                 self._register(entry.sender, message)
             case internal.StatusUpdateMessage(update=update) if self.acknowledges and update.uuid:
                 self.acknowledge(update)
-            case internal.AuthenticateMessage(pid=pid):
+            case internal.AuthenticateMessage(pid=pid) if self.authenticates:
                 self._challenges[entry.sender] = (pid, b"")
                 self.post(entry.sender, internal.AuthenticationMechanismsMessage(mechanisms=["CRAM-MD5"]))
             case internal.AuthenticationStartMessage():
@@ -295,7 +298,9 @@ class MasterStandIn:
         if self._credentials is not None and sender not in self._authenticated:
             return
         known = isinstance(message, internal.ReregisterSlaveMessage)
-        agent_id = message.slave.id.value if known else f"{self.id}-S{len(self.agents)}"
+        with self._news:  # Who asks twice is answered twice.
+            given = self._ids.setdefault(sender, f"{self.id}-S{len(self._ids)}")
+        agent_id = message.slave.id.value if known else given
         agent = Joined(
             agent_id,
             sender,

@@ -58,6 +58,10 @@ class Routes:
         if of_agent:
             self._routes[AGENT + route.path] = route
 
+    def remove(self, path: str) -> None:
+        """Forgets an endpoint."""
+        del self._routes[path]
+
     def find(self, path: str, method: str) -> Route:
         """The route of the longest part of `path` that is registered. Raises RequestError: 404, 405."""
         part = path.rstrip("/")
