@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -495,3 +496,10 @@ async def test_the_first_update_takes_to_the_disk_what_it_is_about(
 def test_the_address_of_nobody() -> None:
     assert NOBODY.is_nobody
     assert str(NOBODY) == "@0.0.0.0:0"
+
+
+async def test_the_same_may_be_written_at_the_same_time(layout: Layout) -> None:
+    """As by two executors of a framework that both find it is not on record."""
+    framework = layout.records("S0").framework("f")
+    await asyncio.gather(*(records.write_framework(framework, framework_info()) for _ in range(20)))
+    assert [path.name for path in sorted(framework.path.iterdir())] == ["framework.info", "framework.pid"]

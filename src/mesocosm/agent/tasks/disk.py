@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import struct
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from io import FileIO
 from pathlib import Path
@@ -63,28 +64,31 @@ def replace(contents: Mapping[Path, bytes], *, synced: bool) -> None:
     """Replaces each file as a whole, in the order given; makes the directories that are missing. Raises OSError.
 
     The end of this process leaves of each file the old or the new content. So does that of the machine if `synced`, and
-    when this returns the new one is there for good.
+    when this returns the new one is there for good. Of two that replace the same at the same time, one is the last.
     """
     changed = [path.parent for path in contents]
     for directory in dict.fromkeys(changed):
         changed += make_directories(directory)
     for path, data in contents.items():
-        temporary = path.with_name(f"{path.name}.new")
         with _naming(path):
-            try:
-                with open(
-                    os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb", buffering=0
-                ) as file:
-                    _write(file, data)
-                    if synced:
-                        os.fsync(file.fileno())
-                temporary.rename(path)
-            except OSError:
-                temporary.unlink(missing_ok=True)
-                raise
+            _replace(path, data, synced=synced)
     if synced:
         for directory in dict.fromkeys(changed):
             sync(directory)
+
+
+def _replace(path: Path, data: bytes, *, synced: bool) -> None:
+    descriptor, name = tempfile.mkstemp(".new", f"{path.name}.", path.parent)
+    temporary = Path(name)
+    try:
+        with open(descriptor, "wb", buffering=0) as file:
+            _write(file, data)
+            if synced:
+                os.fsync(descriptor)
+        temporary.rename(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def link(path: Path, name: str, *, synced: bool) -> None:

@@ -7,8 +7,7 @@ started sooner so, and the first update of it brings to the disk what says of wh
 Only `forked.pid` is missing: the containerizer has records of its own of which process a container is, with what tells
 that one from a later one.
 
-Everything raises OSError, which names the file, and nothing blocks the event loop. Whoever writes one thing twice waits
-for the first to be done.
+Everything raises OSError, which names the file, and nothing blocks the event loop.
 """
 
 from __future__ import annotations
