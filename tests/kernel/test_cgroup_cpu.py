@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
 import sys
@@ -17,6 +18,7 @@ from mesocosm.flags import Flags
 from mesocosm.isolators.cgroups.cpu import CpuIsolator
 from tests.isolating import isolate
 from tests.kernel.cgroup_support import CONTAINER, blocked, config, created
+from tests.launching import TIMEOUT
 
 pytestmark = pytest.mark.kernel
 COUNT = "i=0; while [ $i -lt {} ]; do i=$((i+1)); done"
@@ -91,6 +93,18 @@ async def test_times_are_exact_in_sum(isolator: CpuIsolator) -> None:
     assert usage.cpus_user_time_secs is not None
     assert usage.cpus_system_time_secs is not None
     assert used <= usage.cpus_user_time_secs + usage.cpus_system_time_secs < used + 0.05
+
+
+async def test_time_in_the_kernel(isolator: CpuIsolator) -> None:
+    """Which has to make the random bytes; the command only passes them on."""
+    await isolator.prepare(CONTAINER, config())
+    with blocked("exec cat /dev/urandom > /dev/null") as process:
+        await isolate(isolator, CONTAINER, process.pid)
+        process.release()
+        async with asyncio.timeout(TIMEOUT):
+            while ((usage := await isolator.usage(CONTAINER)).cpus_system_time_secs or 0) < 0.125:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)  # Of time that is used there is no event.
+    assert (usage.cpus_system_time_secs or 0) > (usage.cpus_user_time_secs or 0)
 
 
 @pytest.mark.parametrize(

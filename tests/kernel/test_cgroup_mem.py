@@ -102,14 +102,9 @@ async def test_a_killed_process_is_no_excess(isolator: MemIsolator) -> None:
     assert await isolator.limitation(CONTAINER) is None
 
 
-async def test_page_cache_at_the_limit_is_no_excess(isolator: MemIsolator, tmp_path: Path) -> None:
-    """The limit is reached again and again, and memory is had by dropping cache: pressure, but nothing ends."""
-    if isolator.unified:
-        pytest.skip("in the virtual machine, which has cgroup v2, files are in memory and cannot be dropped")
-    await isolator.prepare(CONTAINER, config(resources=LIMIT))
-    isolator.watch(CONTAINER)
-    assert (await isolator.usage(CONTAINER)).mem_low_pressure_counter == 0
-    file = tmp_path / "file"
+async def read_more_than_fits(isolator: MemIsolator, directory: Path) -> None:
+    """Has a process in the container read a file of 100 MB."""
+    file = directory / "file"
     with file.open("wb", buffering=0) as written:
         for _ in range(100):
             written.write(bytes(MB))
@@ -118,11 +113,21 @@ async def test_page_cache_at_the_limit_is_no_excess(isolator: MemIsolator, tmp_p
     with blocked(f"exec dd if={file} of=/dev/null bs=1M") as process:
         await isolate(isolator, CONTAINER, process.pid)
         assert process.release().wait() == 0
+    file.unlink()
+
+
+async def test_page_cache_at_the_limit_is_no_excess(isolator: MemIsolator, tmp_path: Path) -> None:
+    """The limit is reached again and again, and memory is had by dropping cache: pressure, but nothing ends."""
+    if isolator.unified:
+        pytest.skip("in the virtual machine, which has cgroup v2, files are in memory and cannot be dropped")
+    await isolator.prepare(CONTAINER, config(resources=LIMIT))
+    isolator.watch(CONTAINER)
+    assert (await isolator.usage(CONTAINER)).mem_low_pressure_counter == 0
+    await read_more_than_fits(isolator, tmp_path)
     assert await isolator.limitation(CONTAINER) is None
     usage = await isolator.usage(CONTAINER)
     assert (usage.mem_maximum_bytes or 0) <= 32 * MB
     assert (usage.mem_low_pressure_counter or 0) > 0
-    file.unlink()
 
 
 async def test_whose_limit_it_was(isolator: MemIsolator) -> None:
@@ -267,6 +272,40 @@ async def test_recovery_after_the_excess(isolator: MemIsolator, flags: Flags) ->
     watch = recovered.watch(CONTAINER)
     assert watch
     assert_told(await asyncio.wait_for(watch, 10))
+    await recovered.cleanup(CONTAINER)
+    await recovered.close()
+
+
+@pytest.mark.parametrize("gives_up", [True, False])
+async def test_who_no_longer_listens_is_not_told(isolator: MemIsolator, gives_up: bool) -> None:
+    """Neither who has given up the future, nor anybody after the listener is gone."""
+    await isolator.prepare(CONTAINER, config(resources=LIMIT))
+    watch = isolator.watch(CONTAINER)
+    assert watch
+    if gives_up:
+        watch.cancel()
+        assert await run_hog(isolator) == -9
+        assert await isolator.limitation(CONTAINER) is None
+    else:
+        await isolator.cleanup(CONTAINER)
+    assert watch.cancelled()
+
+
+async def test_pressure_is_counted_after_a_recovery(isolator: MemIsolator, flags: Flags, tmp_path: Path) -> None:
+    if isolator.unified:
+        pytest.skip("in the virtual machine, which has cgroup v2, files are in memory and cannot be dropped")
+    settings = config(resources=LIMIT)
+    await isolator.prepare(CONTAINER, settings)
+    isolator.watch(CONTAINER)
+    await isolator.close()
+    recovered = MemIsolator.create(flags)
+    await recovered.recover([ContainerState(CONTAINER, settings, None)], [])
+    recovered.watch(CONTAINER)
+    await read_more_than_fits(recovered, tmp_path)
+    usage = await recovered.usage(CONTAINER)
+    counts = [usage.mem_low_pressure_counter, usage.mem_medium_pressure_counter, usage.mem_critical_pressure_counter]
+    assert counts[0]
+    assert counts == sorted(counts, key=lambda count: -(count or 0))
     await recovered.cleanup(CONTAINER)
     await recovered.close()
 

@@ -15,12 +15,16 @@ from typing import Any
 
 import pytest
 
-from mesocosm.container import ImageRequest, PersistentVolume, Resources
+from mesocosm.agent.agent import Agent
+from mesocosm.agent.counts import add_agent_metrics
+from mesocosm.agent.flags.loading import load
+from mesocosm.agent.metrics import Metrics
+from mesocosm.container import CommandInfo, ContainerConfig, ContainerID, ImageRequest, PersistentVolume, Resources
 from mesocosm.errors import ContainerError, UnsupportedError
 from mesocosm.flags import Flags
+from mesocosm.images.backends.overlay import OverlayBackend
 from mesocosm.isolators.disk.xfs import XfsIsolator
 from mesocosm.linux import xfs
-from tests.agent_process import AgentProcess
 from tests.image_store import DirectoryStore, image
 from tests.launching import LINUX, TIMEOUT, Launch, Started
 
@@ -37,19 +41,19 @@ VOLUME = PersistentVolume("id1", "role1", 2 * MB, "data")
 
 
 @contextlib.contextmanager
-def mounted(directory: Path, options: str) -> Iterator[Path]:
-    """A new XFS in a file, mounted with these options."""
+def mounted(directory: Path, options: str, *made: str) -> Iterator[Path]:
+    """A new XFS in a file, mounted with these options, and made with others."""
     if shutil.which("mkfs.xfs") is None:
         pytest.skip("needs xfsprogs")
     image, mount = directory / f"image-{options}", directory / f"xfs-{options}"
     mount.mkdir()
     with image.open("wb") as file:
         file.truncate(SIZE)
-    subprocess.run(["mkfs.xfs", "-q", str(image)], check=True)
+    subprocess.run(["mkfs.xfs", "-q", *made, str(image)], check=True, stderr=subprocess.DEVNULL)
     done = subprocess.run(["mount", "-o", f"loop,{options}", image, mount], check=False, capture_output=True, text=True)
     if done.returncode:
         mount.rmdir()
-        pytest.skip(f"the XFS of this kernel has no quota: {done.stderr.strip()}")
+        pytest.skip(f"this kernel cannot mount it: {done.stderr.strip()}")
     try:
         yield mount
     finally:
@@ -127,14 +131,16 @@ async def test_with_accounting_only_more_may_be_used(launch: Launch, volume: Pat
 
 
 async def test_a_container_that_uses_too_much_is_killed_if_so_flagged(launch: Launch, volume: Path) -> None:
-    launch.containerizer(ISOLATION, xfs_kill_containers=True, container_disk_watch_interval=0.05)
+    launch.containerizer(
+        ISOLATION, xfs_kill_containers=True, xfs_quota_headroom=20 * MB, container_disk_watch_interval=0.05
+    )
     script = f"{FILL.format('file', 48)}; read -r end"
     container = await launch.talking(script, isolation=ISOLATION, resources=Resources(disk=2 * MB))
     termination = await container.termination()
     assert (termination.exit_status, termination.reason) == (137, "REASON_CONTAINER_LIMITATION_DISK")
     assert termination.message is not None
     assert termination.message.endswith(f"exceeds quota (2MB) in '{container.sandbox}'")
-    assert report(volume)[5000][1:] == (2048, 2048 + 10 * 1024)
+    assert report(volume)[5000][1:] == (2048, 2048 + 20 * 1024)
 
 
 @pytest.mark.parametrize("kills", [False, True])
@@ -223,15 +229,20 @@ async def test_projects_come_back_when_their_sandbox_is_gone(launch: Launch, vol
     assert (xfs.project_of(second.sandbox), xfs.project_of(third.sandbox)) == (7001, 7000)
 
 
-def test_the_agent_tells_how_many_projects_there_are(agent: AgentProcess) -> None:
-    agent.start("--enforce_container_disk_quota", "--xfs_project_range=[7000-7009]", isolation=ISOLATION)
-    resources = [{"name": "disk", "type": "SCALAR", "scalar": {"value": 2}}]
-    assert agent.launch("one", "sleep 60", resources=resources).status == 200
-    metrics = agent.get("/metrics/snapshot").json
-    names = [f"containerizer/mesos/disk/project_ids_{name}" for name in ("total", "free")]
-    assert [metrics[name] for name in names] == [10, 9]
-    [found] = agent.get("/monitor/statistics").json
-    assert found["statistics"]["disk_limit_bytes"] == 2 * MB
+async def test_the_agent_tells_how_many_projects_there_are(flags: Flags) -> None:
+    places = [f"--{name}={getattr(flags, name)}" for name in ("work_dir", "runtime_dir", "cgroups_root")]
+    agent = Agent(load([*places, f"--isolation={ISOLATION}", "--xfs_project_range=[7000-7009]"], {}))
+    agent.start()
+    try:
+        container_id = ContainerID("c")
+        await agent.containerizer.launch(container_id, ContainerConfig(CommandInfo("true")))
+        await agent.containerizer.wait(container_id)
+        metrics = Metrics()
+        add_agent_metrics(metrics, agent)
+        numbers = await metrics.snapshot()
+    finally:
+        await agent.close()
+    assert [numbers[f"containerizer/mesos/disk/project_ids_{name}"] for name in ("total", "free")] == [10, 9]
 
 
 async def test_projects_are_read_back_after_a_restart(launch: Launch) -> None:
@@ -261,6 +272,36 @@ async def test_a_container_of_before_gets_a_project_when_the_isolator_is_new(lau
     container.say("go")
     assert FULL in await container.line()
     await container.destroy()
+
+
+async def test_one_of_before_that_uses_too_much_is_killed_if_so_flagged(launch: Launch) -> None:
+    script = f"{FILL.format('file', 64)}; read -r end"
+    container = await launch.talking(script, isolation=LINUX, resources=Resources(disk=2 * MB))
+    assert "copied" in await container.line()
+    container.containerizer = await launch.successor(
+        isolation=ISOLATION, xfs_kill_containers=True, container_disk_watch_interval=0.05
+    )
+    assert (await container.termination()).reason == "REASON_CONTAINER_LIMITATION_DISK"
+
+
+async def test_what_stays_in_use_of_one_that_is_not_known_any_more(
+    launch: Launch, rootfs: Path, store: DirectoryStore
+) -> None:
+    """The projects of its sandbox and its volume, which are there still; its root file system is not."""
+    store.add(image("box", rootfs))
+    isolation = f"{ISOLATION},docker/runtime"
+    launch.containerizer(isolation, image_providers=("docker",), image_provisioner_backend="overlay")
+    options: dict[str, Any] = {"image": ImageRequest("box"), "persistent_volumes": (VOLUME,)}
+    container = await launch.sleeping(isolation=isolation, resources=Resources(disk=4 * MB), **options)
+    successor = await launch.successor(recover=False)
+    await successor.recover(())
+    gauges = successor.gauges()
+    total, free = (gauges[f"containerizer/mesos/disk/project_ids_{name}"]() for name in ("total", "free"))
+    assert total - free == 2
+    assert container.container_id not in await successor.containers()
+    assert xfs.project_of(container.sandbox) == 5001
+    assert xfs.project_of(launch.flags.work_dir / "volumes/roles/role1/id1") == 5000
+    assert not list((launch.flags.work_dir / "provisioner").rglob("upperdir"))
 
 
 async def test_beside_du(launch: Launch) -> None:
@@ -303,6 +344,8 @@ def test_quotas_of_projects(volume: Path) -> None:
         assert xfs.state(descriptor) == xfs.QuotaState(accounts=True, enforces=True)
         xfs.set_quota(descriptor, 77, MB, 2 * MB)
         assert xfs.quota(descriptor, 77) == xfs.Quota(0, 0, MB, 2 * MB)
+        xfs.set_quota(descriptor, 77, 1, MB + 1)
+        assert xfs.quota(descriptor, 77) == xfs.Quota(0, 0, 4096, MB + 4096), "whole blocks, and no less than asked for"
         xfs.set_quota(descriptor, 77, 0, 0)
         assert xfs.quota(descriptor, 77) == xfs.Quota(0, 0, 0, 0)
         with pytest.raises(OSError, match="quotactl_fd"):
@@ -323,8 +366,24 @@ def test_the_project_of_a_tree(volume: Path) -> None:
     (volume / "one/two/new").mkdir()
     assert xfs.project_of(volume / "one/two/new") == 99
     assert xfs.project_of(volume / "outside") == 0
-    with pytest.raises(OSError, match=r"symbolic links|Not a directory"):
-        xfs.project_of(volume / "one/link")
+    (volume / "direct").symlink_to(volume / "outside")
+    for name in ("direct", "one/link", "one/file", "none"):
+        for act in (xfs.project_of, lambda path: xfs.set_project(path, 98)):
+            with pytest.raises(OSError, match=r"symbolic links|Not a directory|No such file"):
+                act(volume / name)
+    assert xfs.project_of(volume / "outside") == 0
+
+
+@pytest.mark.parametrize("tells_types", [True, False])
+def test_an_xfs_for_overlays(run_directory: Path, *, tells_types: bool) -> None:
+    """Overlayfs wants to know of a name whether it is a directory, which an XFS of before 2014 does not say."""
+    made = ("-n", "ftype=1") if tells_types else ("-m", "crc=0", "-n", "ftype=0")
+    with mounted(run_directory, "noquota", *made) as path:
+        if tells_types:
+            OverlayBackend.create(path)
+            return
+        with pytest.raises(UnsupportedError, match="does not tell the types of files"):
+            OverlayBackend.create(path)
 
 
 @pytest.mark.parametrize(("options", "works"), [("pqnoenforce", True), ("noquota", False), ("uquota", False)])

@@ -102,10 +102,14 @@ async def test_a_volume_is_mounted_for_the_container_and_unmounted_after_it(
     assert plugin.calls() == ["Create", "Mount", "Unmount", "Mount", "Unmount"]
 
 
-async def test_a_read_only_volume(launch: Launch, plugin: Plugin) -> None:
-    container = await launch("touch data/new", isolation=ISOLATION, volumes=(plugin.volume(mode=VolumeMode.RO),))
+@pytest.mark.parametrize("with_rootfs", [False, True])
+async def test_a_read_only_volume(launch: Launch, plugin: Plugin, rootfs: Path, with_rootfs: bool) -> None:
+    volume = plugin.volume(mode=VolumeMode.RO)
+    options = {"isolation": ISOLATION, "volumes": (volume,), "rootfs": rootfs if with_rootfs else None}
+    container = await launch("touch data/new", **options)
     assert await container.wait() == 1
     assert "Read-only" in container.stream("stderr")
+    assert plugin.mounted() == []
 
 
 @pytest.mark.parametrize("path", ["data", "/data", "/made/for/it"])
@@ -148,11 +152,15 @@ async def test_the_same_volume_twice_is_refused(launch: Launch, plugin: Plugin) 
     assert plugin.calls() == []
 
 
-async def test_the_volume_is_the_users_if_so_flagged(launch: Launch, plugin: Plugin) -> None:
-    launch.containerizer(ISOLATION, docker_volume_chown=True)
-    assert await launch.output("stat -c %u data", isolation=ISOLATION, user="nobody", volumes=(plugin.volume(),)) == (
-        "65534"
-    )
+@pytest.mark.parametrize("given", [True, False])
+async def test_the_volume_is_the_users_if_so_flagged(
+    launch: Launch, plugin: Plugin, writable_rootfs: Path, given: bool
+) -> None:
+    launch.containerizer(ISOLATION, docker_volume_chown=given)
+    options = {"isolation": ISOLATION, "rootfs": writable_rootfs, "user": "65534"}
+    container = await launch("test -w /data", volumes=(plugin.volume(path="/data"),), **options)
+    assert await container.wait() == (0 if given else 1)
+    assert (plugin.directory / "volumes/one").stat().st_uid == (65534 if given else 0)
 
 
 @pytest.mark.parametrize(
@@ -312,26 +320,33 @@ async def test_no_such_driver(launch: Launch, plugin: Plugin) -> None:
 
 
 def test_recovery_after_kill_9(agent: AgentProcess, plugin: Plugin, flags: Flags) -> None:
-    """One that runs keeps its volume; that of one which nobody knows any more is unmounted."""
+    """One that runs keeps its volume; that of one which nobody knows any more is unmounted.
+
+    Where the machine ended before the record was on disk, it is empty, and the volume is left to the operator.
+    """
     records = f"--docker_volume_checkpoint_dir={flags.docker_volume_checkpoint_dir}"
     agent.start(records, isolation=ISOLATION)
-    for name in ("kept", "lost"):
+    for name in ("forgotten", "kept", "lost"):
         source = {"type": "DOCKER_VOLUME", "docker_volume": {"driver": plugin.driver, "name": name}}
         volume = {"mode": "RW", "container_path": "data", "source": source}
         asked = {"type": "MESOS", "volumes": [volume]}
         answer = agent.launch(name, "echo up > data/file; sleep 60", container=asked)
         assert answer.status == 200, answer.text
-    assert plugin.mounted() == ["kept", "lost"]
+    assert plugin.mounted() == ["forgotten", "kept", "lost"]
     os.kill(agent.pid, 9)
     agent.wait()
     (flags.docker_volume_checkpoint_dir / "empty").mkdir()
     (flags.docker_volume_checkpoint_dir / "empty/volumes").touch()
+    (flags.docker_volume_checkpoint_dir / "forgotten/volumes").write_text("")
     shutil.rmtree(agent.flags.runtime_dir / "containers/lost")
     agent.start(records, isolation=ISOLATION)
-    agent.call("KILL_CONTAINER", container_id={"value": "kept"})
-    agent.wait_for("kept")
+    assert set(agent.containers()) == {"forgotten", "kept"}
+    for name in ("forgotten", "kept"):
+        agent.call("KILL_CONTAINER", container_id={"value": name})
+        agent.wait_for(name)
     deadline = time.monotonic() + TIMEOUT
-    while plugin.mounted() or list(flags.docker_volume_checkpoint_dir.iterdir()):
+    while plugin.mounted() != ["forgotten"] or list(flags.docker_volume_checkpoint_dir.iterdir()):
         assert time.monotonic() < deadline, plugin.mounted()
         time.sleep(0.02)  # What nobody knows is given up beside all else.
     assert plugin.calls().count("Unmount") == 2
+    subprocess.run(["umount", plugin.directory / "mounts/forgotten"], check=True)

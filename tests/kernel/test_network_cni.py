@@ -210,6 +210,17 @@ async def test_a_volume_may_cover_the_files(launch: Launch, blue: Networks, run_
     assert await launch.output("cat /etc/hosts", network_infos=BLUE, volumes=(volume,)) == "mine"
 
 
+async def test_what_is_kept_of_a_container(launch: Launch, blue: Networks) -> None:
+    container = await launch.sleeping(name="web", network_infos=BLUE)
+    directory = launch.flags.runtime_dir / "isolators/network/cni/web"
+    found = {str(path.relative_to(directory)) for path in directory.rglob("*")}
+    names = {"files", "files/hosts", "files/hostname", "files/resolv.conf"}
+    assert found == {"ns", "blue", "blue/network.conf", "blue/eth0", "blue/eth0/network.info", "blue/plugin", *names}
+    assert (directory / "ns").stat().st_ino == Path(f"/proc/{await container.pid()}/ns/net").stat().st_ino
+    await container.destroy()
+    assert not directory.exists()
+
+
 async def test_several_networks(launch: Launch, blue: Networks) -> None:
     blue.describe("red", blue.bridge(78))
     both = (NetworkInfo("red"), NetworkInfo(), NetworkInfo("blue"))

@@ -48,6 +48,7 @@ class LinuxLauncher:
         self._root = self._hierarchy.group(flags.cgroups_root)
         self._roots = [hierarchy.group(flags.cgroups_root) for hierarchy in hierarchies.mounted]
         self._patience = flags.cgroups_destroy_timeout
+        self._recovered: set[ContainerID] = set()
 
     def start(self) -> None:
         """Starts the warm process."""
@@ -55,7 +56,9 @@ class LinuxLauncher:
 
     async def recover(self, containers: Collection[ContainerID]) -> set[ContainerID]:
         """The containers that have a cgroup and are not among `containers`."""
-        return set(_containers(Path(self._root), None)) - set(containers)
+        strays = set(_containers(Path(self._root), None)) - set(containers)
+        self._recovered = strays.union(containers)
+        return strays
 
     async def fork(
         self,
@@ -110,6 +113,11 @@ class LinuxLauncher:
             await cgroup.destroy(group, self._patience)
         if init is not None:
             await init.exited()
+        if container_id in self._recovered:
+            # It may have been launched with isolators that are not there any more.
+            for root in self._roots:
+                await cgroup.destroy(f"{root}/{container_id.cgroup}", self._patience)
+            self._recovered.discard(container_id)
 
     async def close(self) -> None:
         """Ends the warm process, and removes the common cgroups if no container is left in them."""

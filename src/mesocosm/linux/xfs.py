@@ -173,8 +173,10 @@ def project_of(path: Path) -> int:
 def set_project(path: Path, project: int) -> None:
     """Gives the directory and all that is in it to the project. What is made in it later belongs to that, too.
 
-    Links, fifos and devices stay as they are, as the kernel has no call for them. Raises OSError.
+    Links in it, fifos and devices stay as they are, as the kernel has no call for them. Raises OSError, also where
+    `path` itself is a link.
     """
+    project_of(path)
     walk = _Assignment(str(path), project)
     try:
         walk.run()
