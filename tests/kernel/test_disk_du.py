@@ -8,14 +8,15 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import mesocosm
-from mesocosm.container import ImageRequest, PersistentVolume, Resources, VolumeMode
-from mesocosm.errors import ContainerError, FlagError
+from mesocosm.container import ImageRequest, PersistentVolume, Resources
+from mesocosm.errors import FlagError
 from mesocosm.flags import Flags
 from mesocosm.isolators.disk.du import DuIsolator
 from mesocosm.statistics import ResourceStatistics
@@ -128,43 +129,22 @@ async def test_a_persistent_volume_has_a_size_of_its_own(launch: Launch) -> None
 
 
 async def test_a_volume_is_not_part_of_the_sandbox(launch: Launch) -> None:
-    launch.containerizer(ISOLATION, container_disk_watch_interval=QUICKLY)
+    launch.containerizer(ISOLATION, container_disk_watch_interval=QUICKLY, enforce_container_disk_quota=True)
+    volume = replace(VOLUME, size=8 * MB)
     container = await launch.talking(
-        FILL.format("data/file"), isolation=ISOLATION, resources=Resources(disk=8 * MB), persistent_volumes=(VOLUME,)
+        FILL.format("data/file"), isolation=ISOLATION, resources=Resources(disk=MB), persistent_volumes=(volume,)
     )
     found = await until(
         lambda: container.containerizer.usage(container.container_id),
         lambda usage: usage.disk_used_bytes is not None and max(held(usage)) >= 2_000_000,
     )
     assert found.disk_statistics is not None
-    volume, sandbox = found.disk_statistics
-    assert (volume.id, volume.principal, volume.limit_bytes) == ("id1", "me", MB)
+    data, sandbox = found.disk_statistics
+    assert (data.id, data.principal, data.limit_bytes) == ("id1", "me", 8 * MB)
     assert sandbox.used_bytes is not None
     assert sandbox.used_bytes < MB
     container.say("end")
     assert await container.wait() == 0
-
-
-@pytest.mark.parametrize("isolation", [LINUX, "filesystem/posix"])
-async def test_a_persistent_volume_is_whose_the_sandbox_is_and_outlives_containers(
-    launch: Launch, isolation: str
-) -> None:
-    first = await launch("id -u > data/kept", isolation=isolation, user="nobody", persistent_volumes=(VOLUME,))
-    assert await first.wait() == 0, first.stream("stderr")
-    assert await launch.output("cat data/kept", isolation=isolation, persistent_volumes=(VOLUME,)) == "65534"
-
-
-async def test_a_read_only_persistent_volume(launch: Launch) -> None:
-    volume = PersistentVolume("id1", "*", MB, "data", VolumeMode.RO)
-    container = await launch("touch data/new", persistent_volumes=(volume,))
-    assert await container.wait() == 1
-    assert "Read-only" in container.stream("stderr")
-
-
-@pytest.mark.parametrize("path", ["/data", "../data"])
-async def test_a_persistent_volume_is_in_the_sandbox(launch: Launch, path: str) -> None:
-    with pytest.raises(ContainerError, match=r"is absolute|has a '..'"):
-        await launch("true", persistent_volumes=(PersistentVolume("id1", "*", MB, path),))
 
 
 async def test_what_a_nested_container_holds_counts_for_its_parent(launch: Launch) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mesocosm.container import ResourceStatistics
+from mesocosm.isolators.cgroups.base import CgroupIsolator
 from mesocosm.isolators.cgroups.mem import MemIsolator
 from mesocosm.isolators.cgroups.perf_event import PerfEventIsolator
 from mesocosm.linux import cgroup
@@ -77,3 +78,22 @@ async def test_the_cgroup_of_all_is_made_when_it_is_missing(launch: Launch) -> N
     assert await container.pid() in cgroup.processes(str(group), recursive=True)
     await container.destroy()
     assert not group.exists()
+
+
+async def test_all_make_their_cgroups(launch: Launch) -> None:
+    """Each controller that this host has, and that an isolator is for."""
+    containerizer = launch.containerizer("cgroups/all")
+    controllers = {
+        controller
+        for isolator in containerizer._isolation
+        if isinstance(isolator, CgroupIsolator)
+        for controller in (isolator.unified_controllers if isolator.unified else isolator.controllers) or ()
+    }
+    mounted = {each for hierarchy in cgroup.hierarchies().mounted for each in hierarchy.controllers}
+    assert controllers == mounted - {"freezer", "rdma", "misc"}
+    container = await launch.sleeping(isolation="cgroups/all")
+    groups = {group_of(launch.flags, controller, container.container_id) for controller in controllers}
+    pid = await container.pid()
+    assert [group for group in groups if pid not in cgroup.processes(group, recursive=True)] == []
+    await container.destroy()
+    assert [group for group in groups if cgroup.exists(group)] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 
 from mesocosm.container import Resources
 from mesocosm.errors import FlagError
-from mesocosm.flags import Flags
+from mesocosm.flags import AGENT_PORTS, Flags
 from mesocosm.isolators.network import ports
 from mesocosm.isolators.network.ports import PortsIsolator
 from mesocosm.linux import socket_diagnosis
@@ -103,6 +104,23 @@ async def test_ports_that_are_not_looked_at(launch: Launch, which: dict[str, Any
     await until_next_look()
     container.close()
     assert await container.wait() == 0
+
+
+async def test_ports_that_the_agent_offers(launch: Launch) -> None:
+    """Are the only ones that are looked at, if so flagged."""
+    watching(launch, enforce_container_ports=True, check_agent_port_range_only=True)
+    others = await listening(launch, free_port())
+    offered = await listening(launch, taken := offered_port())
+    assert (await offered.termination()).limited_ranges == ((taken, taken),)
+    others.close()
+    assert await others.wait() == 0, "the control"
+
+
+def offered_port() -> int:
+    for port in range(*AGENT_PORTS[0]):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("every port that an agent offers is in use")
 
 
 async def test_a_network_of_its_own(launch: Launch) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from mesocosm.container import ContainerClass, ContainerID, Volume, VolumeMode
+from mesocosm.container import ContainerClass, ContainerID, NetworkInfo, Volume, VolumeMode
 from mesocosm.errors import ContainerError, FlagError
 from mesocosm.flags import Flags
 from mesocosm.isolators.environment_secret import EnvironmentSecretIsolator
@@ -204,6 +204,8 @@ async def test_a_failing_launch_tells_nothing(launch: Launch, rootfs: Path) -> N
     with pytest.raises(ContainerError, match="secret on /etc failed: Is a directory") as caught:
         await launch("true", isolation=LINUX, rootfs=rootfs, volumes=secret_volume("/etc"))
     assert WORD not in str(caught.value)
+    with pytest.raises(ContainerError, match="there is no network 'nowhere'"):  # Before there is a process.
+        await launch("true", isolation=LINUX, network_infos=(NetworkInfo("nowhere"),), volumes=secret_volume("key"))
     assert_told_nobody(launch)
 
 

@@ -1,0 +1,80 @@
+"""Persistent volumes: where they are, whose they are, and that they outlive containers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mesocosm.container import PersistentVolume, Volume, VolumeMode
+from mesocosm.errors import ContainerError
+from tests.launching import LINUX, Launch
+from tests.machine import mount_points
+
+pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+MB = 1 << 20
+VOLUME = PersistentVolume("id1", "role1/part", MB, "data", principal="me")
+
+
+def path_of(launch: Launch) -> Path:
+    return launch.flags.work_dir / "volumes/roles/role1 part/id1"
+
+
+@pytest.mark.parametrize("isolation", [LINUX, "filesystem/posix"])
+async def test_a_persistent_volume_is_whose_the_sandbox_is_and_outlives_containers(
+    launch: Launch, isolation: str
+) -> None:
+    first = await launch("id -u > data/kept", isolation=isolation, user="nobody", persistent_volumes=(VOLUME,))
+    assert await first.wait() == 0, first.stream("stderr")
+    assert await launch.output("cat data/kept", isolation=isolation, persistent_volumes=(VOLUME,)) == "65534"
+
+
+async def test_a_read_only_persistent_volume(launch: Launch) -> None:
+    volume = PersistentVolume("id1", "*", MB, "data", VolumeMode.RO)
+    container = await launch("touch data/new", persistent_volumes=(volume,))
+    assert await container.wait() == 1
+    assert "Read-only" in container.stream("stderr")
+
+
+@pytest.mark.parametrize("path", ["/data", "../data"])
+async def test_a_persistent_volume_is_in_the_sandbox(launch: Launch, path: str) -> None:
+    with pytest.raises(ContainerError, match=r"is absolute|has a '..'"):
+        await launch("true", persistent_volumes=(PersistentVolume("id1", "*", MB, path),))
+
+
+@pytest.mark.parametrize("with_rootfs", [False, True])
+async def test_beside_a_volume_of_the_host(
+    launch: Launch, rootfs: Path, run_directory: Path, with_rootfs: bool
+) -> None:
+    """In a root file system, the sandbox is where the flag says."""
+    (run_directory / "host").mkdir()
+    (run_directory / "host/file").write_text("of the host")
+    volumes = (Volume("/tmp" if with_rootfs else "host", str(run_directory / "host")),)
+    script = "cp /tmp/file /mnt/mesos/sandbox/data/" if with_rootfs else "cp host/file data/"
+    container = await launch(
+        script, rootfs=rootfs if with_rootfs else None, volumes=volumes, persistent_volumes=(VOLUME,)
+    )
+    assert await container.wait() == 0, container.stream("stderr")
+    assert (path_of(launch) / "file").read_text() == "of the host"
+
+
+async def test_each_container_has_its_own(launch: Launch, rootfs: Path) -> None:
+    """And nothing on the host is mounted, be something of it open there or not."""
+    first = await launch.talking("echo first > data/file; echo up; read -r end", persistent_volumes=(VOLUME,))
+    assert await first.line() == "up"
+    other = PersistentVolume("id2", "role1/part", MB, "data")
+    assert await launch.output("ls data", rootfs=rootfs, persistent_volumes=(other,)) == ""
+    assert list((first.sandbox / "data").iterdir()) == []
+    assert [path for path in mount_points() if path.is_relative_to(launch.flags.work_dir)] == []
+    with (path_of(launch) / "file").open():
+        await first.destroy()
+    assert (path_of(launch) / "file").read_text() == "first\n"
+
+
+async def test_that_of_a_container_which_is_not_known_any_more(launch: Launch) -> None:
+    container = await launch.talking("echo kept > data/file; echo up; read -r end", persistent_volumes=(VOLUME,))
+    assert await container.line() == "up"
+    successor = await launch.successor(recover=False)
+    await successor.recover(())
+    assert container.container_id not in await successor.containers()
+    assert (path_of(launch) / "file").read_text() == "kept\n"
