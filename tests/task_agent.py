@@ -166,6 +166,13 @@ def task_info(task_id: str, executor: v1.ExecutorInfo | None = None, **fields: A
     )
 
 
+def command_task(task_id: str, command: str, **fields: Any) -> v1.TaskInfo:
+    """A task that brings a command for the shell."""
+    task = task_info(task_id, command=v1.CommandInfo(value=command), **fields)
+    task.ClearField("executor")
+    return task
+
+
 @contextlib.asynccontextmanager
 async def running_agent(
     flags: Flags, *arguments: str, destroys: bool = True, isolation: str = ISOLATION

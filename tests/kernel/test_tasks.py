@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,6 +13,7 @@ from tests.task_agent import (
     AGENT_ID,
     EXECUTOR,
     FRAMEWORK_ID,
+    command_task,
     executor_info,
     framework_info,
     running_agent,
@@ -185,12 +185,6 @@ async def test_an_executor_without_tasks_is_told_to_end(flags: Flags) -> None:
         exited = await master.heard(internal.ExitedExecutorMessage)
         assert exited.status == 0
         await master.gone()
-
-
-def command_task(task_id: str, command: str, **fields: Any) -> v1.TaskInfo:
-    task = task_info(task_id, command=v1.CommandInfo(value=command), **fields)
-    task.ClearField("executor")
-    return task
 
 
 async def test_a_command_runs_in_an_executor_of_its_own(flags: Flags) -> None:

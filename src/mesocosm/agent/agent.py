@@ -23,6 +23,7 @@ from mesocosm.agent.image_gc import ImageGcConfig, watch
 from mesocosm.agent.resources import offered, offered_ports
 from mesocosm.agent.sandboxes import Sandboxes
 from mesocosm.agent.tasks.containers import Containers
+from mesocosm.agent.tasks.executor import Executor
 from mesocosm.agent.tasks.paths import Layout
 from mesocosm.agent.tasks.tasks import Surroundings, Tasks
 from mesocosm.agent.timer import Timer
@@ -55,11 +56,16 @@ _LONGEST = 4096
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What a running container is and uses; None for what could not be told, as it was ending."""
+    """What a running container is and uses; None for what could not be told, as it was ending.
+
+    `executor` is the one that it is of; `of_executor` also if it is nested in that.
+    """
 
     container_id: ContainerID
     status: ContainerStatus | None
     statistics: ResourceStatistics | None
+    executor: Executor | None = None
+    of_executor: bool = False
 
 
 class Agent:
@@ -261,16 +267,19 @@ class Agent:
         return self.sandboxes.user_of(container_id) if config is None else config.user
 
     async def observe(self, *, nested: bool = True, standalone: bool = True) -> list[Observed]:
-        """The running containers, in the order of their names: top-level ones if `standalone`, others if `nested`."""
+        """The running containers, in the order of their names: executors', others if `standalone` or `nested`."""
+        executors = self.tasks.frameworks.by_container()
         chosen = [
             container_id
             for container_id in await self.containerizer.containers()
-            if (nested if container_id.parent is not None else standalone)
+            if (nested if container_id.parent is not None else standalone or container_id in executors)
         ]
         turns, found = Turns(), []
         for container_id in sorted(chosen, key=str):
             await turns.pause()
-            found.append(await self._observe(container_id))
+            observed = await self._observe(container_id)
+            executor, of_executor = executors.get(container_id), container_id.root in executors
+            found.append(replace(observed, executor=executor, of_executor=of_executor))
         return found
 
     async def containers_with_rootfs(self) -> int:

@@ -1,39 +1,32 @@
-"""The metrics of the agent, by Mesos's names (`docs/monitoring.md`): those that mean something without tasks."""
+"""The metrics of the agent, by Mesos's names (`docs/monitoring.md`): all of those that an agent has by itself."""
 
 from __future__ import annotations
 
 import time
+from functools import partial
 
 from mesocosm.agent.agent import Agent
 from mesocosm.agent.gc import GarbageCollector
 from mesocosm.agent.metrics import Metrics, add_system_metrics
 from mesocosm.agent.resources import total
+from mesocosm.agent.tasks.executor import ExecutorState
+from mesocosm.agent.tasks.tasks import Tasks
+from mesocosm.api import v1
 
 _MB = 1 << 20
 
-_WITHOUT_MASTER = (
-    *(f"slave/{name}{kind}" for name in ("cpus", "mem", "disk", "gpus") for kind in ("_used", "_percent")),
-    *(
-        f"slave/{name}_revocable_{kind}"
-        for name in ("cpus", "mem", "disk", "gpus")
-        for kind in ("total", "used", "percent")
-    ),
-    *("slave/registered", "slave/frameworks_active", "slave/gpus_total", "resource_provider_manager/subscribed"),
-    *(f"slave/tasks_{state}" for state in ("staging", "starting", "running", "killing")),
-    *(f"slave/executors_{state}" for state in ("registering", "running", "terminating")),
+_RESOURCES = ("cpus", "mem", "disk", "gpus")
+
+_NEVER = (
+    *(f"slave/{name}_revocable_{kind}" for name in _RESOURCES for kind in ("total", "used", "percent")),
+    "resource_provider_manager/subscribed",
 )
-"""Gauges of what only a master brings: frameworks, with their tasks and executors, and what these use.
+"""Gauges of what there is not here: resources that are offered twice, and resource providers.
 
 They are 0, and not absent, for those who add them up over many agents.
 """
-_COUNTED_WITHOUT_MASTER = (
-    *(f"slave/tasks_{state}" for state in ("finished", "failed", "killed", "lost", "gone")),
-    *("slave/executors_terminated", "slave/executors_preempted"),
-    *(
-        f"slave/{kind}_{message}"
-        for kind in ("valid", "invalid")
-        for message in ("framework_messages", "status_updates")
-    ),
+_NEVER_COUNTED = (
+    "slave/executors_preempted",
     *("resource_provider_manager/events/subscribe", "resource_provider_manager/events/disconnect"),
 )
 """Counters of the same."""
@@ -46,13 +39,12 @@ def add_agent_metrics(metrics: Metrics, agent: Agent) -> None:
         metrics.gauge("volume_gid_manager/volume_gids_total", lambda: gids.total, "Groups for volumes")
         metrics.gauge("volume_gid_manager/volume_gids_free", gids.free, "Those that no volume has")
     metrics.gauge("slave/uptime_secs", lambda: time.time() - agent.started, "Seconds since the agent has started")
-    metrics.gauge("slave/cpus_total", lambda: total(agent.resources, "cpus"), "CPUs for containers")
-    metrics.gauge("slave/mem_total", lambda: total(agent.resources, "mem"), "Memory for containers, MB")
-    metrics.gauge("slave/disk_total", lambda: total(agent.resources, "disk"), "Disk for containers, MB")
-    for name in _WITHOUT_MASTER:
-        metrics.gauge(name, lambda: 0, "There is no master, so 0")
-    for name in _COUNTED_WITHOUT_MASTER:
-        metrics.counter(name, lambda: 0, "There is no master, so 0")
+    for name in _NEVER:
+        metrics.gauge(name, lambda: 0, "There is none here, so 0")
+    for name in _NEVER_COUNTED:
+        metrics.counter(name, lambda: 0, "There is none here, so 0")
+    _add_resources(metrics, agent)
+    _add_tasks(metrics, agent.tasks)
     _add_containerizer(metrics, agent)
     metrics.counter(
         "containerizer/mesos/provisioner/remove_container_errors",
@@ -70,6 +62,43 @@ def add_agent_metrics(metrics: Metrics, agent: Agent) -> None:
     for name, value in agent.containerizer.gauges().items():
         metrics.gauge(name, value)
     _add_garbage(metrics, agent.sandboxes.gc)
+
+
+def _add_resources(metrics: Metrics, agent: Agent) -> None:
+    def offered(name: str) -> float:
+        return total(agent.tasks.resources(), name)
+
+    def used(name: str) -> float:
+        return total(agent.tasks.used(), name)
+
+    def part(name: str) -> float:
+        return used(name) / offered(name) if offered(name) else 0.0
+
+    for name in _RESOURCES:
+        what = f"{name}, in MB" if name in ("mem", "disk") else name
+        metrics.gauge(f"slave/{name}_total", partial(offered, name), f"What is offered of {what}")
+        metrics.gauge(f"slave/{name}_used", partial(used, name), f"What executors and tasks have of {what}")
+        metrics.gauge(f"slave/{name}_percent", partial(part, name), f"Which part that is of {name}, 0 to 1")
+
+
+def _add_tasks(metrics: Metrics, tasks: Tasks) -> None:
+    counters, frameworks = tasks.counters, tasks.frameworks
+    metrics.gauge("slave/registered", lambda: tasks.registration.send is not None, "Whether there is a master")
+    metrics.gauge("slave/frameworks_active", lambda: len(frameworks), "Frameworks that have executors")
+    for state in (ExecutorState.REGISTERING, ExecutorState.RUNNING, ExecutorState.TERMINATING):
+        name = f"slave/executors_{state.value.lower()}"
+        metrics.gauge(name, partial(frameworks.count_executors, state), "Executors in this state")
+    metrics.counter("slave/executors_terminated", lambda: counters.executors_terminated, "Executors that have ended")
+    for kind in ("STAGING", "STARTING", "RUNNING", "KILLING"):
+        count = partial(frameworks.count_tasks, v1.TaskState.Value(f"TASK_{kind}"))
+        metrics.gauge(f"slave/tasks_{kind.lower()}", count, "Tasks in this state")
+    for kind in ("FINISHED", "FAILED", "KILLED", "LOST", "GONE"):
+        count = partial(counters.ended.__getitem__, v1.TaskState.Value(f"TASK_{kind}"))
+        metrics.counter(f"slave/tasks_{kind.lower()}", count, "Tasks that came to this end")
+    for what in ("framework_messages", "status_updates"):
+        for kind in ("valid", "invalid"):
+            name = f"{kind}_{what}"
+            metrics.counter(f"slave/{name}", partial(getattr, counters, name), f"Those that were {kind}")
 
 
 def _add_containerizer(metrics: Metrics, agent: Agent) -> None:

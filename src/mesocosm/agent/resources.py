@@ -50,8 +50,8 @@ def offered_ports(text: str | None, default_role: str) -> tuple[tuple[int, int],
 
 
 def total(resources: Iterable[v1.Resource], name: str) -> float:
-    """How much there is of a scalar resource, for whichever role."""
-    return sum(resource.scalar.value for resource in resources if resource.name == name)
+    """How much there is of a scalar resource, for whichever role, in thousandths as Mesos counts."""
+    return round(sum(resource.scalar.value for resource in resources if resource.name == name), 3)
 
 
 def role_of(resource: v1.Resource) -> str:

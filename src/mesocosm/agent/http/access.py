@@ -6,6 +6,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 
 from mesocosm.agent import ownership
+from mesocosm.agent.agent import Observed
 from mesocosm.agent.authorization import Action, Authorizer
 from mesocosm.agent.http.reply import RequestError
 from mesocosm.container import ContainerID
@@ -22,6 +23,13 @@ class Access:
     def allows(self, principal: str | None, action: Action, value: str | None = None) -> bool:
         """Whether it is allowed."""
         return self._authorizer.allows(principal, action, value)
+
+    def shows(self, principal: str | None, observed: Observed) -> bool:
+        """Whether a principal may see a container: one of an executor by its user, any other if it may see others."""
+        if observed.of_executor:
+            user = self._user_of(observed.container_id.root)
+            return ownership.allows(self._authorizer, principal, Action.VIEW_CONTAINERS, user)
+        return self.allows(principal, Action.VIEW_STANDALONE_CONTAINERS)
 
     def require(self, principal: str | None, action: Action, value: str | None = None) -> None:
         """Raises RequestError, 403, for what is not allowed."""

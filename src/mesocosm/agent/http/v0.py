@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
@@ -15,6 +15,7 @@ from mesocosm.agent.authorization import AUTHORIZABLE_ENDPOINTS, Action
 from mesocosm.agent.files import Download, FilesError
 from mesocosm.agent.http import state
 from mesocosm.agent.http.access import Access
+from mesocosm.agent.http.frameworks import Shown
 from mesocosm.agent.http.reply import JSON, Reply, RequestError, bad_request, json_reply
 from mesocosm.agent.http.routes import Handler, Request, Route, Routes
 from mesocosm.agent.logs import Logs
@@ -99,7 +100,8 @@ class Endpoints:
         if not self.agent.recovered:
             raise RequestError(HTTPStatus.SERVICE_UNAVAILABLE, "Agent has not finished recovery")
         with_flags = self.access.allows(request.principal, Action.VIEW_FLAGS)
-        return json_reply(state.state(self.agent, self.address, with_flags=with_flags))
+        shown = Shown(self.agent.tasks.frameworks, self.agent.authorizer, request.principal)
+        return json_reply(state.state(self.agent, self.address, shown, with_flags=with_flags))
 
     async def _flags(self, request: Request) -> Reply:
         self.access.require(request.principal, Action.VIEW_FLAGS)
@@ -113,20 +115,17 @@ class Endpoints:
                 "Supported query parameters are container_id only, framework_id only, or executor_id and framework_id"
                 " only"
             )
-        chosen = request.query.get("container_id")
         nested, standalone = (_switch(request, name) for name in ("show_nested", "show_standalone"))
-        if not self.access.allows(request.principal, Action.VIEW_STANDALONE_CONTAINERS):
-            return json_reply([])
         found = await self.agent.observe(nested=nested, standalone=standalone)
-        entries = await each(_container, found)
-        return json_reply([entry for entry in entries if chosen in (None, entry["container_id"])])
+        seen = [observed for observed in found if self.access.shows(request.principal, observed)]
+        entries = await each(_container, seen)
+        return json_reply([entry for entry in entries if _is_asked_for(request, entry)])
 
     async def _statistics(self, request: Request) -> Reply:
         """Standalone containers are shown like executors, by names which those have not."""
-        if not self.access.allows(request.principal, Action.VIEW_STANDALONE_CONTAINERS):
-            return json_reply([])
-        found = await self.agent.observe(nested=False)
-        return json_reply(await each(_executor, [observed for observed in found if observed.statistics is not None]))
+        found = [each for each in await self.agent.observe(nested=False) if each.statistics is not None]
+        seen = [observed for observed in found if self.access.shows(request.principal, observed)]
+        return json_reply(await each(_executor, seen))
 
     async def _debug(self, request: Request) -> Reply:
         """What has begun and has not ended: containers that are launched, or destroyed."""
@@ -225,22 +224,43 @@ async def _content(opened: contextlib.AsyncExitStack, download: Download) -> Asy
 
 def _executor(observed: Observed) -> dict[str, Any]:
     assert observed.statistics is not None
-    return {
+    names = {
         "executor_id": str(observed.container_id),
         "executor_name": "",
         "framework_id": "",
         "source": str(observed.container_id),
+    }
+    return {
+        **names,
+        **_names(observed),
         "statistics": to_json(convert.resource_statistics(observed.statistics)),
     }
 
 
 def _container(observed: Observed) -> dict[str, Any]:
-    entry: dict[str, Any] = {"container_id": observed.container_id.value}
+    entry: dict[str, Any] = {"container_id": observed.container_id.value, **_names(observed)}
     if observed.statistics is not None:
         entry["statistics"] = to_json(convert.resource_statistics(observed.statistics))
     if observed.status is not None:
         entry["status"] = to_json(convert.container_status(observed.status))
     return entry
+
+
+def _names(observed: Observed) -> dict[str, str]:
+    """Whose a container is, if it is that of an executor."""
+    executor = observed.executor
+    if executor is None:
+        return {}
+    return {
+        "executor_id": executor.id,
+        "executor_name": executor.info.name,
+        "framework_id": executor.framework_id,
+        "source": executor.info.source,
+    }
+
+
+def _is_asked_for(request: Request, entry: Mapping[str, Any]) -> bool:
+    return all(entry.get(name) == request.query[name] for name in _IDS & request.query.keys())
 
 
 def _path(request: Request) -> str:

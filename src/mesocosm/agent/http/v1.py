@@ -17,6 +17,7 @@ from mesocosm.agent.authorization import Action
 from mesocosm.agent.files import FileInfo, FilesError
 from mesocosm.agent.http import state
 from mesocosm.agent.http.access import Access
+from mesocosm.agent.http.frameworks import Shown
 from mesocosm.agent.http.negotiation import MediaTypes, negotiate
 from mesocosm.agent.http.reply import JSON, PROTOBUF, RECORDIO, Reply, RequestError, bad_request, json_reply, not_found
 from mesocosm.agent.http.routes import Request
@@ -133,26 +134,30 @@ class Api:
     async def _get_resource_providers(self, call: Call, principal: str | None) -> Answer:
         return {}
 
-    # Frameworks and their tasks, of which there are none without a master.
+    # Frameworks and their tasks.
 
     async def _get_state(self, call: Call, principal: str | None) -> Answer:
+        shown = self._shown(principal)
         return {
-            "get_tasks": {name: [] for name in state.TASKS},
-            "get_executors": {name: [] for name in state.EXECUTORS},
-            "get_frameworks": {name: [] for name in state.FRAMEWORKS},
+            "get_tasks": shown.get_tasks(),
+            "get_executors": shown.get_executors(),
+            "get_frameworks": shown.get_frameworks(),
         }
 
     async def _get_frameworks(self, call: Call, principal: str | None) -> Answer:
-        return {name: [] for name in state.FRAMEWORKS}
+        return self._shown(principal).get_frameworks()
 
     async def _get_executors(self, call: Call, principal: str | None) -> Answer:
-        return {name: [] for name in state.EXECUTORS}
+        return self._shown(principal).get_executors()
 
     async def _get_operations(self, call: Call, principal: str | None) -> Answer:
         return {}
 
     async def _get_tasks(self, call: Call, principal: str | None) -> Answer:
-        return {name: [] for name in state.TASKS}
+        return self._shown(principal).get_tasks()
+
+    def _shown(self, principal: str | None) -> Shown:
+        return Shown(self._agent.tasks.frameworks, self._agent.authorizer, principal)
 
     # Files.
 
@@ -170,10 +175,9 @@ class Api:
 
     async def _get_containers(self, call: Call, principal: str | None) -> Answer:
         asked = call.get_containers
-        if not self._access.allows(principal, Action.VIEW_STANDALONE_CONTAINERS):
-            return None
         found = await self._agent.observe(nested=asked.show_nested, standalone=asked.show_standalone)
-        return {"containers": await each(_container, found)} if found else None
+        seen = [observed for observed in found if self._access.shows(principal, observed)]
+        return {"containers": await each(_container, seen)} if seen else None
 
     async def _launch_container(self, call: Call, principal: str | None) -> Answer:
         return await self._launch(call.launch_container, principal)
@@ -338,7 +342,14 @@ def _file_info(file: FileInfo) -> dict[str, Any]:
 
 
 def _container(observed: Observed) -> dict[str, Any]:
-    container: dict[str, Any] = {"container_id": {"value": observed.container_id.value}}
+    container: dict[str, Any] = {}
+    if (executor := observed.executor) is not None:
+        container = {
+            "framework_id": {"value": executor.framework_id},
+            "executor_id": {"value": executor.id},
+            "executor_name": executor.info.name,
+        }
+    container["container_id"] = {"value": observed.container_id.value}
     if observed.status is not None:
         container["container_status"] = to_json(convert.container_status(observed.status))
     if observed.statistics is not None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from mesocosm.api import v1
-
 
 @dataclass(slots=True)
 class Counters:
@@ -17,4 +15,4 @@ class Counters:
     valid_framework_messages: int = 0
     invalid_framework_messages: int = 0
     executors_terminated: int = 0
-    ended: Counter[v1.TaskState] = field(default_factory=Counter)
+    ended: Counter[int] = field(default_factory=Counter)

@@ -8,9 +8,10 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from mesocosm.agent.tasks.executor import Executor
+from mesocosm.agent.tasks.executor import Executor, ExecutorState
 from mesocosm.agent.tasks.task import Task
 from mesocosm.api import v1
+from mesocosm.container import ContainerID
 
 MOST_COMPLETED_FRAMEWORKS = 50
 """That are remembered (MAX_COMPLETED_FRAMEWORKS)."""
@@ -50,7 +51,7 @@ class Framework:
     @property
     def is_partition_aware(self) -> bool:
         """Whether it wants to know how a task was lost."""
-        return any(capability.type == _PARTITION_AWARE for capability in self.info.capabilities)
+        return is_partition_aware(self.info)
 
     @property
     def dropped(self) -> v1.TaskState:
@@ -82,11 +83,14 @@ def is_partition_aware(info: v1.FrameworkInfo) -> bool:
     return any(capability.type == _PARTITION_AWARE for capability in info.capabilities)
 
 
+def is_multi_role(info: v1.FrameworkInfo) -> bool:
+    """Whether a framework can have several roles."""
+    return any(capability.type == _MULTI_ROLE for capability in info.capabilities)
+
+
 def roles(info: v1.FrameworkInfo) -> tuple[str, ...]:
-    """What a framework is, as the allocation of resources has it."""
-    if any(capability.type == _MULTI_ROLE for capability in info.capabilities):
-        return tuple(info.roles)
-    return (info.role,)
+    """Those that resources of a framework can be for."""
+    return tuple(info.roles) if is_multi_role(info) else (info.role,)
 
 
 class Frameworks:
@@ -135,7 +139,19 @@ class Frameworks:
         for framework in self:
             yield from list(framework.executors.values())
 
+    def by_container(self) -> dict[ContainerID, Executor]:
+        """Those that are there, by the ids of their containers."""
+        return {executor.container_id: executor for executor in self.executors()}
+
     def executor(self, framework_id: str, executor_id: str) -> Executor | None:
         """The executor of that name."""
         framework = self.get(framework_id)
         return None if framework is None else framework.executors.get(executor_id)
+
+    def count_executors(self, state: ExecutorState) -> int:
+        """How many are in a state."""
+        return sum(executor.state is state for executor in self.executors())
+
+    def count_tasks(self, state: int) -> int:
+        """How many are in a state, as the agent knows it."""
+        return sum(task.message.state == state for executor in self.executors() for task in executor.tasks.values())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -185,6 +185,12 @@ class Tasks:
     def resources(self) -> tuple[v1.Resource, ...]:
         """What the agent offers, with the reservations and volumes that were made of it."""
         return self.offered
+
+    def used(self) -> Iterator[v1.Resource]:
+        """What executors and their tasks have of that."""
+        for executor in self.frameworks.executors():
+            if executor.state is not ExecutorState.TERMINATED:
+                yield from executor.resources()
 
     def _run_task(self, message: internal.RunTaskMessage) -> None:
         self._arrive(message, Arrival.of_task)

@@ -1,0 +1,95 @@
+"""What the agent tells of frameworks, executors and tasks: with the keys and the types that a real one of Mesos has."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.request
+from typing import Any
+
+import pytest
+
+from mesocosm.api import v1
+from mesocosm.flags import Flags
+from tests.command_line import TIMEOUT
+from tests.task_agent import AGENT_ID, FRAMEWORK_ID, Master, command_task, running_agent, scalars
+from tests.unit import recorded
+
+pytestmark = pytest.mark.kernel
+
+_NET_CLS = "cgroup_info"
+"""What only an agent with that isolator has."""
+
+
+def shape(value: Any) -> Any:
+    """The keys and types of JSON; of a list those of its first element."""
+    if isinstance(value, dict):
+        return {key: shape(entry) for key, entry in value.items() if key != _NET_CLS}
+    if isinstance(value, list):
+        return [shape(value[0])] if value else []
+    return type(value)
+
+
+async def ask(master: Master, path: str, call: str | None = None) -> Any:
+    """GET of an endpoint, or a call of the v1 API."""
+    body = None if call is None else json.dumps({"type": call}).encode()
+    url = f"http://{master.agent.tasks.registration.address.authority}{path}"
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+
+    def read() -> Any:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+            return json.load(answer)
+
+    return await asyncio.to_thread(read)
+
+
+async def test_answers_have_the_shape_of_those_of_mesos(flags: Flags) -> None:
+    async with running_agent(flags) as master:
+        resources = scalars(cpus=0.2, mem=64)
+        master.run(command_task("t1", "echo hi; exit 0", resources=resources), role="*")
+        await master.update("t1", v1.TASK_FINISHED)
+        await master.gone()
+        master.run(command_task("t2", "sleep 1000", resources=resources), identity="framework-0001", role="*")
+        await master.update("t2", v1.TASK_RUNNING)
+        state = await ask(master, "/state")
+        expected = json.loads(recorded.body("v0_state"))
+        for name in ("frameworks", "completed_frameworks"):
+            assert shape(state[name]) == shape(expected[name])
+        for name in ("GET_TASKS", "GET_EXECUTORS", "GET_FRAMEWORKS"):
+            answer = await ask(master, "/api/v1", name)
+            known = json.loads(recorded.body(name))
+            # The recorded agent had the master's acknowledgement, but not the executor's end.
+            known_tasks = known.get("get_tasks", {})
+            if known_tasks:
+                known_tasks["completed_tasks"], known_tasks["terminated_tasks"] = known_tasks["terminated_tasks"], []
+            assert shape(answer) == shape(known)
+        (container,) = await ask(master, "/containers")
+        (known,) = json.loads(recorded.body("v0_containers"))
+        assert container.keys() == known.keys()
+        assert (container["executor_id"], container["framework_id"]) == ("t2", "framework-0001")
+        (framework,) = state["frameworks"]
+        assert framework["executors"][0]["resources"] == {"cpus": 0.3, "mem": 96.0, "disk": 0.0, "gpus": 0.0}
+        assert state["unreserved_resources_allocated"] == {"cpus": 0.3, "mem": 96.0, "disk": 0.0, "gpus": 0.0}
+        metrics = await ask(master, "/metrics/snapshot")
+        chosen = ("tasks_running", "tasks_finished", "executors_running", "executors_terminated", "frameworks_active")
+        assert {name: metrics[f"slave/{name}"] for name in chosen} == dict.fromkeys(chosen, 1)
+        assert (metrics["slave/cpus_used"], metrics["slave/registered"]) == (0.3, 1)
+
+
+async def test_a_sandbox_is_shown_and_kept_until_it_is_old(flags: Flags) -> None:
+    async with running_agent(flags, "--gc_delay=0secs") as master:
+        removed = asyncio.Event()
+        framework = flags.work_dir / "slaves" / AGENT_ID / "frameworks" / FRAMEWORK_ID
+        master.agent.sandboxes.tell(lambda path: removed.set() if path == framework else None)
+        master.run(command_task("t1", "echo hi"))
+        executor = master.executor("t1")
+        paths = [f"/frameworks/{FRAMEWORK_ID}/executors/t1/runs/latest", str(executor.directory)]
+        await master.update("t1", v1.TASK_RUNNING)
+        for path in paths:
+            found = await ask(master, f"/files/read?path={path}/stdout&offset=0")
+            assert "hi\n" in found["data"] or found["data"] == ""
+        await master.gone()
+        async with asyncio.timeout(TIMEOUT):
+            await removed.wait()
+        assert not executor.directory.exists()
+        assert not any(path in master.agent.sandboxes.files.attached() for path in paths)
