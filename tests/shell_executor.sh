@@ -34,8 +34,16 @@ handle() {
     esac
 }
 
-while read -r length && IFS= read -r -N "$length" event; do
-    echo "$event" >>events
-    handle "$event"
-done < <(curl -sSN -H 'Content-Type: application/json' -H 'Accept: application/json' \
-    -d "{$me,\"type\":\"SUBSCRIBE\",\"subscribe\":{}}" "$api")
+subscribe() {
+    curl -sSN -H 'Content-Type: application/json' -H 'Accept: application/json' \
+        -d "{$me,\"type\":\"SUBSCRIBE\",\"subscribe\":{}}" "$api"
+}
+
+while :; do
+    while read -r length && IFS= read -r -N "$length" event; do
+        echo "$event" >>events
+        handle "$event"
+    done < <(subscribe)
+    [ "$MESOS_CHECKPOINT" = 1 ] || exit 0 # Its agent is gone, and it does not outlive that.
+    sleep 0.05
+done

@@ -15,6 +15,7 @@ from mesocosm.agent.authentication import Authenticator
 from mesocosm.agent.counts import add_agent_metrics
 from mesocosm.agent.flags.loading import load
 from mesocosm.agent.http.access import Access
+from mesocosm.agent.http.actors import add_actor
 from mesocosm.agent.http.endpoints import add_endpoints
 from mesocosm.agent.http.routes import Routes
 from mesocosm.agent.http.server import Server
@@ -22,8 +23,10 @@ from mesocosm.agent.http.state import Address
 from mesocosm.agent.logs import Logs
 from mesocosm.agent.metrics import Metrics
 from mesocosm.agent.tasks.executor import Executor
+from mesocosm.agent.tasks.tasks import ACTOR
 from mesocosm.api import internal, v1
 from mesocosm.flags import Flags
+from mesocosm.libprocess.inbox import Inbox
 from tests.command_line import TIMEOUT
 
 EXECUTOR = Path(__file__).with_name("shell_executor.sh")
@@ -175,9 +178,12 @@ def command_task(task_id: str, command: str, **fields: Any) -> v1.TaskInfo:
 
 @contextlib.asynccontextmanager
 async def running_agent(
-    flags: Flags, *arguments: str, destroys: bool = True, isolation: str = ISOLATION
+    flags: Flags, *arguments: str, destroys: bool = True, isolation: str = ISOLATION, port: int = 0
 ) -> AsyncIterator[Master]:
-    """An agent that is registered at the master that is yielded; in the end it `destroys` its containers, or not."""
+    """An agent that is registered at the master that is yielded; in the end it `destroys` its containers, or not.
+
+    One that goes by what an earlier one has left needs the `port` of that, where executors look for it.
+    """
     own = [
         f"--work_dir={flags.work_dir}",
         f"--runtime_dir={flags.runtime_dir}",
@@ -195,8 +201,11 @@ async def running_agent(
         stack.push_async_callback(server.close)
         agent.start()
         stack.push_async_callback(agent.close)
-        host, port = await server.listen("127.0.0.1", 0, None)
+        host, port = await server.listen("127.0.0.1", port, None)
         agent.tasks.listens(host, port)
+        inbox = Inbox()
+        agent.tasks.actors.listen(inbox)
+        add_actor(routes, ACTOR, inbox, lambda: agent.tasks.awaits_executors)
         access, metrics = Access(agent.authorizer, agent.user_of), Metrics()
         add_agent_metrics(metrics, agent)
         add_endpoints(routes, agent, access, metrics, None, Logs(), Address(host, host, port))

@@ -36,7 +36,7 @@ from mesocosm.containerizer.base import LaunchResult
 from mesocosm.containerizer.checkpoint import Checkpoints
 from mesocosm.containerizer.directory import DirectoryLock
 from mesocosm.containerizer.mesos import MesosContainerizer
-from mesocosm.errors import FlagError, MesocosmError, leaves
+from mesocosm.errors import FlagError, MesocosmError, RecoveryError, leaves
 from mesocosm.fetcher.fetcher import Fetcher
 from mesocosm.flags import Flags
 from mesocosm.hooks import Hooks
@@ -109,6 +109,8 @@ class Agent:
         containers = Containers(
             self.containerizer,
             self.launch_executor,
+            self._config,
+            self.work_dir / "slaves",
             self.default_container,
             switch_user=self.flags.switch_user,
             cpus_are_bounded=own.cgroups_enable_cfs,
@@ -166,17 +168,19 @@ class Agent:
         running = await self.containerizer.containers()
         await self.logger.recover(running)
         terminated = self.containerizer.terminated()
-        for container_id in running | terminated:
-            config = self.containerizer.config(container_id) or self._checkpoints.config(container_id)
-            if config is not None:
+        executors = {each for each in running | terminated if self.tasks.containers.is_executor(each.root)}
+        for container_id in (running | terminated) - executors:
+            if (config := self._config(container_id)) is not None:
                 self.sandboxes.show(container_id, config.user)
-        self.sandboxes.recover(terminated, running)
-        for container_id in running:
+        self.sandboxes.recover(terminated - executors, running)
+        for container_id in running - executors:
             self._work.spawn(self.sandboxes.follow(container_id))
         if self.image_gc is not None and self.containerizer.provisioner is not None:
             self._image_watch = asyncio.create_task(watch(self.image_gc, self._image_store, self.prune_images))
-        await self.tasks.recover()
+        self.recovery_errors += await self.tasks.recover(strict=self.flags.strict and not boot.is_new)
         boot.record()
+        if self.flags.recover == "reconnect":
+            await self.tasks.await_executors()
         self.recovery_time = time.monotonic() - began
         self.recovered = True
         logger.info("recovered %d containers", len(running))
@@ -260,6 +264,14 @@ class Agent:
         kept = [*excluded, *(() if self.image_gc is None else self.image_gc.excluded)]
         if (pruned := await self.containerizer.prune_images(kept)) is not None:
             logger.info("removed %d images, %d layers, %d bytes", len(pruned.images), pruned.layers, pruned.size)
+
+    def _config(self, container_id: ContainerID) -> ContainerConfig | None:
+        """What was asked of a container, also if it has ended."""
+        try:
+            return self.containerizer.config(container_id) or self._checkpoints.config(container_id)
+        except RecoveryError as error:
+            logger.error("recovery: %s", error)
+            return None
 
     def user_of(self, container_id: ContainerID) -> str | None:
         """As whom the command of a top-level container runs, or ran, if that was said; None also for an unknown one."""

@@ -52,6 +52,7 @@ class AgentFlags:
     executor_environment_variables: dict[str, Any] | None
     executor_registration_timeout: float
     executor_reregistration_timeout: float
+    executor_reregistration_retry_interval: float | None
     executor_shutdown_grace_period: float
     http_command_executor: bool
     max_completed_executors_per_framework: int

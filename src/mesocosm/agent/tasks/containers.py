@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from mesocosm.agent.tasks import allocation
 from mesocosm.agent.tasks.executor import Executor
@@ -34,14 +35,21 @@ class Containers:
         self,
         containerizer: MesosContainerizer,
         launch: Launch,
+        config_of: Callable[[ContainerID], ContainerConfig | None],
+        sandboxes: Path,
         default: v1.ContainerInfo | None,
         *,
         switch_user: bool,
         cpus_are_bounded: bool,
     ) -> None:
-        """`default` is what a container is that an executor does not describe."""
+        """`config_of` also knows containers that have ended. Executors', and no others, have theirs in `sandboxes`.
+
+        `default` is what a container is that an executor does not describe.
+        """
         self._containerizer = containerizer
         self._launch = launch
+        self._config_of = config_of
+        self._sandboxes = sandboxes
         self._default = default
         self._switch_user = switch_user
         self._cpus_are_bounded = cpus_are_bounded
@@ -105,6 +113,24 @@ class Containers:
             return
         except (ContainerError, OSError) as error:
             logger.error("what is on record of %s stays: %s", container_id, error)
+
+    def is_executor(self, container_id: ContainerID) -> bool:
+        """Whether a container, which may have ended, is that of an executor, and no standalone one."""
+        config = self._config_of(container_id)
+        directory = None if config is None else config.directory
+        return container_id.parent is None and directory is not None and directory.is_relative_to(self._sandboxes)
+
+    async def clear_away(self, known: Collection[ContainerID]) -> None:
+        """Ends the containers of executors that are not `known`, and keeps nothing of those that have ended."""
+        strangers = [
+            container_id
+            for container_id in await self._containerizer.containers() | self._containerizer.terminated()
+            if container_id not in known and self.is_executor(container_id)
+        ]
+        for container_id in strangers:
+            logger.info("%s is of an executor that is not on record, and ends", container_id)
+            await self.destroy(container_id)
+            await self.forget(container_id)
 
     def _limits(self, executor: Executor) -> Mapping[str, v1.Value.Scalar]:
         tasks = [task.message for task in executor.at(Stage.QUEUED, Stage.LAUNCHED)]

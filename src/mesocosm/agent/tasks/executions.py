@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
@@ -59,6 +60,8 @@ class Executions:
         self._registration_timeout = registration_timeout
         self._framework_gone = framework_gone
         self._closing = False
+        self.came = asyncio.Event()
+        """Set when an executor has connected."""
 
     def close(self) -> None:
         """Leaves the executors as they are."""
@@ -197,7 +200,18 @@ class Executions:
                 self.update_failed(framework, executor, error)
                 return
             if executor.state is ExecutorState.RUNNING and executor.link is not None and not framework.terminating:
-                _hand_over(framework, executor, executor.link)
+                self._hand_over(framework, executor, executor.link)
+
+    def _hand_over(self, framework: Framework, executor: Executor, link: Link) -> None:
+        for task in executor.at(Stage.QUEUED):
+            if task.stage is not Stage.QUEUED or not task.recorded:
+                continue  # It came with its group; or it came just now, and its turn comes.
+            if task.group and not link.takes_groups:
+                text = "The executor is of a kind that takes no task groups"
+                refusal = Verdict(framework.dropped, v1.TaskStatus.REASON_TASK_GROUP_INVALID, text)
+                self._statuses.from_agent(framework, task.id, refusal, executor.id)
+            else:
+                _launch(framework, executor, link, task)
 
     def update_failed(self, framework: Framework, executor: Executor, error: Exception) -> None:
         """Ends a container whose resources could not be changed."""
@@ -230,6 +244,7 @@ class Executions:
             executor.enter(ExecutorState.RUNNING)
         executor.stop_timer()
         executor.link = link
+        self.came.set()
         for update in updates:
             self._statuses.from_executor(framework.id, executor.id, update)
         self._drop_unknown(framework, executor, {task.task_id.value for task in tasks})
@@ -280,19 +295,17 @@ class Executions:
         self.end(executor, Verdict(v1.TASK_FAILED, reason, text))
 
 
-def _hand_over(framework: Framework, executor: Executor, link: Link) -> None:
-    for task in executor.at(Stage.QUEUED):
-        if task.stage is not Stage.QUEUED or not task.recorded:
-            continue  # It came with its group; or it came just now, and its turn comes.
-        together = task.group or (task,)
-        infos = [each.info for each in together if each.info is not None]
-        for each in together:
-            each.enter(Stage.LAUNCHED)
-        logger.info("%s to the executor %s", ", ".join(f"the task {each.id}" for each in together), executor.id)
-        if task.group:
-            link.launch_group(infos)
-        else:
-            link.launch(framework.info, framework.pid, infos[0])
+def _launch(framework: Framework, executor: Executor, link: Link, task: Task) -> None:
+    """With its group, if it is of one."""
+    together = task.group or (task,)
+    for each in together:
+        each.enter(Stage.LAUNCHED)
+    logger.info("%s to the executor %s", ", ".join(f"the task {each.id}" for each in together), executor.id)
+    infos = [each.info for each in together if each.info is not None]
+    if task.group:
+        link.launch_group(infos)
+    else:
+        link.launch(framework.info, framework.pid, infos[0])
 
 
 def _line(error: Exception) -> str:

@@ -33,6 +33,10 @@ class Welcome:
 class Link(Protocol):
     """One executor's connection. Nothing here waits or fails: what cannot be delivered is lost."""
 
+    @property
+    def takes_groups(self) -> bool:
+        """Whether there are groups of tasks in its language."""
+
     def welcome(self, welcome: Welcome) -> None:
         """It is registered."""
 
@@ -60,6 +64,8 @@ class Link(Protocol):
 
 class HttpLink:
     """A stream of events, as the answer to SUBSCRIBE."""
+
+    takes_groups = True
 
     def __init__(self, *, as_json: bool) -> None:
         self._encode: Callable[[Event], bytes] = _json if as_json else Event.SerializeToString
@@ -122,12 +128,22 @@ class HttpLink:
 class ActorLink:
     """Messages to an older executor, which is an actor of libprocess."""
 
-    def __init__(self, address: ActorAddress, send: Callable[[ActorAddress, Message], None]) -> None:
+    takes_groups = False
+
+    def __init__(
+        self, address: ActorAddress, send: Callable[[ActorAddress, Message], None], *, returns: bool = False
+    ) -> None:
+        """It `returns` to an agent that was started anew."""
         self.address = address
         self._send = send
+        self._returns = returns
 
     def welcome(self, welcome: Welcome) -> None:
-        """ExecutorRegisteredMessage."""
+        """ExecutorRegisteredMessage, or ExecutorReregisteredMessage if it returns."""
+        if self._returns:
+            again = internal.ExecutorReregisteredMessage(slave_id=welcome.slave.id, slave_info=welcome.slave)
+            self._send(self.address, again)
+            return
         self._send(
             self.address,
             internal.ExecutorRegisteredMessage(
@@ -139,10 +155,6 @@ class ActorLink:
             ),
         )
 
-    def welcome_back(self, slave: internal.SlaveInfo) -> None:
-        """ExecutorReregisteredMessage."""
-        self._send(self.address, internal.ExecutorReregisteredMessage(slave_id=slave.id, slave_info=slave))
-
     def reconnect(self, slave_id: v1.AgentID) -> None:
         """ReconnectExecutorMessage: it shall register again."""
         self._send(self.address, internal.ReconnectExecutorMessage(slave_id=slave_id))
@@ -153,8 +165,8 @@ class ActorLink:
         self._send(self.address, internal.RunTaskMessage(framework=framework, task=task, pid=pid or NOBODY))
 
     def launch_group(self, tasks: Sequence[v1.TaskInfo]) -> None:
-        """There are no groups in that language: an executor of them has to speak HTTP."""
-        raise NotImplementedError("an executor of task groups speaks HTTP")
+        """Is not called: there are no groups in that language."""
+        raise NotImplementedError
 
     def kill(self, framework_id: str, task_id: str, policy: v1.KillPolicy | None) -> None:
         """KillTaskMessage."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from mesocosm.agent import ownership
 from mesocosm.agent.authorization import Action, Authorizer
@@ -62,6 +62,12 @@ class Remains:
         """Has the directories of a framework removed when they are old."""
         for paths in self._frameworks(framework):
             self._schedule(paths.path)
+
+    def leave(self, path: PurePath) -> None:
+        """Has removed, when it is old, what nothing belongs to: `path` below the work directory and below `meta`."""
+        for root in (self._layout.work_dir, self._layout.meta):
+            if (root / path).exists():
+                self._gc.schedule(root / path, (root / path).stat().st_mtime)
 
     def collected(self, path: Path) -> None:
         """Shows no more what was removed for its age."""

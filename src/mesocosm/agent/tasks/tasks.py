@@ -18,6 +18,8 @@ from mesocosm.agent.authorization import Authorizer
 from mesocosm.agent.files import Files
 from mesocosm.agent.flags import AgentFlags
 from mesocosm.agent.gc import GarbageCollector
+from mesocosm.agent.tasks import recovery
+from mesocosm.agent.tasks.actors import ActorExecutors
 from mesocosm.agent.tasks.arrivals import Arrival, Arrivals
 from mesocosm.agent.tasks.background import Background
 from mesocosm.agent.tasks.containers import Containers
@@ -34,6 +36,7 @@ from mesocosm.agent.tasks.recorder import Recorder
 from mesocosm.agent.tasks.registration import Registration
 from mesocosm.agent.tasks.remains import Remains
 from mesocosm.agent.tasks.reservations import Reservations
+from mesocosm.agent.tasks.revival import Revival
 from mesocosm.agent.tasks.statuses import Statuses
 from mesocosm.agent.tasks.task import Stage, Task
 from mesocosm.api import internal, v1
@@ -70,18 +73,19 @@ class Tasks:
         self.reservations = Reservations()
         self.offered: tuple[v1.Resource, ...] = ()
         self.frameworks = Frameworks(flags.max_completed_executors_per_framework)
-        self._containers = surroundings.containers
+        self.containers = surroundings.containers
         self.awaits_executors = False
         """Whether executors may come (back): all that is on record is known then."""
         self._background = Background()
         self._recorder = recorder = Recorder(surroundings.layout, self.registration, self._background)
+        self._layout = surroundings.layout
         self._remains = remains = Remains(
             surroundings.layout, self.registration, surroundings.files, surroundings.gc, surroundings.authorizer
         )
         self._statuses = Statuses(
             self.registration,
             self.frameworks,
-            self._containers,
+            self.containers,
             recorder,
             self.drain,
             self.counters,
@@ -91,7 +95,7 @@ class Tasks:
         self._executions = Executions(
             self.registration,
             self.frameworks,
-            self._containers,
+            self.containers,
             self._statuses,
             recorder,
             remains,
@@ -100,6 +104,26 @@ class Tasks:
             self._background,
             flags.executor_registration_timeout,
             self._framework_gone,
+        )
+        self.actors = ActorExecutors(
+            self.registration,
+            self.frameworks,
+            self._executions,
+            self._statuses,
+            self.counters,
+            self.executor_message,
+            retries=flags.executor_reregistration_retry_interval is not None,
+        )
+        self._revival = Revival(
+            self.registration,
+            self.frameworks,
+            self.containers,
+            self._executions,
+            self.actors,
+            remains,
+            timeout=flags.executor_reregistration_timeout,
+            retry_interval=flags.executor_reregistration_retry_interval,
+            switch_user=flags.switch_user,
         )
         self._arrivals = Arrivals(
             self.registration,
@@ -124,14 +148,28 @@ class Tasks:
         """A directory was removed for its age."""
         self._remains.collected(path)
 
-    async def recover(self) -> None:
-        """Takes up what an earlier agent has left."""
+    async def recover(self, *, strict: bool) -> int:
+        """Takes up what an earlier agent has left; returns how much of that was damaged.
+
+        Raises OSError, and RecoveryError for what is damaged if `strict`.
+        """
+        found = await recovery.read(self._layout, strict=strict)
+        self._statuses.updates.recover(found)
+        self.drain.config = found.drain
+        await self._revival.take_up(found)
         self.awaits_executors = True
+        return found.errors
+
+    async def await_executors(self) -> None:
+        """Returns when the executors of an earlier agent are back, or are given up."""
+        await self._revival.wait()
+        self.actors.is_recovering = False
 
     async def close(self) -> None:
         """Lets go of everything. Executors go on."""
         self._executions.close()
         await self._background.close()
+        await self.actors.close()
         await self._statuses.updates.close()
 
     # The master.
@@ -146,7 +184,7 @@ class Tasks:
         if slave != self.registration.slave:
             self._recorder.take_agent(slave)
         self.registration.slave, self.registration.send = slave, send
-        self._containers.warm_up()
+        self.containers.warm_up()
         self._statuses.updates.resume()
 
     def disconnect(self) -> None:

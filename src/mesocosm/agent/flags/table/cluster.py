@@ -69,6 +69,7 @@ EXECUTORS = (
         "executor_reregistration_retry_interval",
         DURATION,
         "How often v0 executors are asked to come back. Default: once.",
+        served_by="tasks",
     ),
     Flag(
         "executor_shutdown_grace_period",
