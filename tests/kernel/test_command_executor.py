@@ -161,7 +161,8 @@ async def test_an_agent_that_comes_back(executor_agent: ExecutorAgent) -> None:
     assert subscribe["unacknowledged_tasks"] == []
     last = subscribe["unacknowledged_updates"][1]["status"] if states[1:] else await executor_agent.update()
     assert last["message"] == "Command exited with status 7"
-    await executor_agent.acknowledge(last)
+    for status in (subscribe["unacknowledged_updates"][0]["status"], last):
+        await executor_agent.acknowledge(status)
     assert await executor.wait() == 0
 
 

@@ -29,6 +29,7 @@ from mesocosm.containerizer.isolation import Isolation
 from mesocosm.containerizer.launching import Launching
 from mesocosm.containerizer.lifecycle import Container, State
 from mesocosm.containerizer.needs import check_image_providers, check_needs
+from mesocosm.containerizer.recovery import find_containers
 from mesocosm.containerizer.sandbox import remove_sandbox, remove_unused_sandbox
 from mesocosm.containerizer.supervision import KILLED, Supervision
 from mesocosm.errors import ContainerError, UnknownContainerError, UnsupportedError, leaves
@@ -185,8 +186,6 @@ class MesosContainerizer:
                 "call recover() once, before any launch",
             )
         self._used = True
-        from mesocosm.containerizer.recovery import find_containers
-
         try:
             found = await find_containers(self._checkpoints, self._launcher, self._boot_id, known, strict=strict)
         except BaseException:
@@ -346,7 +345,10 @@ class MesosContainerizer:
         return None if container is None else container.config
 
     def sandbox(self, container_id: ContainerID) -> Path:
-        """The sandbox of a container that asked for no other."""
+        """The sandbox of a container that asked for no other; that of a nested one is in its parent's."""
+        parent = None if container_id.parent is None else self.config(container_id.parent)
+        if parent is not None and parent.directory is not None:
+            return parent.directory / RUNTIME_SEPARATOR / container_id.value
         return self._flags.work_dir / RUNTIME_SEPARATOR / container_id.join(RUNTIME_SEPARATOR)
 
     async def remove(self, container_id: ContainerID) -> None:

@@ -58,6 +58,11 @@ class Client:
                 raise ExecutorError(f"the agent is gone for more than {settings.recovery_timeout:g} s")
             await asyncio.sleep(min(random.random() * settings.backoff_max, deadline - loop.time()))
 
+    @property
+    def acknowledged(self) -> bool:
+        """Whether the agent has acknowledged all that it was told."""
+        return not self._updates
+
     def accept(self, task: Json) -> None:
         """Remembers a task, which an agent is told of again until it has acknowledged an update of it."""
         self._tasks[id_of(task)] = task
@@ -127,10 +132,7 @@ class Client:
             "framework_id": {"value": settings.framework_id},
             **call,
         }
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if settings.token is not None:
-            headers["Authorization"] = f"Bearer {settings.token}"
-        return await connection.request("POST", _TARGET, headers, json.dumps(named).encode())
+        return await connection.request("POST", _TARGET, settings.headers, json.dumps(named).encode())
 
 
 async def _reason(response: Response) -> str:

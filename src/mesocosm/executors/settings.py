@@ -35,6 +35,12 @@ class Settings:
     backoff_max: float = _BACKOFF_MAX
     shutdown_grace_period: float = _SHUTDOWN_GRACE_PERIOD
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """Those of every request to the agent."""
+        proof = {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
+        return {"Content-Type": "application/json", "Accept": "application/json", **proof}
+
     @classmethod
     def take(cls, environment: MutableMapping[str, str]) -> Settings:
         """Reads them, and takes out of `environment` what no task may know. Raises ExecutorError."""

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mesocosm.concurrency import Shared
 from mesocosm.images.disk import ImageRecord, StoreDirectory, check
 from mesocosm.images.errors import ImageError
 from mesocosm.images.image import Image
 from mesocosm.images.progress import Progress
 from mesocosm.images.settings import ImageSettings
-from mesocosm.images.sharing import Shared
 from mesocosm.images.sources.selection import Found, Sources
 
 if TYPE_CHECKING:
@@ -74,9 +74,7 @@ class ImageStore:
         try:
             return await self._get(reference, docker_config, progress or Progress(), cached=cached)
         except ImageError as error:
-            # What is wrong with a name begins with it.
-            prefix = "" if error.message.startswith(repr(reference)) else f"{reference}: "
-            raise ImageError(f"{prefix}{error.message}", error.hint) from error
+            raise ImageError(f"{reference}: {error.message}", error.hint) from error
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             raise ImageError(f"{reference}: {where}{error.strerror}") from error

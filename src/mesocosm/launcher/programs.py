@@ -16,7 +16,10 @@ from mesocosm.launcher.info import Command
 Program = Callable[[Command], int]
 """Is given the command that it stands for, and returns its exit status. It finds everything else as any process."""
 
-_MODULES = {"command-executor": "mesocosm.executors.command"}
+_MODULES = {
+    "command-executor": "mesocosm.executors.command",
+    "default-executor": "mesocosm.executors.default",
+}
 """Each has the function `main`."""
 
 

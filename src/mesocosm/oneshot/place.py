@@ -15,6 +15,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import stat
 import sys
 from collections.abc import Generator, Iterator
@@ -25,7 +26,6 @@ from mesocosm.dataclass import dataclass
 from mesocosm.errors import FlagError
 from mesocosm.flags import Flags
 from mesocosm.images.settings import DEFAULT_STORE
-from mesocosm.linux.tree import remove_path
 from mesocosm.oneshot.images import RUNTIME
 from mesocosm.oneshot.network import CONFIGURATIONS, PLUGINS
 
@@ -247,7 +247,7 @@ def _make_passable(directory: Path) -> None:
 
 def _remove_tree(directory: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
-        remove_path(directory)
+        shutil.rmtree(directory)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,225 @@
+"""The default executor and an agent: groups of tasks, in containers nested in that of their executor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mesocosm.api import internal, v1
+from mesocosm.flags import Flags
+from tests.task_agent import AGENT_ID, FRAMEWORK_ID, Master, framework_info, running_agent, scalars
+
+pytestmark = pytest.mark.kernel
+EXECUTOR = "default"
+SOON = {"delay_seconds": 0, "interval_seconds": 0.02, "grace_period_seconds": 0}
+
+
+def task(name: str, script: str = "sleep 60", **fields: Any) -> v1.TaskInfo:
+    info = {
+        "name": name,
+        "task_id": v1.TaskID(value=name),
+        "agent_id": v1.AgentID(value=AGENT_ID),
+        "resources": scalars(cpus=0.1, mem=32),
+        "command": v1.CommandInfo(value=script),
+    }
+    return v1.TaskInfo(**{**info, **fields})
+
+
+def run(master: Master, tasks: Sequence[v1.TaskInfo], *, framework: dict[str, Any] | None = None, **more: Any) -> None:
+    """RunTaskGroupMessage, to the executor that may be there already."""
+    launched = master.agent.tasks.frameworks.executor(FRAMEWORK_ID, EXECUTOR) is not None
+    executor = v1.ExecutorInfo(
+        executor_id=v1.ExecutorID(value=EXECUTOR),
+        framework_id=v1.FrameworkID(value=FRAMEWORK_ID),
+        type=v1.ExecutorInfo.DEFAULT,
+        resources=scalars(cpus=0.1, mem=32),
+        **more,
+    )
+    master.tell(
+        internal.RunTaskGroupMessage(
+            framework=framework_info(**(framework or {})),
+            executor=executor,
+            task_group=v1.TaskGroupInfo(tasks=tasks),
+            launch_executor=not launched,
+        )
+    )
+
+
+def sandbox(master: Master) -> Path:
+    """That of the executor."""
+    return master.executor(EXECUTOR).directory
+
+
+def grace(seconds: float) -> v1.KillPolicy:
+    return v1.KillPolicy(grace_period=v1.DurationInfo(nanoseconds=int(seconds * 1e9)))
+
+
+async def test_a_group_runs_and_ends(flags: Flags) -> None:
+    """Each task is a container nested in the executor's, and the executor ends with the last."""
+    script = "env; readlink /proc/self/ns/pid; echo $PWD"
+    async with running_agent(flags) as master:
+        run(master, [task("a", script), task("b")])
+        for name in "ab":
+            status = await master.update(name, v1.TASK_RUNNING)
+            assert status.source == v1.TaskStatus.SOURCE_EXECUTOR
+            own = status.container_status.container_id
+            assert own.parent.value == master.executor(EXECUTOR).container_id.value
+        status = await master.update("a", v1.TASK_FINISHED)
+        assert status.message == "Command exited with status 0"
+        assert master.states("a") == ["TASK_STARTING", "TASK_RUNNING", "TASK_FINISHED"]
+        lines = (sandbox(master) / "tasks/a/stdout").read_text().splitlines()
+        assert "MESOS_CONTAINER_IP=127.0.0.1" in lines
+        assert any(line.startswith("MESOS_ALLOCATION_ROLE=") for line in lines)
+        assert lines[-1].startswith(f"{sandbox(master)}/containers/")
+        directory = sandbox(master)
+        master.kill("b")
+        await master.update("b", v1.TASK_KILLED)
+        await master.gone()
+        assert (directory / "stderr").read_text() == ""
+
+
+@pytest.mark.parametrize("script", ["exit 3", "kill -9 $$"])
+async def test_a_task_that_fails_ends_its_group(flags: Flags, script: str) -> None:
+    """And no other group of the executor."""
+    async with running_agent(flags) as master:
+        run(master, [task("other", "sleep 60")])
+        await master.update("other", v1.TASK_RUNNING)
+        run(master, [task("good"), task("bad", script)])
+        status = await master.update("bad", v1.TASK_FAILED)
+        ends = {"exit 3": "exited with status 3", "kill -9 $$": "terminated with signal Killed"}
+        assert status.message == f"Command {ends[script]}"
+        status = await master.update("good", v1.TASK_KILLED)
+        assert status.message == "Command terminated with signal Terminated"
+        assert master.states("other") == ["TASK_STARTING", "TASK_RUNNING"]
+        master.kill("other")
+        await master.update("other", v1.TASK_KILLED)
+        await master.gone()
+
+
+async def test_a_task_that_ends_well_leaves_its_group_alone(flags: Flags) -> None:
+    async with running_agent(flags) as master:
+        run(master, [task("short", "true"), task("long")])
+        await master.update("short", v1.TASK_FINISHED)
+        await master.update("long", v1.TASK_RUNNING)
+        master.kill("long")
+        await master.update("long", v1.TASK_KILLED)
+        assert "TASK_KILLED" not in master.states("short")
+        await master.gone()
+
+
+async def test_a_kill_is_escalated(flags: Flags) -> None:
+    """After the time of the task's policy; the framework is told that it is being killed."""
+    killing = v1.FrameworkInfo.Capability(type=v1.FrameworkInfo.Capability.TASK_KILLING_STATE)
+    async with running_agent(flags) as master:
+        stubborn = task("stubborn", "trap '' TERM; echo up; while :; do sleep 1; done", kill_policy=grace(0.05))
+        run(master, [stubborn], framework={"capabilities": [killing]})
+        await master.update("stubborn", v1.TASK_RUNNING)
+        master.kill("stubborn")
+        status = await master.update("stubborn", v1.TASK_KILLED)
+        assert "signal Killed" in status.message
+        assert master.states("stubborn") == ["TASK_STARTING", "TASK_RUNNING", "TASK_KILLING", "TASK_KILLED"]
+        await master.gone()
+
+
+async def test_a_task_has_only_so_much_time(flags: Flags) -> None:
+    async with running_agent(flags) as master:
+        limit = v1.DurationInfo(nanoseconds=int(2e8))
+        run(master, [task("a", max_completion_time=limit), task("b")])
+        status = await master.update("a", v1.TASK_FAILED)
+        assert status.reason == v1.TaskStatus.REASON_MAX_COMPLETION_TIME_REACHED
+        await master.update("b", v1.TASK_KILLED)
+        await master.gone()
+
+
+async def test_a_shutdown_ends_all_tasks(flags: Flags) -> None:
+    async with running_agent(flags) as master:
+        run(master, [task("a"), task("b")])
+        for name in "ab":
+            await master.update(name, v1.TASK_RUNNING)
+        master.tell(
+            internal.ShutdownExecutorMessage(
+                framework_id=v1.FrameworkID(value=FRAMEWORK_ID), executor_id=v1.ExecutorID(value=EXECUTOR)
+            )
+        )
+        exited = await master.heard(internal.ExitedExecutorMessage)
+        assert exited.status == 0
+        for name in "ab":
+            assert (await master.update(name, v1.TASK_KILLED)).source == v1.TaskStatus.SOURCE_EXECUTOR
+
+
+async def test_a_task_that_cannot_be_launched_fails_with_its_group(flags: Flags) -> None:
+    async with running_agent(flags) as master:
+        command = v1.CommandInfo(shell=False, value="/none/such")
+        run(master, [task("good"), task("bad", command=command)])
+        status = await master.update("bad", v1.TASK_FAILED)
+        assert "/none/such" in status.message
+        await master.update("good", v1.TASK_KILLED)
+        assert "TASK_RUNNING" not in master.states("bad")
+        await master.gone()
+
+
+async def test_a_limit_that_a_task_exceeds_is_why_it_fails(flags: Flags) -> None:
+    """The task has cgroups of its own if it asks for them; the executor's stay as they are."""
+    own = v1.ContainerInfo(type=v1.ContainerInfo.MESOS, linux_info=v1.LinuxInfo(share_cgroups=False))
+    async with running_agent(flags) as master:
+        run(master, [task("hungry", "tail /dev/zero", container=own), task("modest")])
+        status = await master.update("hungry", v1.TASK_FAILED)
+        assert status.reason == v1.TaskStatus.REASON_CONTAINER_LIMITATION_MEMORY
+        assert status.limitation.resources[0].name == "mem"
+        assert status.message.startswith("Command terminated with signal Killed: Memory limit exceeded")
+        await master.update("modest", v1.TASK_KILLED)
+        await master.gone()
+
+
+async def test_tasks_share_a_volume_of_their_executor(flags: Flags) -> None:
+    """By its sandbox, which each sees elsewhere."""
+    parent = v1.Volume.Source.SandboxPath(type=v1.Volume.Source.SandboxPath.PARENT, path="shared")
+    source = v1.Volume.Source(type=v1.Volume.Source.SANDBOX_PATH, sandbox_path=parent)
+    volume = v1.Volume(container_path="here", mode=v1.Volume.RW, source=source)
+    container = v1.ContainerInfo(type=v1.ContainerInfo.MESOS, volumes=[volume])
+    isolation = "filesystem/linux,namespaces/pid,volume/sandbox_path"
+    async with running_agent(flags, isolation=isolation) as master:
+        run(master, [task("a", "mkfifo here/pipe; read -r line < here/pipe; echo $line", container=container)])
+        await master.update("a", v1.TASK_RUNNING)
+        script = "until test -p here/pipe; do :; done; echo hello > here/pipe"
+        run(master, [task("b", script, container=container)])
+        await master.update("a", v1.TASK_FINISHED)
+        await master.update("b", v1.TASK_FINISHED)
+        await master.gone()
+
+
+async def test_health_of_a_task(flags: Flags) -> None:
+    """Asked from the network of the group. A task that is not healthy is killed, and its group with it."""
+    check = v1.HealthCheck(type=v1.HealthCheck.TCP, tcp={"port": 1}, consecutive_failures=2, **SOON)
+    async with running_agent(flags) as master:
+        run(master, [task("sick", health_check=check), task("well")])
+        for name in ("sick", "well"):
+            assert (await master.update(name, v1.TASK_KILLED)).healthy is False
+        states = master.states("sick")
+        assert states == ["TASK_STARTING", *["TASK_RUNNING"] * 3, "TASK_KILLED"]
+        await master.gone()
+
+
+async def test_what_groups_have_not_is_refused(flags: Flags) -> None:
+    async with running_agent(flags) as master:
+        check = v1.CheckInfo(type=v1.CheckInfo.COMMAND, command={"command": {"value": "true"}})
+        run(master, [task("a", check=check), task("b")])
+        for name in "ab":
+            status = await master.update(name, v1.TASK_FAILED)
+            assert status.message == "the task a has a check by a command, which groups have not yet"
+        await master.gone()
+
+
+async def test_it_is_no_executor_of_a_single_task(flags: Flags) -> None:
+    async with running_agent(flags) as master:
+        run(master, [task("a")])
+        await master.update("a", v1.TASK_RUNNING)
+        single = task("single")
+        single.ClearField("command")
+        single.executor.CopyFrom(master.executor(EXECUTOR).info)
+        master.run(single, launch=False)
+        await master.update("a", v1.TASK_KILLED)
+        await master.gone()
