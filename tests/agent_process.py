@@ -124,9 +124,10 @@ class AgentProcess:
         if self._process is not None:
             self.stop(signal.SIGUSR1)
         records = self.flags.runtime_dir / "containers"
-        if records.exists():
+        if any(map(_has_not_ended, records.rglob("config"))):
             self.spawn("--recover=cleanup", "--no-strict")
             assert self.wait() == 0, self.log.read_text()
+        if records.exists():
             shutil.rmtree(records)  # How containers ended stays on record until somebody removes them.
 
     # Requests.
@@ -187,6 +188,11 @@ class AgentProcess:
 
     def sandbox(self, name: str) -> Path:
         return self.flags.work_dir / "containers" / name
+
+
+def _has_not_ended(config: Path) -> bool:
+    """Whether an agent may have left something of the container that asked for this."""
+    return config.with_name("pid").exists() or not config.with_name("status").exists()
 
 
 def identity(name: str, nested_in: str | None = None) -> dict[str, Any]:

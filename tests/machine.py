@@ -7,6 +7,7 @@ test's directory, cgroups and environment, and thereby in what the kernel shows 
 from __future__ import annotations
 
 import errno
+import functools
 import gc
 import os
 import re
@@ -17,7 +18,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -194,7 +194,12 @@ def _namespaces(processes: frozenset[Process]) -> Iterator[str]:
 
 def _links(pid: int) -> frozenset[str]:
     """The namespaces of one process or thread. Empty if that is gone."""
-    return frozenset(_link(f"/proc/{pid}/ns/{name}") for name in _names("/proc/self/ns")) - {""}
+    return frozenset(_link(f"/proc/{pid}/ns/{name}") for name in _namespace_names()) - {""}
+
+
+@functools.cache
+def _namespace_names() -> list[str]:
+    return _names("/proc/self/ns")
 
 
 def _cgroups(scope: Scope) -> Iterator[str]:
@@ -234,7 +239,7 @@ def _directories(scope: Scope) -> Iterator[str]:
 
 
 def _names(directory: str) -> list[str]:
-    return [entry.name for entry in Path(directory).iterdir()]
+    return os.listdir(directory)
 
 
 def _numbers(directory: str) -> list[int]:
@@ -247,23 +252,23 @@ def _lines(path: str) -> list[str]:
 
 def _read(path: str) -> str:
     """The content of a file of /proc; empty if the process is gone or may not be looked at."""
-    with _if_seen():
-        return Path(path).read_bytes().decode(errors="replace")
-    return ""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read().decode(errors="replace")
+    except OSError as error:
+        return _unseen(error)
 
 
 def _link(path: str) -> str:
     """The target of a link of /proc; empty if that is gone or may not be looked at."""
-    with _if_seen():
-        return str(Path(path).readlink())
-    return ""
-
-
-@contextmanager
-def _if_seen() -> Iterator[None]:
-    """Passes over the errors of what cannot be looked at."""
     try:
-        yield
+        return os.readlink(path)
     except OSError as error:
-        if error.errno not in _UNSEEN:
-            raise
+        return _unseen(error)
+
+
+def _unseen(error: OSError) -> str:
+    """Nothing, in the place of what cannot be looked at. Raises any other error again."""
+    if error.errno not in _UNSEEN:
+        raise error
+    return ""

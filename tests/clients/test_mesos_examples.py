@@ -17,7 +17,6 @@ from tests.command_line import TIMEOUT
 
 pytestmark = [
     pytest.mark.kernel,
-    pytest.mark.slow,
     pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl"),
 ]
 

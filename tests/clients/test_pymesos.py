@@ -14,7 +14,7 @@ import pytest
 
 from tests.agent_process import AgentProcess, identity
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 
 SECOND = 1_000_000_000
 SESSION = {"container_id": identity("kid", "top"), "command": {"value": "true"}}

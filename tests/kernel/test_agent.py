@@ -13,7 +13,7 @@ import pytest
 from tests.agent_process import AgentProcess, identity
 from tests.command_line import TIMEOUT
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 
 
 def test_a_container_from_launch_to_removal(agent: AgentProcess) -> None:

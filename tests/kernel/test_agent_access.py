@@ -27,7 +27,7 @@ import pytest
 from tests.agent_process import AgentProcess, Answer
 from tests.command_line import MESOCOSM, TIMEOUT
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 
 SECRET = "open-sesame"
 ANY, NONE = {"type": "ANY"}, {"type": "NONE"}

@@ -10,7 +10,7 @@ import pytest
 from mesocosm.linux import cgroup
 from tests.agent_process import AgentProcess
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 
 
 def own_group(agent: AgentProcess, controller: str) -> Path:

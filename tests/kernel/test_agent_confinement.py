@@ -10,7 +10,7 @@ import pytest
 
 from tests.agent_process import AgentProcess, identity
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 ISOLATION = "filesystem/linux,namespaces/pid,linux/capabilities,linux/seccomp,linux/nnp,posix/rlimits"
 SHOW = "grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status; ulimit -n"
 CHOWN, KILL = "0000000000000001", "0000000000000020"

@@ -22,7 +22,7 @@ from mesocosm.api.v1.agent import Call
 from tests.agent_held import Holdings
 from tests.agent_process import AgentProcess, Answer, identity
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 
 PATIENCE = 10.0
 """Seconds that an answer to garbage may take."""

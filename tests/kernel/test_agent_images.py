@@ -18,7 +18,7 @@ from tests.docker_archive import docker_archive
 from tests.image_store import layer
 from tests.registry import registry
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 PULLS = "containerizer/mesos/provisioner/docker_store/image_pull_ms"
 ISOLATION = "filesystem/linux,namespaces/pid,docker/runtime,volume/image"
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.agent_process import AgentProcess, Answer, identity
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 
 PARENT, CHILD = identity("parent"), identity("child", "parent")
 GRANDCHILD = {"value": "grandchild", "parent": CHILD}

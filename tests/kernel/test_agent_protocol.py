@@ -23,7 +23,7 @@ from tests.agent_process import AgentProcess, Answer, identity
 from tests.command_line import TIMEOUT
 from tests.connections import connected, silent_server
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 
 JSON, PROTOBUF, RECORDIO = "application/json", "application/x-protobuf", "application/recordio"
 HEALTH = b'{"type": "GET_HEALTH"}'

@@ -17,7 +17,7 @@ from mesocosm.linux import cgroup
 from tests.agent_process import AgentProcess, Answer, identity
 from tests.unit import recorded
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 
 NOBODY_ELSE = "there is no master, so no framework, and none of their tasks and executors"
 ISOLATORS = "the recorded agent had the isolators network/cni and cgroups/net_cls"

@@ -25,7 +25,7 @@ from tests.agent_process import AgentProcess, Answer, identity
 from tests.command_line import TIMEOUT, children
 from tests.machine import await_end, hierarchies
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 
 RECORDED = Path(__file__).parents[1] / "unit/data/runtime_1"
 SLEEP = "sleep 1000"
@@ -141,7 +141,6 @@ class Launches:
                 assert answer.json["wait_container"] in ({"exit_status": status << 8}, UNKNOWN)
 
 
-@pytest.mark.slow
 def test_killed_while_it_launches(agent: AgentProcess) -> None:
     seed = random.randrange(1 << 32)
     moments = random.Random(seed)

@@ -15,7 +15,7 @@ from mesocosm.isolators.selection import select
 from mesocosm.linux import capabilities
 from tests.launching import LINUX, Launch, Started
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 WITH, WITHOUT = f"{LINUX},linux/capabilities", LINUX
 OWN = capabilities.bounding()
 
@@ -170,7 +170,6 @@ OPERATOR = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("case", OPERATOR)
 async def test_what_the_operator_says(launch: Launch, case: str) -> None:
     flags, info, effective, bounding = OPERATOR[case]
@@ -182,7 +181,6 @@ async def test_what_the_operator_says(launch: Launch, case: str) -> None:
     assert capabilities.names_of(root["Eff"]) == tuple(bounding)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("info", [asking(["NET_RAW"]), asking(bounding=["NET_RAW"]), asking([], ["NET_RAW"])])
 async def test_beyond_what_the_operator_allows(launch: Launch, info: LinuxInfo) -> None:
     launch.containerizer(WITH, effective_capabilities=("CHOWN",), bounding_capabilities=("CHOWN",))
@@ -233,7 +231,6 @@ async def test_the_command_has_its_terminal(launch: Launch) -> None:
         assert pid == session == foreground
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("info", [asking(), asking([])], ids=["spawned", "forked"])
 class TestHowTheCommandIsFound:
     """The same in both ways to start it."""

@@ -17,7 +17,7 @@ import pytest
 
 from tests.command_line import MESOCOSM, TIMEOUT, CommandLine, children, kill_whole, line, stop
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 
 STATUSES = {
     "success": (["true"], 0),
@@ -333,7 +333,8 @@ def test_job_control(cli: CommandLine) -> None:
         pytest.skip("bash is not installed")
     with _spawn(cli, "-it", "--env", "PS1=$ ", "--", bash, "--norc", "-i") as shell:
         shell.expect_exact("$ ")
-        shell.sendline("cat")
+        shell.sendline("echo up; cat")
+        shell.expect("[\r\n]up\r\n")  # From now on the terminal echoes, and not bash.
         shell.sendline("first")
         shell.expect_exact("first\r\nfirst")
         shell.send("\x1a")  # ^Z

@@ -14,7 +14,7 @@ from tests.command_line import MESOCOSM, TIMEOUT, CommandLine
 from tests.docker_archive import docker_archive
 from tests.image_store import layer
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 
 
 @pytest.fixture

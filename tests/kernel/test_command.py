@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 RUN = [sys.executable, "-m", "mesocosm", "run"]
 HOG = "x=aaaaaaaaaaaaaaaa; while :; do x=$x$x; done"
 

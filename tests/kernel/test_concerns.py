@@ -15,7 +15,7 @@ from mesocosm.isolators.selection import find
 from mesocosm.launcher.info import LaunchInfo
 from mesocosm.statistics import ResourceStatistics
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 X = ContainerID("x")
 PLAIN = ContainerConfig(CommandInfo("true"))
 ISOLATION = "filesystem/linux,namespaces/pid"

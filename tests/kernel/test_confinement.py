@@ -17,7 +17,7 @@ from mesocosm.linux.seccomp import libseccomp
 from mesocosm.oneshot.security import for_image
 from tests.launching import LINUX, Launch
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 SAFE = f"{LINUX},{','.join(for_image().isolators)}"
 try:
     libseccomp.check()
@@ -88,7 +88,6 @@ def python() -> list[str]:
     return [found, "-I", "-S", "-c"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("attack", ATTACKS)
 async def test_attacks(launch: Launch, safe: LinuxInfo, writable_rootfs: Path, attack: str) -> None:
     if "timer_list" in ATTACKS[attack] and not Path("/proc/timer_list").exists():
@@ -98,7 +97,6 @@ async def test_attacks(launch: Launch, safe: LinuxInfo, writable_rootfs: Path, a
     assert await launch.output(script, rootfs=writable_rootfs, linux_info=LinuxInfo()) == "yes"
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers are those of x86-64")
 @pytest.mark.parametrize("attack", CALLS)
 async def test_attacks_by_system_calls(launch: Launch, safe: LinuxInfo, python: list[str], attack: str) -> None:

@@ -25,7 +25,7 @@ from tests.command_line import CommandLine
 from tests.image_store import DirectoryStore, image
 from tests.launching import LINUX, TIMEOUT, Launch
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 MB = 1 << 20
 ISOLATION = f"{LINUX},disk/du"
 QUICKLY = 0.05

@@ -16,7 +16,7 @@ from tests.image_store import DirectoryStore, image, layer
 from tests.launch_commands import CELLS, SCRIPTS, SHOW, Cell
 from tests.launching import Launch
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 ISOLATION = "filesystem/linux,namespaces/pid,docker/runtime"
 NOTHING = CommandInfo(shell=False)
 

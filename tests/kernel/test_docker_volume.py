@@ -26,7 +26,7 @@ from tests.agent_process import AgentProcess
 from tests.launching import LINUX, TIMEOUT, Launch
 from tests.machine import mount_points
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 ISOLATION = f"{LINUX},docker/volume"
 
 

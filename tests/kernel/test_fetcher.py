@@ -25,7 +25,7 @@ from mesocosm.launcher.info import Credentials
 from tests.fetching import TIMEOUT, Bench, Halting, Server, names
 from tests.machine import await_end
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 
 ALICE, BOB = Credentials(30001, 30001), Credentials(30002, 30002)
 GROUP = 30077

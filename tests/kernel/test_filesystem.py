@@ -11,7 +11,7 @@ from mesocosm.errors import ContainerError
 from tests.launching import Launch
 from tests.mounts import is_mounted, mount_tmpfs, unmount
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 MB = 1 << 20
 
 

@@ -17,7 +17,7 @@ from mesocosm.flags import Flags
 from tests.agent_process import AgentProcess
 from tests.launching import Launch
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 SHARED = "filesystem/shared"
 
 

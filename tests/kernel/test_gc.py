@@ -15,7 +15,7 @@ from mesocosm.agent.gc import GarbageCollector
 from tests.launching import TIMEOUT
 from tests.machine import mount_points
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 NOBODY = 65534
 
 

@@ -20,7 +20,7 @@ from mesocosm.images.extraction.tree import OPAQUE
 from mesocosm.images.extraction.worker import FollowedFile, extract
 from tests.registry import call, digest, entry, tar
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 
 DIRECTORY, SYMLINK, LINK = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
 

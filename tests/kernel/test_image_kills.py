@@ -19,7 +19,7 @@ from tests.command_line import MESOCOSM, TIMEOUT, CommandLine, children, kill_wh
 from tests.docker_archive import docker_archive
 from tests.image_store import layer
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 ISOLATION = "filesystem/linux,namespaces/pid,docker/runtime"
 LAUNCH = """
 import asyncio, sys

@@ -30,7 +30,7 @@ from tests import registry as registries
 from tests import rootfs as root_file_system
 from tests.registry import PASSWORD, USER, Registry, call, entry, layout, need, tar, tree
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 
 CAPABILITY = bytes.fromhex("0100000200200000000000000000000000000000")
 """`security.capability`, version 2, with CAP_NET_RAW permitted (<linux/capability.h>)."""

@@ -20,7 +20,7 @@ from mesocosm.images.paths import container_directory, find_containers, layers_f
 from tests.image_store import DirectoryStore, image
 from tests.launching import TIMEOUT, Launch
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 ISOLATION = "filesystem/linux,namespaces/pid,docker/runtime"
 
 

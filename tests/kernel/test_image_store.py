@@ -26,7 +26,7 @@ from mesocosm.images.store import ImageStore
 from tests.command_line import MESOCOSM, children
 from tests.registry import call, digest, entry, layout, tar
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 
 TIMEOUT = 60
 LOWER = tar((entry("lower"), b"lower" * 1000))

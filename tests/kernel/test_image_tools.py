@@ -13,7 +13,7 @@ from tests.command_line import CommandLine
 from tests.docker_daemon import docker
 from tests.registry import call, need
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 DOCKERFILE = """
 FROM scratch
 COPY rootfs /

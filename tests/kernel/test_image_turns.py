@@ -18,7 +18,7 @@ from mesocosm.images.turn import remove_abandoned, turn
 from tests.command_line import MESOCOSM, TIMEOUT
 from tests.registry import digest, entry, layout, tar
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 LAYER = tar((entry("file"), b"content" * 1000))
 
 

@@ -19,7 +19,7 @@ from tests import plugins
 from tests.image_store import DirectoryStore, image, layer
 from tests.launching import Launch, Started
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 ISOLATION = "filesystem/linux,namespaces/pid,docker/runtime"
 BACKENDS = ("overlay", "copy")
 LAYERS: tuple[dict[str, str | None], ...] = (

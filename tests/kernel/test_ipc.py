@@ -10,7 +10,7 @@ from mesocosm.container import ContainerClass, IpcMode, LinuxInfo
 from mesocosm.errors import ContainerError
 from tests.launching import Launch, Started
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 WITH, WITHOUT = "filesystem/linux,namespaces/pid,namespaces/ipc", "filesystem/linux,namespaces/pid"
 PRIVATE, SHARED, UNSET = (LinuxInfo(ipc_mode=mode) for mode in (IpcMode.PRIVATE, IpcMode.SHARE_PARENT, None))
 MB = 1 << 20

@@ -22,7 +22,7 @@ from mesocosm.launcher.info import LaunchInfo
 from mesocosm.statistics import Limitation
 from tests.launching import LINUX, TIMEOUT, Launch
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 X = ContainerID("x")
 STEPS = ["prepare", "isolate"]
 

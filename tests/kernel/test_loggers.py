@@ -29,7 +29,7 @@ from tests.kernel import logging_agent
 from tests.launching import LINUX, TIMEOUT, Command, Launch, Started, command_of
 from tests.rotating import ended, rotator, rotators
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 
 LIMIT = 8192
 NOBODY = 65534

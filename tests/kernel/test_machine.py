@@ -19,7 +19,7 @@ import pytest
 from mesocosm.linux.namespaces import Namespace, unshare
 from tests.machine import Machine, Scope, difference, hierarchies, settle
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 ROOT = Path(__file__).parents[2]
 
 

@@ -20,7 +20,7 @@ from mesocosm.container import (
 from mesocosm.errors import ContainerError, MesocosmError
 from tests.launching import LINUX, TIMEOUT, Launch, Started
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 LINKS = "for name in mnt pid ipc net uts cgroup user; do readlink /proc/self/ns/$name; done"
 
 

@@ -15,7 +15,7 @@ from mesocosm.errors import UnknownContainerError
 from tests.launching import LINUX, TIMEOUT, Launch, Started
 from tests.machine import await_end
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 
 
 async def family(launch: Launch, *nested: str) -> list[Started]:

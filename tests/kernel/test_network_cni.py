@@ -30,7 +30,7 @@ from tests.launching import LINUX, TIMEOUT, Launch
 from tests.machine import await_end
 from tests.networks import GATEWAY, Networks, networks_in
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 
 BLUE = (NetworkInfo("blue"),)
 LISTENING = "until grep -q ':1F40 .* 0A ' /proc/net/tcp*; do :; done"

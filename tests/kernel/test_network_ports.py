@@ -21,7 +21,7 @@ from mesocosm.linux import socket_diagnosis
 from tests.agent_process import AgentProcess
 from tests.launching import Launch, Started
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 ISOLATION = "filesystem/linux,network/ports"
 LISTEN = """
 import socket, sys

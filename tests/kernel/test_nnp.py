@@ -9,7 +9,7 @@ import pytest
 from mesocosm.container import ContainerClass
 from tests.launching import LINUX, Launch
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 WITH, WITHOUT = f"{LINUX},linux/nnp", LINUX
 FLAG = "sed -n 's/^NoNewPrivs:.*\\([01]\\)$/\\1/p' /proc/%s/status"
 

@@ -21,7 +21,7 @@ from mesocosm.oneshot import runner
 from mesocosm.oneshot.place import Place
 from tests.command_line import TIMEOUT, kill_whole, line
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 

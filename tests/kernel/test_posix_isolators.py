@@ -17,7 +17,7 @@ from mesocosm.isolators.posix.cpu import PosixCpuIsolator
 from mesocosm.isolators.posix.mem import PosixMemIsolator
 from tests.kernel.cgroup_support import CONTAINER, MB, blocked, config
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 HOLD = "x=$(head -c 20M /dev/zero | tr '\\0' x); echo held; read -r end"
 BURN = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; echo burnt"
 

@@ -18,7 +18,7 @@ from mesocosm.errors import ContainerError, MesocosmError
 from tests.launching import LINUX, Launch, Started
 from tests.rootfs import APP
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 POSIX = "filesystem/posix"
 KEYCTL = {"x86_64": 250, "aarch64": 219}
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -24,7 +24,7 @@ from mesocosm.linux import capabilities
 from mesocosm.linux.seccomp import libseccomp, profile
 from tests.launching import LINUX, Launch
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 WITH, WITHOUT = f"{LINUX},linux/seccomp", LINUX
 BOTH = f"{WITH},linux/capabilities"
 UNCONFINED = LinuxInfo(seccomp=SeccompInfo(unconfined=True))
@@ -146,7 +146,6 @@ async def test_the_filter_is_no_reason_for_fewer_privileges(configured: Configur
     assert output.split()[2] == "0"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("condition", "bounding", "expected"),
     [
@@ -208,7 +207,6 @@ async def test_without_the_isolator(launch: Launch) -> None:
     assert await launch.output(STATUS % "self", isolation=WITHOUT, linux_info=UNCONFINED) == "0"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seccomp", "text"),
     [
@@ -253,7 +251,6 @@ def test_without_a_directory_there_are_the_shipped_profiles(flags: Flags) -> Non
 MODEST = LinuxInfo(seccomp=SeccompInfo(profile.DEFAULT), bounding_capabilities=("CHOWN", "SETUID", "SETGID"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [
@@ -270,7 +267,6 @@ async def test_ordinary_programs_run(launch: Launch, command: str) -> None:
     assert output
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "arguments", "code"),
     [

@@ -21,7 +21,7 @@ from tests.agent_process import AgentProcess
 from tests.launching import Launch
 from tests.mounts import is_mounted
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 LINUX = "filesystem/linux,namespaces/pid,volume/secret"
 WORD = "open-sesame-4711"
 ENCODED = base64.b64encode(WORD.encode()).decode()

@@ -15,7 +15,7 @@ from mesocosm.container import ContainerClass, LinuxInfo, Tmpfs, Volume
 from mesocosm.errors import ContainerError
 from tests.launching import LINUX, TIMEOUT, Launch
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 
 # Opens what it is given for writing, and says what it could open that is a regular file of a disk.
 WRITE = """

@@ -12,7 +12,7 @@ import pytest
 
 from tests.command_line import MESOCOSM, TIMEOUT, CommandLine
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 PACKAGE = Path(__file__).parents[2] / "examples" / "acme-isolators"
 ISOLATION = "filesystem/linux,namespaces/pid,acme/deadline"
 

@@ -18,7 +18,7 @@ from tests.agent_process import AgentProcess, identity
 from tests.launching import LINUX, Launch
 from tests.rootfs import APP
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 RANGE = ((61000, 61000), (61005, 61006))
 SHARED = (Volume("/home", sandbox_path=SandboxPath("shared", SandboxOf.PARENT)),)
 

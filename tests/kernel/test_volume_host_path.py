@@ -14,7 +14,7 @@ from mesocosm.isolators.volume.host_path import HostPathVolumeIsolator
 from tests.launching import Launch
 from tests.mounts import is_mounted, make_private, mount_tmpfs, unmount
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 LINUX = "filesystem/linux,namespaces/pid"
 HOST_TO_CONTAINER, BIDIRECTIONAL = MountPropagation.HOST_TO_CONTAINER, MountPropagation.BIDIRECTIONAL
 

@@ -12,7 +12,7 @@ from mesocosm.errors import ContainerError
 from tests.launching import Launch, Started
 from tests.rootfs import APP
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = pytest.mark.kernel
 LINKS = "volume/sandbox_path"
 """Without filesystem/linux."""
 

@@ -17,6 +17,14 @@ QEMU = "qemu-system-x86_64"
 # In the guest: what is put here comes out.
 RESULTS = "/run/results"
 DISK_MEBIBYTES = 64
+PARAMETERS = (
+    *("console=ttyS0", "quiet"),
+    *("panic=-1", "oops=panic"),  # A guest that panics or oopses reboots, which ends QEMU.
+    "psi=1",
+    # Emulated, what protects from the guesses of a processor only takes time, and so does a clock that is a device.
+    *("mitigations=off", "tsc=reliable", "clocksource=tsc"),
+)
+"""Of the guest's kernel: Documentation/admin-guide/kernel-parameters.txt."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +49,7 @@ def run(kernel: Path, initramfs: bytes, *, memory: int, accelerator: str, timeou
         command = [
             *(QEMU, "-machine", "pc", "-accel", accelerator, "-cpu", "max", "-smp", "2", "-m", str(memory)),
             *("-display", "none", "-monitor", "none", "-serial", "stdio", "-nic", "none", "-no-reboot"),
-            # A guest that panics or oopses reboots, which ends QEMU.
-            *("-kernel", str(kernel), "-append", "console=ttyS0 quiet panic=-1 oops=panic psi=1"),
+            *("-kernel", str(kernel), "-append", " ".join(PARAMETERS)),
             *("-initrd", str(archive)),
             *("-fsdev", "local,id=host,path=/,security_model=none,readonly=on,multidevs=remap"),
             *("-device", "virtio-9p-pci,fsdev=host,mount_tag=host"),
