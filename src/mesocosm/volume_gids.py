@@ -17,12 +17,14 @@ from typing import Self
 
 import msgspec
 
+from mesocosm.container import ContainerConfig
 from mesocosm.dataclass import dataclass
 from mesocosm.errors import ContainerError, RecoveryError
 from mesocosm.flags import Flags
 from mesocosm.launcher.operations import HostDirectory
 from mesocosm.linux.path import Permissions, make_directory, open_in_root
 from mesocosm.linux.tree import directories
+from mesocosm.users import resolve
 
 _GROUP_BITS = stat.S_ISGID | stat.S_IWGRP
 """What is made in such a directory is the group's, and the group may make it."""
@@ -30,13 +32,17 @@ _GROUP_BITS = stat.S_ISGID | stat.S_IWGRP
 
 @dataclass(frozen=True, slots=True)
 class _Allocation:
-    """The group of `path` in a sandbox, and its `former` one. `done` when the volume has it."""
+    """The group of `path` in a sandbox, and its `former` one. `done` when the volume has it.
+
+    One that is `lasting` is of a persistent volume, in the directory of such of its role.
+    """
 
     gid: int
     sandbox: HostDirectory
     path: str
     former: int
     done: bool = False
+    lasting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +72,22 @@ class VolumeGids:
         """How many of them no volume has."""
         return self.total - len({entry.gid for entry in self._read()} & set(self._all()))
 
-    def allocate(self, sandbox: HostDirectory, path: str, uid: int) -> int | None:
+    def groups(
+        self, config: ContainerConfig, directory: HostDirectory, path: str, *, lasting: bool = False
+    ) -> tuple[int, ...]:
+        """The group by which the container's user may use what is somebody else's: none for root, and for the owner.
+
+        See `allocate`.
+        """
+        user = resolve(config.user or "0", config.root_layers)
+        gid = None if user.uid == 0 else self.allocate(directory, path, user.uid, lasting=lasting)
+        return () if gid is None else (gid,)
+
+    def allocate(self, sandbox: HostDirectory, path: str, uid: int, *, lasting: bool = False) -> int | None:
         """The group of a volume in a sandbox, which is made if it is missing; None if it is the user's own anyway.
 
-        It is given a free group if it has none. Raises ContainerError if there is none.
+        It is given a free group if it has none. That of a `lasting` one is taken back when that was removed. Raises
+        ContainerError if no group is free.
         """
         volume = _open(sandbox, path)
         try:
@@ -79,7 +97,7 @@ class VolumeGids:
             with self._changing() as entries:
                 found = next((each for each in entries if (each.sandbox, each.path) == (sandbox, path)), None)
                 if found is None:
-                    found = _Allocation(self._unused(entries), sandbox, path, status.st_gid)
+                    found = _Allocation(self._unused(entries), sandbox, path, status.st_gid, lasting=lasting)
                     entries.append(found)
                     self._write(entries)
                 if not found.done:
@@ -95,7 +113,11 @@ class VolumeGids:
 
     def release_others(self, sandboxes: Collection[HostDirectory]) -> None:
         """Takes back the groups of all volumes in other sandboxes: those of containers that are gone."""
-        self._release(lambda entry: entry.sandbox not in sandboxes)
+        self._release(lambda entry: not entry.lasting and entry.sandbox not in sandboxes)
+
+    def release_removed(self) -> None:
+        """Takes back the groups of persistent volumes that were removed."""
+        self._release(lambda entry: entry.lasting and not Path(entry.sandbox.directory, entry.path).exists())
 
     def _release(self, is_meant: Callable[[_Allocation], bool]) -> None:
         if not self._file.exists():

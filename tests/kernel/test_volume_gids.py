@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from mesocosm.container import SandboxOf, SandboxPath, Volume
+from mesocosm.container import PersistentVolume, SandboxOf, SandboxPath, Volume
 from mesocosm.errors import ContainerError, RecoveryError
 from mesocosm.launcher.operations import HostDirectory
 from mesocosm.volume_gids import VolumeGids
@@ -59,6 +60,28 @@ async def test_another_user_may_write(launch: Launch, rootfs: Path, ranges: obje
     await parent.destroy()
     assert group_and_mode(parent.sandbox / "shared") == (APP[1], 0o755)
     assert VolumeGids(launch.flags.work_dir, RANGE).free() == 3
+
+
+@pytest.mark.parametrize("isolation", [LINUX, "filesystem/posix"])
+async def test_users_share_a_persistent_volume(launch: Launch, isolation: str) -> None:
+    """Its group outlives containers and restarts, until it is removed."""
+    launch.containerizer(isolation, volume_gid_range=RANGE)
+    asked = {"isolation": isolation, "persistent_volumes": (PersistentVolume("id", "role", 1 << 20, "data"),)}
+    path = launch.flags.work_dir / "volumes/roles/role/id"
+    assert "61000" in (await launch.output("echo one > data/file && id -G", user="nobody", **asked)).split()
+    assert await launch.output("cat data/file && echo two > data/other", user="1000:1000", **asked) == "one"
+    assert group_and_mode(path) == (61000, 0o2775)
+    assert path.stat().st_uid == 0
+    assert group_and_mode(path / "other")[0] == 61000
+    assert "61000" not in (await launch.output("id -G", **asked)).split(), "root needs none"
+    stranger = await launch(f"echo x > {path}/new", isolation=isolation, user="1001:1001")
+    assert await stranger.wait() != 0, "who has not got the volume"
+    gids = VolumeGids(launch.flags.work_dir, RANGE)
+    await launch.successor()
+    assert gids.free() == 2
+    shutil.rmtree(path)
+    await launch.successor()
+    assert gids.free() == 3
 
 
 async def test_root_needs_none(launch: Launch, rootfs: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Collection
 from pathlib import Path
 from typing import Self
 
@@ -9,8 +11,8 @@ from mesocosm.container import ContainerConfig, ContainerID, PersistentVolume, P
 from mesocosm.errors import ContainerError, UnsupportedError
 from mesocosm.flags import Flags
 from mesocosm.isolators import mounting
-from mesocosm.isolators.base import Isolator, Phase
-from mesocosm.isolators.filesystem.base import make_persistent_volume
+from mesocosm.isolators.base import ContainerState, Isolator, Phase
+from mesocosm.isolators.filesystem.base import make_persistent_volume, release_removed_volumes
 from mesocosm.launcher.info import LaunchInfo
 from mesocosm.launcher.kernel_filesystems import KernelFilesystems
 from mesocosm.launcher.operations import Bind, Mount, Operation, ReceiveMounts, RootFilesystem
@@ -31,7 +33,7 @@ class LinuxFilesystemIsolator(Isolator):
 
     def __init__(self, flags: Flags) -> None:
         self._sandbox_directory = flags.sandbox_directory
-        self._work_dir = flags.work_dir
+        self._flags = flags
 
     @classmethod
     def create(cls, flags: Flags) -> Self:
@@ -42,6 +44,10 @@ class LinuxFilesystemIsolator(Isolator):
             raise UnsupportedError("this system has no mount namespaces", "use filesystem/posix")
         return cls(flags)
 
+    async def recover(self, containers: Collection[ContainerState], orphans: Collection[ContainerID]) -> None:
+        """Takes back the groups of persistent volumes that were removed meanwhile."""
+        await asyncio.to_thread(release_removed_volumes, self._flags)
+
     async def prepare(self, container_id: ContainerID, config: ContainerConfig) -> LaunchInfo | None:
         """The mount namespace, the root file system and what is empty in memory."""
         if config.debug:
@@ -49,13 +55,18 @@ class LinuxFilesystemIsolator(Isolator):
                 # They would change what the parent sees.
                 raise ContainerError(f"the debug container {container_id} can have no root filesystem, volume or tmpfs")
             return LaunchInfo(enter_namespaces=Namespace.MOUNT)
+        persistent = [
+            await asyncio.to_thread(self._persistent, container_id, volume, config)
+            for volume in config.persistent_volumes
+        ]
         return LaunchInfo(
             clone_namespaces=Namespace.MOUNT,
             operations=(ReceiveMounts(), *self._root(container_id, config)),
             volumes=(
                 *(self._tmpfs(container_id, tmpfs, config) for tmpfs in config.tmpfs),
-                *(self._persistent(container_id, volume, config) for volume in config.persistent_volumes),
+                *(bind for bind, _ in persistent),
             ),
+            supplementary_groups=tuple(group for _, groups in persistent for group in groups),
             rootfs=None if config.rootfs is None else str(config.rootfs),
             rootfs_read_only=config.rootfs_read_only,
         )
@@ -80,13 +91,17 @@ class LinuxFilesystemIsolator(Isolator):
             **mounting.target(container_id, tmpfs.container_path, config, self._sandbox_directory),
         )
 
-    def _persistent(self, container_id: ContainerID, volume: PersistentVolume, config: ContainerConfig) -> Bind:
-        path = make_persistent_volume(container_id, volume, config, self._work_dir)
-        return Bind(
+    def _persistent(
+        self, container_id: ContainerID, volume: PersistentVolume, config: ContainerConfig
+    ) -> tuple[Bind, tuple[int, ...]]:
+        """The mount of the volume, and the groups that the container needs to use it."""
+        path, groups = make_persistent_volume(container_id, volume, config, self._flags)
+        bind = Bind(
             source=str(path),
             read_only=volume.mode is VolumeMode.RO,
             **mounting.target(container_id, volume.container_path, config, self._sandbox_directory),
         )
+        return bind, groups
 
 
 def _root_filesystem(rootfs: Path, provisioned: ProvisionedImage | None) -> tuple[Operation, ...]:

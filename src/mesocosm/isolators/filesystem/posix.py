@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import asyncio
+import itertools
+from collections.abc import Collection
 from typing import Self
 
 from mesocosm.container import ContainerConfig, ContainerID, PersistentVolume, VolumeMode
 from mesocosm.errors import ContainerError
 from mesocosm.flags import Flags
-from mesocosm.isolators.base import Isolator, Phase
-from mesocosm.isolators.filesystem.base import make_persistent_volume
+from mesocosm.isolators.base import ContainerState, Isolator, Phase
+from mesocosm.isolators.filesystem.base import make_persistent_volume, release_removed_volumes
 from mesocosm.launcher.info import LaunchInfo
 
 
@@ -18,13 +20,17 @@ class PosixFilesystemIsolator(Isolator):
 
     phase = Phase.FILESYSTEM
 
-    def __init__(self, work_dir: Path) -> None:
-        self._work_dir = work_dir
+    def __init__(self, flags: Flags) -> None:
+        self._flags = flags
 
     @classmethod
     def create(cls, flags: Flags) -> Self:
         """Works everywhere."""
-        return cls(flags.work_dir)
+        return cls(flags)
+
+    async def recover(self, containers: Collection[ContainerState], orphans: Collection[ContainerID]) -> None:
+        """Takes back the groups of persistent volumes that were removed meanwhile."""
+        await asyncio.to_thread(release_removed_volumes, self._flags)
 
     async def prepare(self, container_id: ContainerID, config: ContainerConfig) -> LaunchInfo | None:
         """Refuses a root file system and tmpfs: a container without them would not be what was asked for."""
@@ -34,16 +40,20 @@ class PosixFilesystemIsolator(Isolator):
                 raise ContainerError(
                     f"{container_id} asks for {what}", "enable the isolator filesystem/linux, which takes root on Linux"
                 )
-        for volume in config.persistent_volumes:
-            self._link(container_id, volume, config)
-        return None
+        links = [
+            await asyncio.to_thread(self._link, container_id, volume, config) for volume in config.persistent_volumes
+        ]
+        groups = tuple(itertools.chain.from_iterable(links))
+        return LaunchInfo(supplementary_groups=groups) if groups else None
 
-    def _link(self, container_id: ContainerID, volume: PersistentVolume, config: ContainerConfig) -> None:
+    def _link(self, container_id: ContainerID, volume: PersistentVolume, config: ContainerConfig) -> tuple[int, ...]:
+        """The groups that the container needs to use what the link leads to."""
         if container_id.parent is not None or "/" in volume.container_path or volume.mode is VolumeMode.RO:
             raise ContainerError(
                 f"{container_id}: the persistent volume {volume.id!r} cannot be nested, deep or read-only",
                 "enable the isolator filesystem/linux, which takes root on Linux",
             )
-        path = make_persistent_volume(container_id, volume, config, self._work_dir)
+        path, groups = make_persistent_volume(container_id, volume, config, self._flags)
         assert config.directory is not None
         (config.directory / volume.container_path).symlink_to(path)
+        return groups

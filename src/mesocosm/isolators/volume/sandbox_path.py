@@ -19,7 +19,6 @@ from mesocosm.isolators.base import ContainerState, Isolator, Phase
 from mesocosm.launcher.info import LaunchInfo
 from mesocosm.launcher.operations import Bind, HostDirectory
 from mesocosm.linux.path import Permissions, make_directory
-from mesocosm.users import resolve
 from mesocosm.volume_gids import VolumeGids
 
 
@@ -64,7 +63,7 @@ class SandboxPathVolumeIsolator(Isolator):
             if self._binds:
                 binds.append(self._bind(container_id, config, volume, sandbox, path.path))
                 if self._gids is not None and path.of is SandboxOf.PARENT and config.user is not None:
-                    groups += await asyncio.to_thread(_groups, self._gids, config, sandbox, path.path)
+                    groups += await asyncio.to_thread(self._gids.groups, config, sandbox, path.path)
             else:
                 _refuse_unlinkable(container_id, config, volume)
                 own = mounting.sandbox(container_id, config.directory)
@@ -107,13 +106,6 @@ class SandboxPathVolumeIsolator(Isolator):
             within=sandbox,
             **mounting.target(container_id, volume.container_path, config, self._sandbox_directory),
         )
-
-
-def _groups(gids: VolumeGids, config: ContainerConfig, sandbox: HostDirectory, path: str) -> list[int]:
-    """The group by which the container's user may use what is somebody else's."""
-    user = resolve(config.user or "0", config.root_layers)
-    gid = None if user.uid == 0 else gids.allocate(sandbox, path, user.uid)
-    return [] if gid is None else [gid]
 
 
 def _refuse_unlinkable(container_id: ContainerID, config: ContainerConfig, volume: Volume) -> None:
