@@ -138,7 +138,7 @@ class Agent:
             self.resources = _parsed(
                 "resources", lambda: offered(self.flags.resources, self.flags.default_role, self.work_dir)
             )
-            self.tasks.offered = self.resources
+            self.tasks.reservations.offer(self.resources)
             self._cgroups.enter()
             self.containerizer.start()
             if self.containerizer.provisioner is not None:

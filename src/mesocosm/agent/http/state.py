@@ -56,6 +56,14 @@ def agent_info(agent: Agent, address: Address) -> dict[str, Any]:
     return to_json(info)
 
 
+def drain(agent: Agent) -> dict[str, Any]:
+    """The fields of GET_AGENT of an agent that is being drained."""
+    config, began = agent.tasks.drain.config, agent.tasks.drain.began
+    if config is None:
+        return {}
+    return {"drain_config": to_json(config), "estimated_drain_start_time": {"nanoseconds": round(began * 1e9)}}
+
+
 def state(agent: Agent, address: Address, frameworks: Shown, *, with_flags: bool) -> dict[str, Any]:
     """The answer of /state."""
     offered = agent.tasks.resources()
@@ -85,6 +93,9 @@ def state(agent: Agent, address: Address, frameworks: Shown, *, with_flags: bool
         if agent.flags.external_log_file is not None:
             answer["external_log_file"] = str(agent.flags.external_log_file)
         answer["flags"] = dict(agent.texts)
+    if (config := agent.tasks.drain.config) is not None:
+        answer["drain_config"] = to_json(config)
+        answer["estimated_drain_start_time_seconds"] = int(agent.tasks.drain.began)
     return {**answer, **frameworks.state()}
 
 

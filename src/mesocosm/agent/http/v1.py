@@ -129,7 +129,7 @@ class Api:
         return HTTPStatus.OK
 
     async def _get_agent(self, call: Call, principal: str | None) -> Answer:
-        return {"agent_info": state.agent_info(self._agent, self._address)}
+        return {"agent_info": state.agent_info(self._agent, self._address), **state.drain(self._agent)}
 
     async def _get_resource_providers(self, call: Call, principal: str | None) -> Answer:
         return {}
@@ -151,7 +151,8 @@ class Api:
         return self._shown(principal).get_executors()
 
     async def _get_operations(self, call: Call, principal: str | None) -> Answer:
-        return {}
+        operations = self._agent.tasks.reservations.operations.values()
+        return {"operations": list(map(to_json, operations))} if operations else {}
 
     async def _get_tasks(self, call: Call, principal: str | None) -> Answer:
         return self._shown(principal).get_tasks()

@@ -192,7 +192,8 @@ class Arrivals:
             if isolator in isolation:
                 continue
             for task in arrival.tasks:
-                if name in task.limits and task.container.type != v1.ContainerInfo.DOCKER:
+                is_other = task.HasField("container") and task.container.type == v1.ContainerInfo.DOCKER
+                if name in task.limits and not is_other:
                     kind = {"cpus": "CPU", "mem": "Memory"}[name]
                     return (
                         f"{kind} limits can only be set on tasks launched in Mesos containers when the agent has"

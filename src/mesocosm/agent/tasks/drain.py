@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from mesocosm.api import v1
 
 
@@ -10,6 +12,20 @@ class Drain:
 
     def __init__(self) -> None:
         self.config: v1.DrainConfig | None = None
+        self.began = 0.0
+
+    def begin(self, config: v1.DrainConfig) -> None:
+        """Is being drained from now on."""
+        self.config, self.began = config, time.time()
+
+    def resume(self, config: v1.DrainConfig | None) -> None:
+        """Is still being drained, if there is a config on record."""
+        if config is not None:
+            self.begin(config)
+
+    def end(self) -> None:
+        """Is not drained any more."""
+        self.config = None
 
     def change(self, status: v1.TaskStatus, *, partition_aware: bool) -> None:
         """Has a task that is being killed, or was, tell that this is for the drain."""

@@ -18,6 +18,7 @@ from mesocosm.agent.tasks.links import Link, Welcome
 from mesocosm.agent.tasks.recorder import Recorder
 from mesocosm.agent.tasks.registration import Registration
 from mesocosm.agent.tasks.remains import Remains
+from mesocosm.agent.tasks.reservations import Reservations
 from mesocosm.agent.tasks.statuses import Statuses
 from mesocosm.agent.tasks.task import Stage, Task
 from mesocosm.api import internal, v1
@@ -45,6 +46,7 @@ class Executions:
         counters: Counters,
         background: Background,
         registration_timeout: float,
+        reservations: Reservations,
         framework_gone: Callable[[], None],
     ) -> None:
         """`registration_timeout` is in seconds. `framework_gone` is told when one has no executor any more."""
@@ -58,6 +60,7 @@ class Executions:
         self._counters = counters
         self._background = background
         self._registration_timeout = registration_timeout
+        self._reservations = reservations
         self._framework_gone = framework_gone
         self._closing = False
         self.came = asyncio.Event()
@@ -97,6 +100,7 @@ class Executions:
         """Whether its container runs."""
         async with executor.turn:
             await self._recorder.write(framework, executor)
+        await self._reservations.settled()
         if executor.ending:
             return False
         environment = self._environment.of(
@@ -192,6 +196,7 @@ class Executions:
         """Hands the waiting tasks over, when they are on the disk and the container has room for them."""
         async with executor.turn:
             await self._recorder.write(framework, executor)
+            await self._reservations.settled()
             if executor.state is not ExecutorState.RUNNING:
                 return
             try:

@@ -18,7 +18,7 @@ from mesocosm.agent.authorization import Authorizer
 from mesocosm.agent.files import Files
 from mesocosm.agent.flags import AgentFlags
 from mesocosm.agent.gc import GarbageCollector
-from mesocosm.agent.tasks import recovery
+from mesocosm.agent.tasks import records, recovery
 from mesocosm.agent.tasks.actors import ActorExecutors
 from mesocosm.agent.tasks.arrivals import Arrival, Arrivals
 from mesocosm.agent.tasks.background import Background
@@ -70,13 +70,12 @@ class Tasks:
         self.counters = Counters()
         self.drain = Drain()
         self.registration = Registration(ActorAddress(ACTOR, "0.0.0.0", 0))
-        self.reservations = Reservations()
-        self.offered: tuple[v1.Resource, ...] = ()
         self.frameworks = Frameworks(flags.max_completed_executors_per_framework)
         self.containers = surroundings.containers
         self.awaits_executors = False
         """Whether executors may come (back): all that is on record is known then."""
         self._background = Background()
+        self.reservations = Reservations(surroundings.layout, self.registration, self._background, self._drained)
         self._recorder = recorder = Recorder(surroundings.layout, self.registration, self._background)
         self._layout = surroundings.layout
         self._remains = remains = Remains(
@@ -103,7 +102,8 @@ class Tasks:
             self.counters,
             self._background,
             flags.executor_registration_timeout,
-            self._framework_gone,
+            self.reservations,
+            self._drained,
         )
         self.actors = ActorExecutors(
             self.registration,
@@ -155,7 +155,8 @@ class Tasks:
         """
         found = await recovery.read(self._layout, strict=strict)
         self._statuses.updates.recover(found)
-        self.drain.config = found.drain
+        self.drain.resume(found.drain)
+        self.reservations.recover(found.resources)
         await self._revival.take_up(found)
         self.awaits_executors = True
         return found.errors
@@ -164,10 +165,13 @@ class Tasks:
         """Returns when the executors of an earlier agent are back, or are given up."""
         await self._revival.wait()
         self.actors.is_recovering = False
+        if self.drain.config is not None:
+            self._kill_all()
 
     async def close(self) -> None:
         """Lets go of everything. Executors go on."""
         self._executions.close()
+        self.reservations.pause()
         await self._background.close()
         await self.actors.close()
         await self._statuses.updates.close()
@@ -186,11 +190,13 @@ class Tasks:
         self.registration.slave, self.registration.send = slave, send
         self.containers.warm_up()
         self._statuses.updates.resume()
+        self.reservations.resume()
 
     def disconnect(self) -> None:
         """The master is gone: updates are kept for the next one, and the rest is dropped."""
         self.registration.send = None
         self._statuses.updates.pause()
+        self.reservations.pause()
 
     def handlers(self) -> Mapping[type[Message], Callable[[Any], None]]:
         """What takes each kind of message from the master."""
@@ -204,6 +210,11 @@ class Tasks:
             internal.UpdateFrameworkMessage: self._update_framework,
             internal.StatusUpdateAcknowledgementMessage: self._acknowledge,
             internal.ReconcileTasksMessage: self._reconcile,
+            internal.DrainSlaveMessage: self._begin_drain,
+            internal.CheckpointResourcesMessage: self.reservations.checkpoint,
+            internal.ApplyOperationMessage: self.reservations.apply,
+            internal.ReconcileOperationsMessage: self.reservations.reconcile,
+            internal.AcknowledgeOperationStatusMessage: self.reservations.acknowledge,
         }
 
     def reregistration(self) -> Reregistration:
@@ -218,11 +229,12 @@ class Tasks:
             tasks=tuple(task.message for executor in self.frameworks.executors() for task in executor.tasks.values()),
             completed_frameworks=tuple(map(_archive, self.frameworks.completed.values())),
             checkpointed_resources=self.reservations.checkpointed,
+            operations=tuple(self.reservations.operations.values()),
         )
 
     def resources(self) -> tuple[v1.Resource, ...]:
         """What the agent offers, with the reservations and volumes that were made of it."""
-        return self.offered
+        return tuple(self.reservations.total)
 
     def used(self) -> Iterator[v1.Resource]:
         """What executors and their tasks have of that."""
@@ -399,8 +411,32 @@ class Tasks:
     def _update_failed(self, framework: Framework, executor: Executor, error: Exception) -> None:
         self._executions.update_failed(framework, executor, error)
 
-    def _framework_gone(self) -> None:
-        """Nothing is drained, if there is nothing."""
+    # Draining.
+
+    def _begin_drain(self, message: internal.DrainSlaveMessage) -> None:
+        """Ends all tasks, and takes no more until none is left."""
+        if not len(self.frameworks) and not self.reservations.operations:
+            return
+        logger.info("the agent is drained")
+        self.drain.begin(message.config)
+        self._background.spawn(records.write_drain(self._layout, self.registration.agent_id, message.config))
+        self._kill_all()
+
+    def _kill_all(self) -> None:
+        for framework in self.frameworks:
+            for executor in list(framework.executors.values()):
+                for task in executor.at(Stage.LAUNCHED, Stage.QUEUED):
+                    own = task.message.kill_policy if task.message.HasField("kill_policy") else None
+                    if task.stage is not Stage.TERMINATED:  # With its group.
+                        self._kill(framework, executor, task, self.drain.kill_policy(own))
+
+    def _drained(self) -> None:
+        """A framework or an operation is gone: perhaps the last."""
+        if self.drain.config is None or len(self.frameworks) or self.reservations.operations:
+            return
+        logger.info("the agent is drained, and takes tasks again")
+        self.drain.end()
+        self._background.spawn(records.write_drain(self._layout, self.registration.agent_id, None))
 
 
 def _environment(flags: AgentFlags) -> ExecutorEnvironment:

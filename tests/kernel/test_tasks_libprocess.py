@@ -1,0 +1,76 @@
+"""Executors that speak libprocess, as older ones do."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from mesocosm.api import internal, v1
+from mesocosm.flags import Flags
+from tests.task_agent import AGENT_ID, FRAMEWORK_ID, executor_info, running_agent, task_info
+
+pytestmark = pytest.mark.kernel
+
+EXECUTOR = executor_info(script=f"exec {sys.executable} {Path(__file__).parents[1] / 'libprocess_executor.py'}")
+IDS = {
+    "framework_id": v1.FrameworkID(value=FRAMEWORK_ID),
+    "executor_id": v1.ExecutorID(value="shell"),
+}
+
+
+async def test_an_older_executor_runs_tasks(flags: Flags) -> None:
+    async with running_agent(flags) as master:
+        master.run(task_info("long", EXECUTOR))
+        status = await master.update("long", v1.TASK_RUNNING)
+        assert status.source == v1.TaskStatus.SOURCE_EXECUTOR
+        assert status.container_status.container_id.value == master.executor().container_id.value
+        message = internal.FrameworkToExecutorMessage(slave_id=v1.AgentID(value=AGENT_ID), data=b"abc", **IDS)
+        master.tell(message)
+        assert (await master.heard(internal.ExecutorToFrameworkMessage)).data == b"cba"
+        master.kill("long")
+        await master.update("long", v1.TASK_KILLED)
+        executor = master.executor()
+        master.tell(internal.ShutdownExecutorMessage(**IDS))
+        assert (await master.heard(internal.ExitedExecutorMessage)).status == 0
+        said = (executor.directory / "messages").read_text().split()
+        assert set(said) == {
+            "ExecutorRegisteredMessage",
+            "RunTaskMessage",
+            "StatusUpdateAcknowledgementMessage",
+            "FrameworkToExecutorMessage",
+            "KillTaskMessage",
+            "ShutdownExecutorMessage",
+        }
+
+
+async def test_an_older_executor_is_asked_to_come_back(flags: Flags) -> None:
+    async with running_agent(flags, destroys=False) as before:
+        before.run(task_info("long", EXECUTOR), checkpoint=True)
+        await before.update("long", v1.TASK_RUNNING)
+        port = before.agent.tasks.registration.address.port
+    async with running_agent(flags, port=port) as master:
+        master.kill("long")
+        await master.update("long", v1.TASK_KILLED)
+        said = (master.executor().directory / "messages").read_text()
+        assert said.index("ReconnectExecutorMessage") < said.index("ExecutorReregisteredMessage")
+
+
+async def test_a_group_is_not_for_an_older_executor(flags: Flags) -> None:
+    async with running_agent(flags) as master:
+        master.run(task_info("long", EXECUTOR))
+        await master.update("long", v1.TASK_RUNNING)
+        tasks = [task_info(name) for name in "ab"]
+        for task in tasks:
+            task.ClearField("executor")
+        framework = master.agent.tasks.frameworks.get(FRAMEWORK_ID)
+        assert framework is not None
+        group = v1.TaskGroupInfo(tasks=tasks)
+        message = internal.RunTaskGroupMessage(
+            framework=framework.info, executor=EXECUTOR, task_group=group, launch_executor=False
+        )
+        master.tell(message)
+        for name in "ab":
+            status = await master.update(name, v1.TASK_DROPPED)
+            assert status.reason == v1.TaskStatus.REASON_TASK_GROUP_INVALID
