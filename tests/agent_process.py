@@ -62,6 +62,8 @@ class AgentProcess:
         self.flags = flags
         self.log = directory / "agent.log"
         self.host, self.port = "", 0
+        self.keeps_port = False
+        """Whether it is started at the port that it had, as the agent of a cluster has to be. Otherwise at any."""
         self.recovered = 0
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -77,7 +79,7 @@ class AgentProcess:
             f"--cgroups_root={self.flags.cgroups_root}",
             f"--fetcher_cache_dir={self.flags.work_dir.parent / 'fetch'}",
             f"--isolation={isolation}",
-            "--port=0",
+            f"--port={self.port if self.keeps_port else 0}",
         ]
         return [*MESOCOSM, "agent", *own, *arguments]
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import hmac
 import http.client
+import itertools
 import secrets
 import sys
 import threading
@@ -92,6 +93,7 @@ class MasterStandIn:
         self._credentials = credentials
         self._authenticated: set[str] = set()
         self._ids: dict[str, str] = {}
+        self._numbers = itertools.count()
         self._challenges: dict[str, tuple[str, bytes]] = {}
         self._expected: set[int] = set()
         self._news = threading.Condition()
@@ -299,7 +301,7 @@ class MasterStandIn:
             return
         known = isinstance(message, internal.ReregisterSlaveMessage)
         with self._news:  # Who asks twice is answered twice.
-            given = self._ids.setdefault(sender, f"{self.id}-S{len(self._ids)}")
+            given = self._ids.setdefault(sender, f"{self.id}-S{next(self._numbers)}")
         agent_id = message.slave.id.value if known else given
         agent = Joined(
             agent_id,

@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from mesocosm.agent.authentication import Authenticator, Credential, Realm, Unauthorized, load_credentials
+from mesocosm.agent.authentication import (
+    Authenticator,
+    Credential,
+    Realm,
+    Unauthorized,
+    load_credential,
+    load_credentials,
+)
 from mesocosm.errors import FlagError
 
 YODA = Credential("yoda", "usetheforce")
@@ -113,8 +120,8 @@ def test_lines(tmp_path: Path) -> None:
     ("text", "complaint"),
     [
         ("", "has no credentials"),
-        ("{}", "has no list 'credentials'"),
-        ('{"credentials": {}}', "has no list 'credentials'"),
+        ("{}", "there is no list 'credentials'"),
+        ('{"credentials": {}}', "there is no list 'credentials'"),
         ('{"credentials": []}', "has no credentials"),
         ('{"credentials": [\n{"principal": "yoda" "secret": "usetheforce"}]}', "line 2, column 22: Expecting"),
         ('{"credentials": ["usetheforce"]}', r"credentials\[0\] is no credential"),
@@ -153,3 +160,19 @@ def test_a_file_that_others_can_read(tmp_path: Path, caplog: pytest.LogCaptureFi
         load_credentials(path)
     expected = f"--http_credentials: {path} has the mode {mode:o}, and secrets in it; `chmod o= {path}`"
     assert caplog.messages == ([expected] if warned else [])
+
+
+@pytest.mark.parametrize(
+    "text", ["yoda usetheforce", "\nyoda\tusetheforce\n", '{"principal": "yoda", "secret": "usetheforce"}']
+)
+def test_the_credential_of_the_agent(tmp_path: Path, text: str) -> None:
+    assert load_credential(file(tmp_path, text)) == YODA
+
+
+@pytest.mark.parametrize(
+    "text", ["", "usetheforce", "a usetheforce\nb usetheforce", "{}", '{"principal": "usetheforce", "secret": 7}']
+)
+def test_what_is_no_credential(tmp_path: Path, text: str) -> None:
+    with pytest.raises(FlagError, match=r"--credential: .* this is no credential") as refused:
+        load_credential(file(tmp_path, text))
+    assert SECRET not in str(refused.value)

@@ -179,7 +179,8 @@ def test_the_hints_of_what_is_never_served() -> None:
         "register a fetcher for hdfs:// through the entry point group `mesocosm.fetchers`"
     )
     assert "Python entry points" in refusal("--modules={}")
-    assert refusal("--master=zk://a/b") == "--master: nothing serves this flag yet; remove it"
+    assert refusal("--qos_controller=x") == "--qos_controller: nothing serves this flag yet; remove it"
+    assert "modules of Mesos are not loaded" in refusal("--master_detector=org_etcd")
 
 
 # The environment.
@@ -413,3 +414,16 @@ def test_the_secrets_of_a_default_container_are_not_shown() -> None:
     assert "c2VzYW1l" not in result.texts["default_container_info"]
     assert '"container_path":"key"' in result.texts["default_container_info"]
     assert result.agent.default_container_info == info
+
+
+def test_what_belongs_to_a_cluster_needs_a_master() -> None:
+    for argument in ("--credential=/x", "--reconfiguration_policy=additive", "--zk_session_timeout=1secs"):
+        assert refusal(argument) == f"{argument.partition('=')[0]} needs --master; add that, or remove the flag"
+    assert "'kerberos' is not possible" in refusal("--master=a:1", "--authenticatee=kerberos")
+    assert "more than" in refusal("--master=a:1", "--authentication_timeout_min=2mins")
+
+
+def test_nobody_sees_the_password_for_zookeeper() -> None:
+    flags = loaded("--master=zk://me:pa@ss@a:1,b:2/mesos")
+    assert flags.agent.master == "zk://me:pa@ss@a:1,b:2/mesos"
+    assert flags.texts["master"] == "zk://…@a:1,b:2/mesos"

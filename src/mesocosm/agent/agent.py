@@ -78,6 +78,8 @@ class Agent:
         self.work_dir = loaded.containerizer.work_dir.absolute()
         self.started = time.time()
         self.recovered = False
+        self.has_booted = False
+        """Whether the machine was booted since the last agent, which is known when this one has recovered."""
         self.authorizer = Authorizer(flags.acls)
         self.default_container = _default_container(flags)
         self.hooks = Hooks.load(flags.hooks)
@@ -155,6 +157,7 @@ class Agent:
         """
         began = time.monotonic()
         boot = Boot.find(self.work_dir / "meta")
+        self.has_booted = boot.is_new
         if boot.is_new:
             logger.info("the machine was booted since the last agent: none of its containers runs")
         await self.fetcher.recover()

@@ -75,37 +75,78 @@ def load_credentials(path: Path) -> tuple[Credential, ...]:
 
     The JSON is `{"credentials": [{"principal": "…", "secret": "…"}, …]}`.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise FlagError(f"{_FLAG}: {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise FlagError(f"{_FLAG}: {path} is no text") from None
-    warn_if_exposed(path, _FLAG)
-    read = _from_json if text.lstrip().startswith("{") else _from_lines
+    file = _File(_FLAG, path)
     credentials: dict[str, Credential] = {}
-    for place, principal, secret in read(path, text):
+    for place, principal, secret in _several(file):
         if not (principal and secret) or ":" in principal:
-            raise FlagError(
-                f"{_FLAG}: {path}: {place} is no credential",
-                "give a principal without a colon, and a secret; neither is empty",
+            raise file.error(
+                f"{place} is no credential", "give a principal without a colon, and a secret; neither is empty"
             )
         if principal in credentials:
-            raise FlagError(f"{_FLAG}: {path}: {place} is the second one for {principal!r}", "remove one of them")
+            raise file.error(f"{place} is the second one for {principal!r}", "remove one of them")
         credentials[principal] = Credential(principal, secret)
     if not credentials:
         raise FlagError(f"{_FLAG}: {path} has no credentials", "give at least one")
     return tuple(credentials.values())
 
 
-def _from_json(path: Path, text: str) -> Iterator[tuple[str, str, str]]:
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise FlagError(f"{_FLAG}: {path}: line {error.lineno}, column {error.colno}: {error.msg}") from None
+def load_credential(path: Path) -> Credential:
+    """The one credential in a file of JSON, or of a line `principal secret`. Raises FlagError, which tells no secret.
+
+    The JSON is `{"principal": "…", "secret": "…"}`.
+    """
+    file = _File("--credential", path)
+    content = file.json()
+    if content is not None:
+        found = [("the file", _text(content, "principal"), _text(content, "secret"))]
+    else:
+        found = list(file.lines())
+    if len(found) != 1 or not all(found[0]):
+        raise file.error("this is no credential", 'write a line PRINCIPAL SECRET, or {"principal": …, "secret": …}')
+    return Credential(*found[0][1:])
+
+
+class _File:
+    """What is in a file that a flag names. Raises FlagError where it cannot be read."""
+
+    def __init__(self, flag: str, path: Path) -> None:
+        self._place = f"{flag}: {path}"
+        try:
+            self._text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise self.error(str(error.strerror)) from None
+        except UnicodeDecodeError:
+            raise FlagError(f"{self._place} is no text") from None
+        warn_if_exposed(path, flag)
+
+    def error(self, reason: str, hint: str | None = None) -> FlagError:
+        return FlagError(f"{self._place}: {reason}", hint)
+
+    def json(self) -> Any:
+        """The content; None for what is no object of JSON."""
+        if not self._text.lstrip().startswith("{"):
+            return None
+        try:
+            return json.loads(self._text)
+        except json.JSONDecodeError as error:
+            raise self.error(f"line {error.lineno}, column {error.colno}: {error.msg}") from None
+
+    def lines(self) -> Iterator[tuple[str, str, str]]:
+        """The place, the principal and the secret of each; empty texts for what is no such line."""
+        for number, line in enumerate(self._text.splitlines(), 1):
+            if line.strip():
+                principal, *rest = line.split()
+                yield f"line {number}", principal, rest[0] if len(rest) == 1 else ""
+
+
+def _several(file: _File) -> Iterator[tuple[str, str, str]]:
+    content = file.json()
+    if content is None:
+        yield from file.lines()
+        return
     entries = content.get("credentials")
     if not isinstance(entries, list):
-        raise FlagError(f"{_FLAG}: {path} has no list 'credentials'")
+        raise file.error("there is no list 'credentials'")
     for number, entry in enumerate(entries):
         yield f"credentials[{number}]", _text(entry, "principal"), _text(entry, "secret")
 
@@ -114,13 +155,6 @@ def _text(entry: Any, name: str) -> str:
     """A field of JSON that is a text; empty for what is none."""
     value = entry.get(name) if isinstance(entry, dict) else None
     return value if isinstance(value, str) else ""
-
-
-def _from_lines(_path: Path, text: str) -> Iterator[tuple[str, str, str]]:
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            principal, *rest = line.split()
-            yield f"line {number}", principal, rest[0] if len(rest) == 1 else ""
 
 
 def _basic(authorization: str | None) -> tuple[str, str] | None:

@@ -12,16 +12,18 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from mesocosm.agent import tls
 from mesocosm.agent.agent import Agent
 from mesocosm.agent.authentication import Authenticator, Realm, load_credentials
 from mesocosm.agent.authorization import Action
+from mesocosm.agent.cluster import Cluster
 from mesocosm.agent.counts import add_agent_metrics
 from mesocosm.agent.flags import AgentFlags, Loaded
 from mesocosm.agent.http.access import Access
+from mesocosm.agent.http.actors import add_actor
 from mesocosm.agent.http.endpoints import add_endpoints
 from mesocosm.agent.http.routes import Routes
 from mesocosm.agent.http.server import Server
@@ -30,6 +32,8 @@ from mesocosm.agent.logs import Logs
 from mesocosm.agent.metrics import Metrics
 from mesocosm.agent.notify import Notifier
 from mesocosm.agent.rate_limit import snapshot_limit
+from mesocosm.agent.tasks.tasks import ACTOR
+from mesocosm.libprocess.inbox import Inbox
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +44,7 @@ class _Ending(enum.Enum):
     """What ends the agent, and with it what becomes of its containers."""
 
     LEAVE = "its containers go on"
+    SHUT_DOWN = "its frameworks are shut down"
     DESTROY = "its containers are destroyed"
 
 
@@ -52,19 +57,29 @@ async def serve(loaded: Loaded, logs: Logs) -> None:
     gc.freeze()  # The code stays: not to look through it again and again saves pauses of 50 ms.
     with _signals(logs) as ending:
         agent = Agent(loaded)
-        routes = Routes()
+        cluster = None if agent.flags.master is None else Cluster(agent.flags, os.environ)
+        routes, inbox = Routes(), Inbox()
         server = Server(routes, _authenticator(agent.flags))
         async with contextlib.AsyncExitStack() as stack:
             await server.start()
             stack.push_async_callback(server.close)
             agent.start()
             stack.push_async_callback(agent.close)  # Before the server: who waits for a container is told.
-            await _listen(agent, server, routes, logs)
-            await _work(agent, ending)
+            if cluster is not None:
+                stack.push_async_callback(cluster.close)
+            address = await _listen(agent, server, routes, logs, cluster)
+            agent.tasks.actors.listen(inbox)
+            add_actor(routes, ACTOR, inbox, lambda: agent.tasks.awaits_executors)
+            await _work(agent, ending, cluster, lambda joining: joining.join(agent, routes, inbox, address))
 
 
-async def _work(agent: Agent, ending: asyncio.Future[_Ending]) -> None:
-    """Recovers, and waits for the end, which may come before."""
+async def _work(
+    agent: Agent,
+    ending: asyncio.Future[_Ending],
+    cluster: Cluster | None = None,
+    join: Callable[[Cluster], None] = lambda _: None,
+) -> None:
+    """Recovers, joins the cluster, and waits for the end, which may come before."""
     recovery = asyncio.create_task(agent.recover())
     waiting: list[asyncio.Future[Any]] = [recovery, ending]
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -78,31 +93,56 @@ async def _work(agent: Agent, ending: asyncio.Future[_Ending]) -> None:
         logger.info("--recover=cleanup: every container is destroyed, and the agent ends")
         await agent.destroy_all()
         return
-    how = await _watched(ending)
+    if cluster is not None:
+        join(cluster)
+    how = await _watched(ending, cluster)
     logger.info("the agent ends, and %s", how.value)
-    if how is _Ending.DESTROY:
-        await agent.destroy_all()
+    if how is not _Ending.LEAVE:
+        await (agent.destroy_all() if how is _Ending.DESTROY else agent.tasks.shut_down())
+        if cluster is not None:
+            await cluster.forget(agent)
 
 
-async def _watched(ending: asyncio.Future[_Ending]) -> _Ending:
+async def _watched(ending: asyncio.Future[_Ending], cluster: Cluster | None) -> _Ending:
     """Waits for the end, in the sight of the service manager."""
     manager = Notifier()
     manager.ready()
     alive = asyncio.ensure_future(manager.keep_alive())
     try:
-        return await ending
+        return await (ending if cluster is None else _membership(ending, cluster))
     finally:
         alive.cancel()
         manager.stopping()
 
 
-async def _listen(agent: Agent, server: Server, routes: Routes, logs: Logs) -> None:
-    """Answers requests from now on, until the recovery that there is no answer yet. Raises FlagError."""
+async def _membership(ending: asyncio.Future[_Ending], cluster: Cluster) -> _Ending:
+    """Is part of the cluster until the end, which a master may ask for. Raises MasterError and OSError."""
+    membership = asyncio.ensure_future(cluster.run())
+    try:
+        waiting: list[asyncio.Future[Any]] = [ending, membership]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if not ending.done():
+            logger.info("the master has the agent shut down: %s", membership.result() or "it does not say why")
+            return _Ending.SHUT_DOWN
+        if ending.result() is _Ending.DESTROY:
+            await cluster.leave()
+        return ending.result()
+    finally:
+        membership.cancel()
+        await asyncio.wait([membership])
+
+
+async def _listen(agent: Agent, server: Server, routes: Routes, logs: Logs, cluster: Cluster | None) -> Address:
+    """Answers requests from now on, until the recovery that there is no answer yet; returns where. Raises FlagError.
+
+    With a master elsewhere that is at the address that reaches it. Raises MasterError where there is none.
+    """
     flags, metrics = agent.flags, Metrics()
     access = Access(agent.authorizer, agent.user_of)
     context = tls.server_context(os.environ)
     limit = snapshot_limit(os.environ)
-    host, port = await server.listen(flags.ip or _LOOPBACK, flags.port, context)
+    reaching = _LOOPBACK if flags.ip is not None or cluster is None else await cluster.local_address()
+    host, port = await server.listen(flags.ip or reaching, flags.port, context)
     add_agent_metrics(metrics, agent)
     ip = flags.advertise_ip or host
     agent.tasks.listens(ip, flags.advertise_port or port)
@@ -114,6 +154,7 @@ async def _listen(agent: Agent, server: Server, routes: Routes, logs: Logs) -> N
     if flags.operator_socket is not None:
         await server.listen_locally(flags.operator_socket)
         logger.info("listening on %s", flags.operator_socket)
+    return address
 
 
 async def _hostname(flags: AgentFlags, ip: str) -> str:
@@ -128,9 +169,11 @@ async def _hostname(flags: AgentFlags, ip: str) -> str:
 
 def _tell(flags: AgentFlags, host: str, port: int, *, secure: bool) -> None:
     where = f"http{'s' if secure else ''}://{f'[{host}]' if ':' in host else host}:{port}"
-    remark = "" if flags.ip is not None else ", so for this machine only: --ip says otherwise"
+    is_local = ipaddress.ip_address(host).is_loopback
+    choice = "so for this machine only" if is_local else "the address that reaches the master"
+    remark = "" if flags.ip is not None else f", {choice}: --ip says otherwise"
     logger.info("listening on %s%s", where, remark)
-    if not (ipaddress.ip_address(host).is_loopback or flags.authenticate_http_readwrite):
+    if not (is_local or flags.authenticate_http_readwrite):
         logger.warning(
             "whoever reaches %s may run commands as root: --authenticate_http_readwrite asks for a password", where
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
@@ -19,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 _PATIENCE = aiohttp.ClientTimeout(total=None, sock_connect=10.0, sock_read=30.0)
 """Seconds to connect, and to be answered, after which the other process counts as gone."""
+_IDLE = 86400.0
+"""Seconds that a connection is kept: to a process of libprocess, its end is that of its peer."""
 
 Lost = Callable[[str], None]
 """Is told that the process at an authority (`ip:port`) cannot be reached; what waited for it is dropped."""
@@ -30,8 +33,10 @@ class Outbox:
     A message may be lost, as in libprocess: who needs an answer asks again.
     """
 
-    def __init__(self, sender: ActorAddress, lost: Lost | None = None) -> None:
+    def __init__(self, sender: ActorAddress, lost: Lost | None = None, tls: ssl.SSLContext | None = None) -> None:
+        """Connects by TLS if there is a context for it."""
         self.sender = sender
+        self._tls = tls
         self._lost = lost
         self._session: aiohttp.ClientSession | None = None
         self._waiting: dict[str, deque[tuple[ActorAddress, Message]]] = {}
@@ -79,13 +84,13 @@ class Outbox:
         """Raises aiohttp.ClientError or TimeoutError."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit_per_host=1),
+                connector=aiohttp.TCPConnector(limit_per_host=1, keepalive_timeout=_IDLE, ssl=self._tls or True),
                 headers={AGENT: f"{AGENT_PREFIX}{self.sender}", FROM: str(self.sender)},
                 skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type"),
                 timeout=_PATIENCE,
             )
         name = internal.name_of(message)
-        url = f"http://{to.authority}/{to.name}/{name}"
+        url = f"http{'' if self._tls is None else 's'}://{to.authority}/{to.name}/{name}"
         async with self._session.post(url, data=message.SerializeToString() or None) as answer:
             if answer.status != HTTPStatus.ACCEPTED:
                 text = (await answer.text(errors="replace"))[:200]

@@ -50,12 +50,22 @@ class Patience:
 class CramMd5:
     """Proves to masters who the agent `client` is."""
 
-    def __init__(self, principal: str, secret: str, client: ActorAddress, listen: Listen, patience: Patience) -> None:
+    def __init__(
+        self,
+        principal: str,
+        secret: str,
+        client: ActorAddress,
+        listen: Listen,
+        patience: Patience,
+        outbox: Callable[[ActorAddress], Outbox] = Outbox,
+    ) -> None:
+        """`outbox` makes what sends in the name of an actor."""
         self._principal = principal
         self._secret = secret
         self._client = client
         self._listen = listen
         self._patience = patience
+        self._outbox = outbox
         self._names = (f"crammd5-authenticatee({number})" for number in itertools.count(1))
 
     async def authenticate(self, master: ActorAddress) -> None:
@@ -77,7 +87,7 @@ class CramMd5:
     async def _attempt(self, master: ActorAddress) -> None:
         """Raises MasterError and _AttemptError."""
         name = next(self._names)
-        outbox = Outbox(ActorAddress(name, self._client.ip, self._client.port))
+        outbox = self._outbox(ActorAddress(name, self._client.ip, self._client.port))
         dialogue = _Dialogue(master, self._principal, self._secret, outbox.send)
         stop = self._listen(name, dialogue.inbox)
         try:

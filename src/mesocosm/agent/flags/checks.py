@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from mesocosm.agent.flags.given import Given
 from mesocosm.agent.flags.kinds import Source
+from mesocosm.agent.flags.table.cluster import MASTER
 from mesocosm.agent.flags.table.own import LOGROTATE
 from mesocosm.agent.flags.values import AgentFlags
 from mesocosm.errors import FlagError
@@ -16,6 +17,7 @@ _OLD_ISOLATORS = {
     "posix/disk": ("disk/du",),
     "process": ("posix/cpu", "posix/mem"),
 }
+_OF_A_CLUSTER = {flag.name for flag in MASTER if flag.served_by is not None} | {"reconfiguration_policy"}
 _EVERY_CGROUP = "cgroups/all"
 
 
@@ -36,6 +38,12 @@ def check_together(agent: AgentFlags, containerizer: Flags, found: Mapping[str, 
     for name, entry in found.items():
         if name.startswith(f"{LOGROTATE}_") and agent.container_logger != LOGROTATE:
             raise FlagError(f"{entry.origin} needs --container_logger={LOGROTATE}", "add that, or remove the flag")
+        if name in _OF_A_CLUSTER and agent.master is None:
+            raise FlagError(f"{entry.origin} needs --master", "add that, or remove the flag")
+    if agent.authentication_timeout_min > agent.authentication_timeout_max:
+        raise FlagError(
+            "--authentication_timeout_min is more than --authentication_timeout_max", "give the greater one more"
+        )
 
 
 def _check_directories(agent: AgentFlags, containerizer: Flags) -> None:

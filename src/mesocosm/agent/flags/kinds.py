@@ -175,6 +175,11 @@ def _without_secrets(value: Any) -> Any:
     return {key: {} if key == "secret" else _without_secrets(each) for key, each in value.items()}
 
 
+def _without_password(address: str) -> str:
+    """The address of a master, without the password for ZooKeeper that may be in it."""
+    return re.sub("(?<=://)(.*)@", "…@", address)
+
+
 def _parse_boolean(text: str) -> bool:
     if text not in ("true", "1", "false", "0"):
         raise FlagError(f"{text!r} is neither true nor false", "write true or false")
@@ -265,6 +270,7 @@ def _parse_capabilities(text: str) -> tuple[str, ...]:
 
 BOOLEAN = Kind("yes or no", _parse_boolean, lambda value: "true" if value else "false")
 TEXT = Kind("text", str)
+MASTER_ADDRESS = Kind("text", str.strip, _without_password)
 NAME = Kind("name", _parse_name)
 NAMES = names_of()
 PATH = Kind("path", _parse_path)

@@ -58,6 +58,17 @@ class AgentFlags:
     max_completed_executors_per_framework: int
     recovery_timeout: float
 
+    master: str | None
+    zk_session_timeout: float
+    registration_backoff_factor: float
+    reconfiguration_policy: Literal["equal", "additive"]
+    credential: Path | None
+    authenticatee: Literal["crammd5"]
+    authentication_backoff_factor: float
+    authentication_timeout_min: float
+    authentication_timeout_max: float
+    domain: dict[str, Any] | None
+
     image_gc_config: dict[str, Any] | None
 
     fetcher_cache_dir: Path

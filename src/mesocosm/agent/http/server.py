@@ -30,6 +30,8 @@ _FAREWELL = 1.0
 """Seconds that a request which is being answered has at the end."""
 _PATIENCE = 60.0
 """Seconds that a client may be silent in the middle of a body."""
+_IDLE = 30 * 86400.0
+"""Seconds that a connection may rest: to an executor of libprocess, its end is that of the agent."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _MISTAKES = (HttpProcessingError, ClientPayloadError, web.RequestPayloadError)
 """What aiohttp raises where a client speaks no HTTP."""
@@ -47,6 +49,7 @@ class Server:
                 access_log=None,
                 logger=_ProtocolLog(logger, {}),
                 handler_cancellation=True,  # Who waits for a container and goes away is not waited for.
+                keepalive_timeout=_IDLE,
             ),
             shutdown_timeout=_FAREWELL,
         )

@@ -52,6 +52,7 @@ LIFE = (
         choice("equal", "additive"),
         "Whether resources and attributes may change over a restart: not at all, or by being more.",
         default="equal",
+        served_by="agent",
     ),
     Flag(
         "switch_user",

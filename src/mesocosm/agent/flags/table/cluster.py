@@ -3,24 +3,81 @@
 from __future__ import annotations
 
 from mesocosm.agent.flags.flag import Flag
-from mesocosm.agent.flags.kinds import BOOLEAN, COUNT, DURATION, KEY_FILE, NAME, OBJECT, PATH, TEXT
+from mesocosm.agent.flags.kinds import (
+    BOOLEAN,
+    COUNT,
+    DURATION,
+    KEY_FILE,
+    MASTER_ADDRESS,
+    NAME,
+    OBJECT,
+    PATH,
+    TEXT,
+    choice,
+)
 
 MASTER = (
-    Flag("master", TEXT, "The master, as `host:port` or `zk://host:port,…/path`."),
-    Flag("master_detector", NAME, "What finds the master, instead of `--master`."),
-    Flag("zk_session_timeout", DURATION, "How long a session with ZooKeeper lasts unheard.", default="10secs"),
-    Flag("registration_backoff_factor", DURATION, "The first wait before registering, at most.", default="1secs"),
-    Flag("credential", KEY_FILE, "File with the `principal` and `secret` of the agent at the master."),
-    Flag("authenticatee", NAME, "How the agent authenticates at the master.", default="crammd5"),
+    Flag(
+        "master",
+        MASTER_ADDRESS,
+        "The master, as `host:port` or `zk://user:password@host:port,…/path`. Without one the agent is on its own.",
+        served_by="agent",
+    ),
+    Flag(
+        "master_detector",
+        NAME,
+        "What finds the master, instead of `--master`.",
+        instead="give --master; modules of Mesos are not loaded",
+    ),
+    Flag(
+        "zk_session_timeout",
+        DURATION,
+        "How long a session with ZooKeeper lasts unheard.",
+        default="10secs",
+        served_by="agent",
+    ),
+    Flag(
+        "registration_backoff_factor",
+        DURATION,
+        "The first wait before registering, at most.",
+        default="1secs",
+        served_by="agent",
+    ),
+    Flag(
+        "credential",
+        KEY_FILE,
+        "File with the `principal` and `secret` of the agent at the master.",
+        served_by="agent",
+    ),
+    Flag(
+        "authenticatee",
+        choice("crammd5"),
+        "How the agent authenticates at the master.",
+        default="crammd5",
+        served_by="agent",
+    ),
     Flag(
         "authentication_backoff_factor",
         DURATION,
         "How fast the waits between attempts to authenticate grow.",
         default="1secs",
+        served_by="agent",
     ),
-    Flag("authentication_timeout_min", DURATION, "The least wait before authenticating again.", default="5secs"),
-    Flag("authentication_timeout_max", DURATION, "The greatest wait before authenticating again.", default="1mins"),
-    Flag("domain", OBJECT, "The region and zone of the agent, as `fault_domain`."),
+    Flag(
+        "authentication_timeout_min",
+        DURATION,
+        "The least wait before authenticating again.",
+        default="5secs",
+        served_by="agent",
+    ),
+    Flag(
+        "authentication_timeout_max",
+        DURATION,
+        "The greatest wait before authenticating again.",
+        default="1mins",
+        served_by="agent",
+    ),
+    Flag("domain", OBJECT, "The region and zone of the agent, as `fault_domain`.", served_by="agent"),
 )
 
 RESOURCES = (
