@@ -53,9 +53,9 @@ class Registry:
     arguments: tuple[str, ...]
     log: Path
 
-    def push(self, source: str, name: str) -> str:
+    def push(self, source: str, name: str, *options: str) -> str:
         """Copies an image of another place to it; the reference of the copy."""
-        call("skopeo", "copy", "-q", *self.arguments, source, f"docker://{self.address}/{name}")
+        call("skopeo", "copy", "-q", *options, *self.arguments, source, f"docker://{self.address}/{name}")
         return f"{self.address}/{name}"
 
     def requests(self, part: str) -> int:

@@ -139,15 +139,21 @@ def unpacked(reference: str, directory: Path) -> dict[str, tuple[Any, ...]]:
     return tree(directory / "rootfs")
 
 
-@pytest.mark.parametrize("place", ["registry", "oci", "docker-archive", "oci-archive"])
+FORMS = {"": (), "v2s2": ("--format", "v2s2"), "zstd": ("--dest-compress", "--dest-compress-format", "zstd")}
+"""What skopeo makes of manifests and layers on the way."""
+
+
+@pytest.mark.parametrize(
+    "place", ["registry", "registry v2s2", "registry zstd", "oci", "docker-archive", "oci-archive"]
+)
 async def test_files_are_those_that_umoci_unpacks(
     place: str, image: Path, run_directory: Path, store: ImageStore, registry: Registry, merged: Any
 ) -> None:
     expected = unpacked(f"{image}:1", run_directory / "expected")
     if place == "oci":
         reference = f"oci:{image}:1"
-    elif place == "registry":
-        reference = registry.push(f"oci:{image}:1", "team/app:1")
+    elif place.startswith("registry"):
+        reference = registry.push(f"oci:{image}:1", "team/app:1", *FORMS[place.partition(" ")[2]])
     else:
         reference = f"{place}:{run_directory}/image.tar"
         call("skopeo", "copy", "-q", f"oci:{image}:1", f"{reference}:team/app:1")

@@ -14,10 +14,12 @@ from mesocosm.errors import ContainerError, FlagError
 from mesocosm.images.backends.copy import CopyBackend
 from mesocosm.images.image import Image
 from mesocosm.images.paths import container_directory, find_containers, layers_file, provisioner_directory
+from mesocosm.images.provisioner import choose_backend
 from mesocosm.secrets import Hidden, Secret, SecretReference
 from tests import plugins
 from tests.image_store import DirectoryStore, image, layer
 from tests.launching import Launch, Started
+from tests.registry import call
 
 pytestmark = pytest.mark.kernel
 ISOLATION = "filesystem/linux,namespaces/pid,docker/runtime"
@@ -393,6 +395,20 @@ async def test_the_backend_that_is_used_if_none_is_named(images: Launching, laun
     provisioner = launch.containerizer().provisioner
     assert provisioner is not None
     assert provisioner.backend == "overlay"
+
+
+def test_the_backend_where_overlays_cannot_be_mounted(run_directory: Path) -> None:
+    """As on overlayfs itself."""
+    for name in ("lower", "upper", "work", "merged"):
+        (run_directory / name).mkdir()
+    options = ",".join(f"{name}dir={run_directory}/{name}" for name in ("lower", "upper", "work"))
+    call("mount", "-t", "overlay", "none", "-o", options, run_directory / "merged")
+    try:
+        assert choose_backend(None, run_directory / "merged").name == "copy"
+        with pytest.raises(FlagError, match=r"overlayfs cannot be used in .*; .*, or use the backend copy"):
+            choose_backend("overlay", run_directory / "merged")
+    finally:
+        call("umount", run_directory / "merged")
 
 
 def test_a_copy_has_all_that_belongs_to_a_file(run_directory: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from mesocosm.errors import FlagError
 from mesocosm.images import manifest
-from mesocosm.images.credentials import Credentials, DockerConfig, host_of
+from mesocosm.images.credentials import Credentials, DockerConfig, host_of, read_docker_config
 from mesocosm.images.errors import ImageError
 from mesocosm.images.manifest import Descriptor, Platform
 from mesocosm.images.reference import LocalReference, Reference, parse
@@ -142,6 +142,22 @@ def test_credentials_that_cannot_be_had(content: dict[str, object], expected: st
     assert config.credentials("quay.io") is None
     with pytest.raises(ImageError, match=expected):
         config.credentials("docker.io")
+
+
+def test_the_docker_config_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DOCKER_CONFIG", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert read_docker_config() is None
+    with pytest.raises(FlagError, match=r"--docker-config: there is no .*/none"):
+        read_docker_config(tmp_path / "none")
+    (tmp_path / ".docker").mkdir()
+    (tmp_path / ".docker/config.json").write_text('{"auths": {"a": {}}}')
+    assert read_docker_config() == {"auths": {"a": {}}}
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    for content, reason in (("{", "is no JSON"), ("[]", "has no JSON object in it")):
+        (tmp_path / "config.json").write_text(content)
+        with pytest.raises(FlagError, match=f"the Docker config {tmp_path}/config.json {reason}"):
+            read_docker_config()
 
 
 @pytest.mark.parametrize(

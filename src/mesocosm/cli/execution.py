@@ -155,7 +155,6 @@ def _config(options: Options, limits: Resources, rlimits: tuple[RLimit, ...], ne
 
 def _of_image(options: Options, image: str, place: Place, config: ContainerConfig) -> ContainerConfig:
     """`config` with what is executed, and where. The image is pulled if it is not there."""
-    from mesocosm.cli.image_options import user_config
     from mesocosm.cli.progress import shown
 
     with shown() as progress:
@@ -164,7 +163,6 @@ def _of_image(options: Options, image: str, place: Place, config: ContainerConfi
                 image,
                 place.store,
                 pull=parse_pull(options.pull or Pull.MISSING.value),
-                docker_config=user_config(),
                 progress=progress,
             )
         )

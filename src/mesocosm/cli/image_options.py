@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mesocosm.errors import FlagError
 from mesocosm.images.settings import DEFAULT_REGISTRY, DEFAULT_STORE, ImageSettings
 
 if TYPE_CHECKING:
@@ -61,11 +58,12 @@ def registry_options(command: Command) -> Command:
 
 def settings(docker_registry: str, docker_config: Path | None, mirror: tuple[str, ...] = ()) -> ImageSettings:
     """The settings that those options are. Raises FlagError."""
+    from mesocosm.images.credentials import read_docker_config
     from mesocosm.images.reference import DOCKER_HUB
 
     return ImageSettings(
         registry=docker_registry,
-        config=_docker_config(docker_config),
+        config=read_docker_config(docker_config),
         mirrors={DOCKER_HUB: mirror} if mirror else {},
     )
 
@@ -86,24 +84,3 @@ def with_store(
             await store.close()
 
     return asyncio.run(run())
-
-
-def user_config() -> dict[str, Any] | None:
-    """The credentials that Docker has for this user, if any."""
-    return _docker_config(None)
-
-
-def _docker_config(given: Path | None) -> dict[str, Any] | None:
-    """The content of the file `given`, or of the one that Docker has for its users, if that is there."""
-    path = given or Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker", "config.json")
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        if given is None:
-            return None
-        raise FlagError(f"--docker-config: there is no {given}") from None
-    except ValueError as error:
-        raise FlagError(f"--docker-config: {path} is no JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise FlagError(f"--docker-config: {path} has no JSON object in it")
-    return content

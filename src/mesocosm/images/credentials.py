@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from mesocosm.errors import FlagError
@@ -16,6 +19,25 @@ from mesocosm.images.errors import ImageError
 from mesocosm.images.reference import DOCKER_HUB
 
 _HUB_NAMES = ("index.docker.io", "registry-1.docker.io", DOCKER_HUB)
+
+
+def read_docker_config(given: Path | None = None) -> dict[str, Any] | None:
+    """The content of the file `given`, or of the one that Docker has for this user, if that is there.
+
+    Raises FlagError for one that is none, and OSError.
+    """
+    path = given or Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker", "config.json")
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        if given is None:
+            return None
+        raise FlagError(f"--docker-config: there is no {given}") from None
+    except ValueError as error:
+        raise FlagError(f"the Docker config {path} is no JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise FlagError(f"the Docker config {path} has no JSON object in it")
+    return content
 
 
 @dataclass(frozen=True, slots=True)

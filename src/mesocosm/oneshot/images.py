@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mesocosm.container import CommandInfo
 from mesocosm.errors import FlagError
@@ -39,13 +38,17 @@ async def get_image(
     store: Path = DEFAULT_STORE,
     *,
     pull: Pull = Pull.MISSING,
-    docker_config: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Image:
-    """The image, which is in the store then. Raises MesocosmError."""
-    from mesocosm.images.store import ImageStore  # Much to load for who has no image.
+    """The image, which is in the store then; pulled with the credentials that Docker has for this user.
 
-    images = ImageStore(store, ImageSettings(config=docker_config))
+    Raises MesocosmError.
+    """
+    # Much to load for who has no image.
+    from mesocosm.images.credentials import read_docker_config
+    from mesocosm.images.store import ImageStore
+
+    images = ImageStore(store, ImageSettings(config=read_docker_config()))
     try:
         return await images.get(reference, cached=pull is Pull.MISSING, progress=progress)
     finally:
