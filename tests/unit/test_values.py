@@ -14,7 +14,7 @@ from mesocosm.container import CommandInfo, ContainerID, Termination
 from mesocosm.errors import ContainerError
 from mesocosm.launcher import operations
 from mesocosm.launcher.info import Command, Credentials, LaunchInfo, merge
-from mesocosm.launcher.kernel_filesystems import KernelFilesystems
+from mesocosm.launcher.kernel_filesystems import CgroupMounts, KernelFilesystems
 from mesocosm.launcher.messages import REPORT_SIZE, Kind, Report
 from mesocosm.launcher.operations import Operation, TakeShared
 from mesocosm.linux.namespaces import Namespace
@@ -74,6 +74,14 @@ def test_merging_unites() -> None:
     assert merged.clone_namespaces == Namespace.MOUNT | Namespace.PID
     assert merged.operations == (TakeShared("/a"), TakeShared("/b"))
     assert merged.environment == {"A": "1", "B": "2"}
+
+
+def test_cgroups_are_mounted_once_and_before_volumes() -> None:
+    """On v2, those of all isolators are the same."""
+    cgroups = (("unified", "/sys/fs/cgroup/mesos/c"),)
+    parts = [LaunchInfo(cgroups=cgroups, volumes=(TakeShared("/v"),)), LaunchInfo(cgroups=cgroups)]
+    merged = merge([*parts, LaunchInfo(operations=(KernelFilesystems(),))])
+    assert merged.changes == (KernelFilesystems(), CgroupMounts(cgroups), TakeShared("/v"))
 
 
 def test_merging_nothing() -> None:

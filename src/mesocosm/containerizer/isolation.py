@@ -48,13 +48,15 @@ class Isolation:
 
     async def prepare(self, container_id: ContainerID, config: ContainerConfig) -> list[LaunchInfo]:
         """What the launch shall do for them. Those that may do so later are not asked yet."""
-        parts = [await isolator.prepare(container_id, config) for isolator in self if not isolator.concurrent]
+        parts = [
+            await isolator.prepare(container_id, config) for isolator in self if not isolator.is_concurrent(config)
+        ]
         return [part for part in parts if part is not None]
 
     async def isolate(self, container_id: ContainerID, config: ContainerConfig, pid: int) -> None:
         """Has all others prepare, while the init sets the container up, and then all put it where it belongs."""
         for isolator in self:
-            if isolator.concurrent:
+            if isolator.is_concurrent(config):
                 await isolator.prepare(container_id, config)
         for isolator in self:
             await isolator.isolate(container_id, pid)

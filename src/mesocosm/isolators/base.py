@@ -50,8 +50,6 @@ class Isolator:
     """Names of isolators that are enabled with this one."""
     requires_launcher: ClassVar[str | None] = None
     """The launcher (`linux`) that this isolator cannot do without."""
-    concurrent: bool = False
-    """Whether `prepare` returns nothing, and may run while the init sets the container up already."""
 
     @classmethod
     def create(cls, flags: Flags) -> Self:
@@ -67,6 +65,10 @@ class Isolator:
     async def complete(self, container_id: ContainerID, config: ContainerConfig) -> ContainerConfig:
         """Before anything but the images is made: `config` with what it leaves open and this isolator knows."""
         return config
+
+    def is_concurrent(self, config: ContainerConfig) -> bool:
+        """Whether `prepare` returns nothing for it, and may run while the init sets the container up already."""
+        return False
 
     async def prepare(self, container_id: ContainerID, config: ContainerConfig) -> LaunchInfo | None:
         """Before the container's first process exists: what its launch shall do for this isolator."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from mesocosm.dataclass import dataclass
 from mesocosm.errors import ContainerError
+from mesocosm.launcher.kernel_filesystems import CgroupMounts
 from mesocosm.launcher.operations import Operation
 from mesocosm.linux.namespaces import Namespace
 
@@ -71,9 +72,10 @@ class LaunchInfo:
     `enter_namespaces` are entered as the parent container has them, `clone_namespaces` are new. `first` come the
     operations that need the mounts as the host has them, then `operations` in order, and then `volumes`, which a
     container asked for and may cover anything with: with targets inside `rootfs`, before that becomes the root
-    directory. `secret_environment` is in no record, and `supplementary_groups` come besides those of the `credentials`.
-    `tty` asks for a terminal of so many rows and columns. `hostname` is that of a new UTS namespace. What follows it
-    takes from the command what it could do otherwise.
+    directory. `cgroups` are directories of the host that a `rootfs` shows in /sys/fs/cgroup, by their names there.
+    `secret_environment` is in no record, and `supplementary_groups` come besides those of the `credentials`. `tty` asks
+    for a terminal of so many rows and columns. `hostname` is that of a new UTS namespace. What follows it takes from
+    the command what it could do otherwise.
     """
 
     enter_namespaces: Namespace = Namespace.NONE
@@ -81,6 +83,7 @@ class LaunchInfo:
     first: tuple[Operation, ...] = ()
     operations: tuple[Operation, ...] = ()
     volumes: tuple[Operation, ...] = ()
+    cgroups: tuple[tuple[str, str], ...] = ()
     rootfs: str | None = None
     rootfs_read_only: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -95,6 +98,12 @@ class LaunchInfo:
     capabilities: Capabilities | None = None
     no_new_privileges: bool = False
     system_calls: SystemCallFilters | None = None
+
+    @property
+    def changes(self) -> tuple[Operation, ...]:
+        """All operations, in the order in which they are applied."""
+        cgroups = (CgroupMounts(self.cgroups),) if self.cgroups else ()
+        return (*self.first, *self.operations, *cgroups, *self.volumes)
 
     @property
     def variables(self) -> dict[str, str]:
@@ -125,7 +134,7 @@ def merge(parts: Iterable[LaunchInfo]) -> LaunchInfo:
         raise ContainerError(f"the {both.file} namespace is to be both the parent's and a new one")
     if info.hostname is not None and Namespace.UTS not in info.clone_namespaces:
         raise ContainerError(f"the host name {info.hostname} takes a UTS namespace of the container's own")
-    for operation in (*info.first, *info.operations, *info.volumes):
+    for operation in info.changes:
         _check_known(operation)
     return info
 
@@ -158,6 +167,8 @@ def _join(name: str, before: Any, added: Any) -> Any:
         return before | added
     if name in ("first", "operations", "volumes", "supplementary_groups", "rlimits"):
         return before + added
+    if name == "cgroups":
+        return tuple(dict.fromkeys(before + added))  # On v2, all have the same one.
     if isinstance(before, Mapping):
         return {**before, **added}
     if before != added:

@@ -164,7 +164,7 @@ def _set_up(info: LaunchInfo, prepared: dict[Operation, tuple[int, ...]]) -> Non
     with Step("open the root directory"):
         owner = (0, 0) if info.credentials is None else (info.credentials.uid, info.credentials.gid)
         root = Root(os.open("/", os.O_DIRECTORY | os.O_CLOEXEC), owner, prepared=prepared)
-    for operation in (*info.first, *info.operations, *info.volumes):
+    for operation in info.changes:
         with Step(operation):
             operation.apply(root)
     if info.rootfs is not None:

@@ -93,6 +93,52 @@ class KernelFilesystems(Operation):
         return "mount /proc, /sys and /dev"
 
 
+@dataclass(frozen=True, slots=True)
+class CgroupMounts(Operation):
+    """Shows the container its cgroups, read-only, in /sys/fs/cgroup: directories of the host, by their names there.
+
+    Where `UNIFIED` is all there is, it is /sys/fs/cgroup itself, as on a host with cgroup v2 alone.
+    """
+
+    groups: tuple[tuple[str, str], ...]
+
+    def apply(self, root: Root) -> None:
+        """Mounts them, in a directory of memory if they are several."""
+        top = open_in_root(root.descriptor, "/sys/fs/cgroup")
+        try:
+            is_unified = [name for name, _ in self.groups] == [UNIFIED]
+            if is_unified:
+                tree = mount.clone_tree(self.groups[0][1], recursive=False)
+            else:
+                tree = mount.create("tmpfs", _CGROUPS_OPTIONS)
+            try:
+                mount.attach(tree, top)
+                for name, group in () if is_unified else self.groups:
+                    _attach_group(group, tree, name)
+                mount.change(tree, _KERNEL | Attribute.READ_ONLY)
+            finally:
+                os.close(tree)
+        finally:
+            os.close(top)
+
+    def __str__(self) -> str:
+        return "mount the container's cgroups"
+
+
+UNIFIED = "unified"
+_CGROUPS_OPTIONS = (("size", "4k"), ("mode", "755"))
+
+
+def _attach_group(group: str, directory: int, name: str) -> None:
+    """Mounts a cgroup on a new directory. The attributes are for the caller to change, of all at once."""
+    os.mkdir(name, dir_fd=directory)
+    tree = mount.clone_tree(group, recursive=False)
+    try:
+        _attach(tree, directory, name)
+    finally:
+        os.close(tree)
+
+
 def _create_devices() -> int:
     """A detached tmpfs with device nodes for everybody to read and write, links, and directories."""
     tree = mount.create("tmpfs", _DEVICES_OPTIONS, _TERMINAL | Attribute.STRICT_ACCESS_TIME)

@@ -76,6 +76,8 @@ class LinuxLauncher:
             if self._hierarchy.version == 2:
                 return await self._fork_into(f"{group}/{CGROUP_LEAF}", info, entered)
             cgroup.create(group)
+            if info.cgroups:
+                info = replace(info, cgroups=(*info.cgroups, ("freezer", group)))
             child = await self._process.fork(info, parent=entered)
         except BaseException:
             await cgroup.destroy(group, self._patience)

@@ -13,6 +13,7 @@ from mesocosm.errors import ContainerError, UnknownContainerError, UnsupportedEr
 from mesocosm.flags import Flags
 from mesocosm.isolators.base import ContainerState, Isolator, Phase
 from mesocosm.launcher.info import LaunchInfo
+from mesocosm.launcher.kernel_filesystems import UNIFIED
 from mesocosm.linux import cgroup
 from mesocosm.statistics import ResourceStatistics
 
@@ -41,7 +42,6 @@ class CgroupIsolator(Isolator):
     def __init__(self, flags: Flags, hierarchies: tuple[cgroup.Hierarchy, ...]) -> None:
         self.flags = flags
         self.unified = hierarchies[0].version == 2
-        self.concurrent = not self.unified  # On v2 the init is cloned into its cgroup.
         self.hierarchies = hierarchies
         # Of all known containers. Empty for those that share the cgroup of their parent.
         self._groups: dict[ContainerID, tuple[str, ...]] = {}
@@ -97,14 +97,25 @@ class CgroupIsolator(Isolator):
             # A cgroup is missing when the isolator was enabled after the launch, or the container is half removed.
             self._groups[state.container_id] = groups if all(map(cgroup.exists, groups)) else ()
 
+    def is_concurrent(self, config: ContainerConfig) -> bool:
+        """Not on v2, where the init is cloned into its cgroup, nor where the init mounts it in a root file system."""
+        return not self.unified and config.rootfs is None
+
     async def prepare(self, container_id: ContainerID, config: ContainerConfig) -> LaunchInfo | None:
-        """Makes the container's cgroup and writes its amounts, unless it shares its parent's."""
+        """Makes the container's cgroup and writes its amounts, unless it shares its parent's.
+
+        A root file system of its own shows the container what it is in, which could see it in that of the host anyway.
+        """
+        self._make(container_id, config)
+        return None if config.rootfs is None else LaunchInfo(cgroups=self._shown(container_id))
+
+    def _make(self, container_id: ContainerID, config: ContainerConfig) -> None:
         if container_id in self._groups:
             raise ContainerError(f"{self.name()}: container {container_id} was prepared already")
         if not owns_cgroup(container_id, config):
             self._refuse_amounts(container_id, config.resources, config.limits)
             self._groups[container_id] = ()
-            return None
+            return
         groups = self._groups[container_id] = self._paths(container_id)
         for group in groups:
             made = cgroup.create(group, (self.unified_controllers or ()) if self.unified else ())
@@ -115,7 +126,14 @@ class CgroupIsolator(Isolator):
                 )
         self.set_up(container_id, groups)
         self.apply(container_id, groups, config.resources, config.limits)
-        return None
+
+    def _shown(self, container_id: ContainerID) -> tuple[tuple[str, str], ...]:
+        """What a container is in, by the names that it has for that: those of controllers on v1."""
+        groups = self._nearest(container_id)
+        if self.unified:
+            return tuple((UNIFIED, group) for group in groups)
+        found = zip(self.hierarchies, groups, strict=False)
+        return tuple((name, group) for each, group in found for name in self.controllers if name in each.controllers)
 
     def joins(self, container_id: ContainerID) -> Sequence[str]:
         """On v1, the cgroups of the container, or of the closest one around it that has any."""

@@ -84,11 +84,11 @@ class MemIsolator(CgroupIsolator):
 
     async def prepare(self, container_id: ContainerID, config: ContainerConfig) -> LaunchInfo | None:
         """Listens to the cgroup, too."""
-        await super().prepare(container_id, config)
+        info = await super().prepare(container_id, config)
         if group := self.group(container_id):
             listener = UnifiedOomListener if self.unified else OomListener
             self._listen(container_id, group, listener.times(group))
-        return None
+        return info
 
     async def isolate(self, container_id: ContainerID, pid: int) -> None:
         """Also marks a nested container that may use more than its request as one to be killed early.

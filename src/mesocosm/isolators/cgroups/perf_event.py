@@ -80,9 +80,8 @@ class PerfEventIsolator(CgroupIsolator):
 
     async def prepare(self, container_id: ContainerID, config: ContainerConfig) -> LaunchInfo | None:
         """Counts in the container from the next interval on."""
-        await super().prepare(container_id, config)
         self._begin()
-        return None
+        return await super().prepare(container_id, config)
 
     def measure(self, container_id: ContainerID, groups: tuple[str, ...]) -> ResourceStatistics:
         """What the last time has counted; nothing yet in the first interval."""
