@@ -181,14 +181,15 @@ async def test_what_is_changed_of_images_counts_with_the_sandbox(
     isolation = f"{ISOLATION},docker/runtime"
     launch.containerizer(isolation, image_providers=("docker",), image_provisioner_backend="overlay")
     options: dict[str, Any] = {"isolation": isolation, "image": ImageRequest("box")}
-    parent = await launch.talking(
-        f"{FILL.format('/file', 16)}; {FILL.format('/more', 64)}; read -r end",
-        resources=Resources(disk=4 * MB),
-        **options,
-    )
+    script = f"{FILL.format('/file', 16)}; read -r go; {FILL.format('/more', 64)}; read -r end"
+    parent = await launch.talking(script, resources=Resources(disk=4 * MB), **options)
     assert "copied" in await parent.line()
+    script = f"echo up; read -r go; {FILL.format('/file', 4)}; {FILL.format('file', 4)}"
+    nested = await launch.talking(script, parent=parent, **options)
+    assert await nested.line() == "up"
+    parent.say("go")
     assert "error" in await parent.line(), "this program does not say which one"
-    nested = await launch.talking(f"{FILL.format('/file', 4)}; {FILL.format('file', 4)}", parent=parent, **options)
+    nested.say("go")
     assert "error" in await nested.line()
     assert "error" in await nested.line()
     usage = await parent.containerizer.usage(parent.container_id)
@@ -240,6 +241,7 @@ async def test_the_agent_tells_how_many_projects_there_are(flags: Flags) -> None
         metrics = Metrics()
         add_agent_metrics(metrics, agent)
         numbers = await metrics.snapshot()
+        await agent.containerizer.remove(container_id)
     finally:
         await agent.close()
     assert [numbers[f"containerizer/mesos/disk/project_ids_{name}"] for name in ("total", "free")] == [10, 9]
