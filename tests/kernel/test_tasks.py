@@ -329,3 +329,27 @@ async def test_a_user_that_a_framework_may_not_be(flags: Flags) -> None:
         status = await master.update("any", v1.TASK_ERROR)
         assert status.reason == Status.REASON_TASK_UNAUTHORIZED
         await master.gone()
+
+
+async def test_a_group_runs_in_the_default_executor(flags: Flags) -> None:
+    async with running_agent(flags) as master:
+        tasks = [command_task("quick", "echo hello; exit 0"), command_task("long", "sleep 1000")]
+        info = v1.ExecutorInfo(
+            type=v1.ExecutorInfo.DEFAULT,
+            executor_id=v1.ExecutorID(value="pod"),
+            framework_id=v1.FrameworkID(value=FRAMEWORK_ID),
+            resources=scalars(cpus=0.1, mem=32),
+        )
+        group = v1.TaskGroupInfo(tasks=tasks)
+        message = internal.RunTaskGroupMessage(
+            framework=framework_info(), executor=info, task_group=group, launch_executor=True
+        )
+        master.tell(message)
+        await master.update("quick", v1.TASK_FINISHED)
+        status = await master.update("long", v1.TASK_RUNNING)
+        parent = status.container_status.container_id.parent.value
+        assert parent == master.executor("pod").container_id.value
+        master.kill("long")
+        await master.update("long", v1.TASK_KILLED)
+        await master.gone()
+        assert (await master.heard(internal.ExitedExecutorMessage)).status == 0
