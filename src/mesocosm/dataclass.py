@@ -64,19 +64,22 @@ def _initializer(cls: type[Any], entries: Sequence[dataclasses.Field[Any]], puts
     missing = dataclasses.MISSING
     positional: tuple[str, ...] = cls.__match_args__
     defaults = {entry.name: entry.default for entry in entries if entry.default is not missing}
-    factories = {entry.name: entry.default_factory for entry in entries if entry.default_factory is not missing}
+    factories = [(entry.name, entry.default_factory) for entry in entries if entry.default_factory is not missing]
+    names, assignments = puts.keys(), [*puts.items()]
     after = getattr(cls, "__post_init__", None)
 
     def initialize(self: object, /, *args: Any, **named: Any) -> None:
-        values = {**defaults, **dict(zip(positional, args, strict=False)), **named}
-        for name, make in factories.items():
+        values = {**defaults, **named}
+        if args:
+            values.update(zip(positional, args, strict=False))
+            if len(args) > len(positional) or not named.keys().isdisjoint(positional[: len(args)]):
+                raise TypeError(f"{cls.__name__}() has one too many: {len(args)} by position, {[*named]} by name")
+        for name, make in factories:
             if name not in values:
                 values[name] = make()
-        if len(args) > len(positional) or (args and not named.keys().isdisjoint(positional[: len(args)])):
-            raise TypeError(f"{cls.__name__}() has an argument too many: {len(args)} by position, {[*named]} by name")
-        if values.keys() != puts.keys():
-            raise TypeError(f"{cls.__name__}() lacks or does not know {sorted(values.keys() ^ puts.keys())}")
-        for name, put in puts.items():
+        if values.keys() != names:
+            raise TypeError(f"{cls.__name__}() lacks or does not know {sorted(values.keys() ^ names)}")
+        for name, put in assignments:
             put(self, values[name])
         if after is not None:
             after(self)
