@@ -82,7 +82,7 @@ class MesosContainerizer:
         self._fetch = fetch
         self._log = log
         self._final_usage = final_usage
-        self._process = LauncherProcess(janitor)
+        self._process = LauncherProcess(janitor, spares=sole is None)
         self._checkpoints = Checkpoints(flags.runtime_dir)
         self._lock = DirectoryLock(flags.runtime_dir)
         self._boot_id = boot_id()
@@ -373,7 +373,8 @@ class MesosContainerizer:
             if container.destroyed:
                 raise asyncio.CancelledError
             if start is not None:
-                await start()
+                with self._process.busy():
+                    await start()
                 container.started.set_result(None)
             termination = await self._supervise(container)
         except asyncio.CancelledError:
@@ -409,7 +410,8 @@ class MesosContainerizer:
         """DESTROYING: takes the container apart, tells everybody who waits, and forgets it if that succeeded."""
         container.enter(State.DESTROYING)
         try:
-            termination = replace(termination, usage=await self._take_apart(container))
+            with self._process.busy():
+                termination = replace(termination, usage=await self._take_apart(container))
             await self._keep_record(container, termination)
         except Exception as error:  # noqa: BLE001 - goes to whoever waits; `destroy` can try again.
             reasons = [error] if container.failure is None else [container.failure, error]

@@ -10,7 +10,7 @@ import os
 import select
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mesocosm.dataclass import dataclass
@@ -45,19 +45,25 @@ class _Spare:
 class LauncherProcess:
     """The running launcher. It is started when it is first needed or by `start`, and again after it has died."""
 
-    def __init__(self, janitor: Sequence[str] | None = None, *, with_programs: bool = False) -> None:
+    def __init__(
+        self, janitor: Sequence[str] | None = None, *, spares: bool = True, with_programs: bool = False
+    ) -> None:
         """With `janitor`, that command line is executed should this process end without `close`.
 
+        With `spares`, an init is cloned in advance where there is time: who launches one container has no use for it.
         Containers whose command is a built-in program come from a second process, which is one `with_programs`.
         """
         self._janitor = tuple(janitor) if janitor is not None else None
-        self._programs = None if with_programs else LauncherProcess(with_programs=True)
+        self._programs = None if with_programs else LauncherProcess(spares=spares, with_programs=True)
         self._control: socket.socket | None = None
         self._pid = 0
         self._waiting: collections.deque[asyncio.Future[InitProcess]] = collections.deque()
         self._buffer = bytearray()
         self._received: list[int] = []
+        self._spares = spares
         self._spare: _Spare | None = None
+        self._likely: LaunchInfo | None = None  # What the next container will be like.
+        self._busy = 0
         self._timer: asyncio.TimerHandle | None = None
         self._refill: asyncio.Task[None] | None = None
 
@@ -107,8 +113,21 @@ class LauncherProcess:
             child.init.close()
             raise
         if parent is None and cgroup is None and sys.platform == "linux":
-            self._refill_later(info)
+            self._likely = info
+            self._refill_later()
         return child
+
+    @contextlib.contextmanager
+    def busy(self) -> Iterator[None]:
+        """Meanwhile, no init is cloned in advance: what is being made or taken apart has the processors."""
+        self._busy += 1
+        self._cancel_timer()
+        try:
+            with contextlib.nullcontext() if self._programs is None else self._programs.busy():
+                yield
+        finally:
+            self._busy -= 1
+            self._refill_later()
 
     def close(self) -> None:
         """Ends the process. Containers go on."""
@@ -130,9 +149,7 @@ class LauncherProcess:
 
     async def _take_spare(self, namespaces: Namespace) -> Child | None:
         """The init that was cloned in advance, if it has these `namespaces`; one that is being cloned is awaited."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._cancel_timer()
         if self._refill is not None:
             await asyncio.wait([self._refill])
         spare, self._spare = self._spare, None
@@ -143,16 +160,21 @@ class LauncherProcess:
         spare.discard()
         return None
 
-    def _refill_later(self, info: LaunchInfo) -> None:
-        """Has an init cloned for a container like that of `info`, when there is nothing else to do."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(_IDLE, self._begin_refill, info)
+    def _refill_later(self) -> None:
+        """Has an init cloned for a container like the last one, when there is nothing else to do."""
+        self._cancel_timer()
+        if self._spares and not self._busy and self._likely is not None and self._spare is None:
+            self._timer = asyncio.get_running_loop().call_later(_IDLE, self._begin_refill, self._likely)
 
     def _begin_refill(self, info: LaunchInfo) -> None:
         self._timer = None
-        if self._spare is None and self._refill is None:
+        if self._refill is None:
             self._refill = asyncio.get_running_loop().create_task(self._make_spare(info))
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     async def _make_spare(self, info: LaunchInfo) -> None:
         # Nobody asked for it yet: what is wrong, the next launch will see.
@@ -250,9 +272,8 @@ class LauncherProcess:
             os.waitpid(self._pid, 0)
 
     def _drop_spare(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._likely = None
+        self._cancel_timer()
         if self._refill is not None:
             self._refill.cancel()
             self._refill = None
