@@ -54,14 +54,12 @@ class ContainerID:
         """0 for a top-level container, and one more for each level of nesting."""
         return 0 if self.parent is None else self.parent.depth + 1
 
-    def join(self, separator: str) -> PurePosixPath:
-        """`xxx/<separator>/yyy` for the container yyy nested in xxx."""
-        if self.parent is None:
-            return PurePosixPath(self.value)
-        return self.parent.join(separator) / separator / self.value
+    def join(self, separator: str) -> str:
+        """The path `xxx/<separator>/yyy` for the container yyy nested in xxx."""
+        return self.value if self.parent is None else f"{self.parent.join(separator)}/{separator}/{self.value}"
 
     @property
-    def cgroup(self) -> PurePosixPath:
+    def cgroup(self) -> str:
         """The cgroup of the container, below `--cgroups_root`."""
         return self.join(CGROUP_SEPARATOR)
 
@@ -88,7 +86,7 @@ def sandbox_parts(container_id: ContainerID, directory: Path) -> tuple[Path, str
     Nothing follows for a top-level container. A nested one's sandbox is inside that of its parent, if nobody said
     otherwise. Systems that cannot look up a path inside a directory (openat2(2)) have no hostile containers either.
     """
-    nested = container_id.join(RUNTIME_SEPARATOR).parts[1:]
+    nested = PurePosixPath(container_id.join(RUNTIME_SEPARATOR)).parts[1:]
     if not nested or sys.platform != "linux" or directory.parts[-len(nested) :] != nested:
         return directory, ""
     return Path(*directory.parts[: -len(nested)]), "/".join(nested)

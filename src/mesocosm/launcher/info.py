@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import field, fields, replace
+from operator import attrgetter
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -125,8 +126,8 @@ def merge(parts: Iterable[LaunchInfo]) -> LaunchInfo:
     """
     merged: dict[str, Any] = {}
     for part in parts:
-        for name, default in _DEFAULTS.items():
-            if (value := getattr(part, name)) != default:
+        for name, default, value in zip(_NAMES, _DEFAULTS, _values(part), strict=True):
+            if value is not default and value != default:
                 merged[name] = _join(name, merged[name], value) if name in merged else value
     info = LaunchInfo(**merged)
     info = replace(info, volumes=tuple(sorted(info.volumes, key=_depth)), credentials=_with_groups(info))
@@ -177,4 +178,6 @@ def _join(name: str, before: Any, added: Any) -> Any:
 
 
 _LAUNCHER = f"{__name__.rpartition('.')[0]}."
-_DEFAULTS = {entry.name: getattr(LaunchInfo(), entry.name) for entry in fields(LaunchInfo)}
+_NAMES = tuple(entry.name for entry in fields(LaunchInfo))
+_values = attrgetter(*_NAMES)
+_DEFAULTS = _values(LaunchInfo())

@@ -404,16 +404,12 @@ class CniIsolator(Isolator):
         """Mounts the files of names; those of the host read-only, and only where they would not be seen otherwise."""
         if scope.names is None and config.rootfs is None:
             return
-        source = Path("/etc") if scope.names is None else self._directory(scope.names) / _FILES
+        directory = "/etc" if scope.names is None else f"{self._directory(scope.names)}/{_FILES}"
+        own_root = config.rootfs is not None
         for name in ("hosts", "hostname", "resolv.conf"):
-            target = Path("/etc", name)
-            if (source / name).exists() and (config.rootfs is not None or target.exists()):
-                yield Bind(
-                    str(source / name),
-                    str(target),
-                    read_only=scope.names is None,
-                    create=config.rootfs is not None,
-                )
+            source, target = f"{directory}/{name}", f"/etc/{name}"
+            if os.path.exists(source) and (own_root or os.path.exists(target)):  # noqa: PTH110 - for each container.
+                yield Bind(source, target, read_only=scope.names is None, create=own_root)
 
     # Made when they are needed.
 
