@@ -89,7 +89,7 @@ lint-tools: $(VENV)/installed-dev
 
 benchmark: $(VENV)/installed-dev packages ## Measure against other container runtimes
 	@$(PYTHON) -m compileall -q src
-	@status=0; for name in launch throughput memory agent pull images; do PYTHONPATH=. $(PYTHON) benchmarks/$$name.py || status=1; done; exit $$status
+	@status=0; for name in launch throughput memory agent pull images tasks; do PYTHONPATH=. $(PYTHON) benchmarks/$$name.py || status=1; done; exit $$status
 
 packages:
 	@tests/setup/apt.sh $(PACKAGES)

@@ -99,14 +99,14 @@ class Executor(ABC):
 def run(create: Callable[[Settings, Children], Executor]) -> int:
     """Is an executor, until its end; returns its exit status."""
     try:
-        return asyncio.run(_live(Settings.take(os.environ), create))
+        return asyncio.run(live(Settings.take(os.environ), create))
     except ExecutorError as error:
         say(str(error))
         return _FAILED
 
 
-async def _live(settings: Settings, create: Callable[[Settings, Children], Executor]) -> int:
-    """Raises ExecutorError."""
+async def live(settings: Settings, create: Callable[[Settings, Children], Executor]) -> int:
+    """The life of an executor; returns its exit status. Raises ExecutorError."""
     with Children() as children:
         executor = create(settings, children)
         link = asyncio.ensure_future(executor.client.run())

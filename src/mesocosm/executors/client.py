@@ -80,7 +80,7 @@ class Client:
     async def _converse(self) -> None:
         """One connection for events and one for calls, until one of them breaks. Raises OSError, ExecutorError."""
         address = self._settings.agent
-        async with await Connection.open(address) as events, await Connection.open(address) as calls:
+        async with await Connection.open(address) as events:
             subscribe = {
                 "unacknowledged_tasks": list(self._tasks.values()),
                 "unacknowledged_updates": list(self._updates.values()),
@@ -92,7 +92,7 @@ class Client:
                 raise ExecutorError(f"the agent does not accept the executor: {await _reason(response)}")
             self._calls = asyncio.Queue()
             self._subscribed = True
-            await _until_one_ends(self._receive(response), self._forward(calls), self._beat())
+            await _until_one_ends(self._receive(response), self._forward(), self._beat())
 
     async def _receive(self, response: Response) -> None:
         decoder = Decoder(_GREATEST)
@@ -110,15 +110,18 @@ class Client:
         self._updates.pop(acknowledged["uuid"], None)
         self._tasks.pop(id_of(acknowledged), None)
 
-    async def _forward(self, calls: Connection) -> None:
-        """Sends what there is to say, in order."""
-        while True:
-            response = await self._post(calls, call := await self._calls.get())
-            reason = await _reason(response)
-            if response.status in _LATER:
-                raise ConnectionError(f"the agent is not ready: {reason}")
-            if response.status != 202:
-                say(f"the agent does not accept {call['type']}: {reason}")
+    async def _forward(self) -> None:
+        """Sends what there is to say, in order. Raises OSError."""
+        call = await self._calls.get()
+        async with await Connection.open(self._settings.agent) as calls:
+            while True:
+                response = await self._post(calls, call)
+                reason = await _reason(response)
+                if response.status in _LATER:
+                    raise ConnectionError(f"the agent is not ready: {reason}")
+                if response.status != 202:
+                    say(f"the agent does not accept {call['type']}: {reason}")
+                call = await self._calls.get()
 
     async def _beat(self) -> None:
         while True:

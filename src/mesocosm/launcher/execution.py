@@ -134,9 +134,7 @@ def _be_program(command: Command, name: str, environment: Mapping[str, str]) -> 
         process.close_descriptors_except(_STREAMS)
         if sys.platform == "linux":
             process.set_title(name)
-        for number in ALL_SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_DFL:
-                signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Which Python handles; what it ignores has been reset.
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # As in all of Python, which gets an error instead.
         os.environ.clear()
         os.environ.update(environment)

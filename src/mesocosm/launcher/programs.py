@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
+from types import ModuleType
 
 from mesocosm.errors import ContainerError
 from mesocosm.launcher.info import Command
@@ -21,6 +22,7 @@ _MODULES = {
     "default-executor": "mesocosm.executors.default",
 }
 """Each has the function `main`."""
+_REHEARSAL = "mesocosm.executors.rehearsal"
 
 
 def check_known(name: str) -> None:
@@ -31,8 +33,15 @@ def check_known(name: str) -> None:
 
 def load() -> None:
     """Imports them all, and all that they will need: where they run there may be no file to import."""
-    for module in _MODULES.values():
+    for module in (*_MODULES.values(), _REHEARSAL):
         importlib.import_module(module)
+
+
+def rehearse() -> None:
+    """Has them do what they will, so that those which are forked have less to do, if they are loaded."""
+    rehearsal: ModuleType | None = sys.modules.get(_REHEARSAL)
+    if rehearsal is not None:
+        rehearsal.rehearse()
 
 
 def find(name: str) -> Program:

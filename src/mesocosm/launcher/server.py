@@ -19,7 +19,7 @@ import struct
 import sys
 from typing import NoReturn
 
-from mesocosm.launcher import init
+from mesocosm.launcher import init, programs
 from mesocosm.launcher.messages import receive_object
 from mesocosm.launcher.requests import REPLY, CloneRequest, Farewell, JanitorRequest
 from mesocosm.launcher.spawn import CONTROL
@@ -80,6 +80,8 @@ def _rehearse_if_idle(control: socket.socket) -> bool:
     if poll.poll(_IDLE):
         return False
     init.rehearse()
+    programs.rehearse()
+    gc.freeze()
     return True
 
 
