@@ -9,6 +9,8 @@ import pytest
 
 from mesocosm.api import internal, v1
 from mesocosm.flags import Flags
+from mesocosm.hooks import ENTRY_POINTS
+from tests.plugins import install
 from tests.task_agent import (
     AGENT_ID,
     EXECUTOR,
@@ -353,3 +355,40 @@ async def test_a_group_runs_in_the_default_executor(flags: Flags) -> None:
         await master.update("long", v1.TASK_KILLED)
         await master.gone()
         assert (await master.heard(internal.ExitedExecutorMessage)).status == 0
+
+
+HOOK = """
+from mesocosm.api import v1
+from mesocosm.hooks import Hook
+
+
+class Auditor(Hook):
+    removed = []
+
+    def resources(self, resources):
+        return [each for each in resources if each.name != "ports"]
+
+    def task_labels(self, task, executor, framework):
+        return v1.Labels(labels=[*task.labels.labels, v1.Label(key="seen by", value=framework.name)])
+
+    def task_status(self, framework_id, status):
+        return v1.TaskStatus(labels=v1.Labels(labels=[v1.Label(key="of", value=framework_id)]))
+
+    async def executor_removed(self, framework, executor):
+        self.removed.append(executor.executor_id.value)
+"""
+
+
+async def test_hooks_of_other_packages(flags: Flags, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, monkeypatch, ENTRY_POINTS, HOOK, auditor="Auditor")
+    async with running_agent(flags, "--hooks=auditor") as master:
+        assert "ports" not in {resource.name for resource in master.agent.resources}
+        master.run(task_info("quick"))
+        status = await master.update("quick", v1.TASK_FINISHED)
+        assert [(label.key, label.value) for label in status.labels.labels] == [("of", FRAMEWORK_ID)]
+        task = next(iter(master.executor().tasks.values()))
+        assert [label.key for label in task.message.labels.labels] == ["seen by"]
+        master.tell(internal.ShutdownFrameworkMessage(framework_id=v1.FrameworkID(value=FRAMEWORK_ID)))
+        await master.gone()
+        (name, auditor), *_ = master.agent.hooks.named
+        assert (name, auditor.removed) == ("auditor", ["shell"])  # type: ignore[attr-defined]

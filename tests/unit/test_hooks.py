@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from mesocosm.api import v1
 from mesocosm.container import CommandInfo, ContainerConfig, ContainerID
 from mesocosm.errors import ContainerError, FlagError
 from mesocosm.hooks import ENTRY_POINTS, Hook, Hooks
@@ -127,7 +129,74 @@ async def test_a_hook_that_fails_after_the_fetch_is_passed_over(
     with caplog.at_level(logging.ERROR):
         await hooks(bad=Failing(), later=later).post_fetch(X, tmp_path)
     assert later.fetched == [tmp_path]
-    assert "x: the hook 'bad' failed after the fetch" in caplog.text
+    assert "x, after the fetch: the hook 'bad' failed" in caplog.text
+
+
+class Labelling(Hook):
+    """Gives everything one label more."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.removed: list[str] = []
+
+    def resources(self, resources: Sequence[v1.Resource]) -> Sequence[v1.Resource]:
+        return [*resources, v1.Resource(name=self.name, type=v1.Value.SCALAR)]
+
+    def attributes(self, attributes: Sequence[v1.Attribute]) -> Sequence[v1.Attribute]:
+        return [*attributes, v1.Attribute(name=self.name, type=v1.Value.TEXT)]
+
+    def task_labels(self, task: v1.TaskInfo, executor: v1.ExecutorInfo, framework: v1.FrameworkInfo) -> v1.Labels:
+        return v1.Labels(labels=[*task.labels.labels, v1.Label(key=self.name)])
+
+    def task_status(self, framework_id: str, status: v1.TaskStatus) -> v1.TaskStatus:
+        labels = v1.Labels(labels=[*status.labels.labels, v1.Label(key=self.name)])
+        return v1.TaskStatus(state=v1.TASK_FAILED, message="not taken", labels=labels)
+
+    async def executor_removed(self, framework: v1.FrameworkInfo, executor: v1.ExecutorInfo) -> None:
+        self.removed.append(executor.executor_id.value)
+
+
+def broken(method: str) -> Hook:
+    """A hook that fails where it is called."""
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of order")
+
+    fail.__name__ = method
+
+    return type("Broken", (Hook,), {method: fail})()
+
+
+def test_what_an_agent_offers_and_is() -> None:
+    chain = hooks(one=Labelling("a"), nothing=Hook(), two=Labelling("b"))
+    given = v1.Resource(name="cpus", type=v1.Value.SCALAR)
+    assert [each.name for each in chain.resources([given])] == ["cpus", "a", "b"]
+    assert [each.name for each in chain.attributes(())] == ["a", "b"]
+    with pytest.raises(FlagError, match="--hooks: 'bad' refuses the resources of the agent: out of order"):
+        hooks(bad=broken("resources")).resources([given])
+
+
+def test_the_labels_of_a_task(caplog: pytest.LogCaptureFixture) -> None:
+    task = v1.TaskInfo(labels={"labels": [{"key": "own"}]})
+    hooks(one=Labelling("a"), bad=broken("task_labels"), two=Labelling("b")).label(
+        task, v1.ExecutorInfo(), v1.FrameworkInfo()
+    )
+    assert [label.key for label in task.labels.labels] == ["own", "a", "b"]
+    assert "the hook 'bad' failed" in caplog.text
+
+
+def test_of_a_status_only_labels_and_container_are_taken() -> None:
+    status = v1.TaskStatus(state=v1.TASK_RUNNING)
+    hooks(one=Labelling("a"), nothing=Hook(), bad=broken("task_status"), two=Labelling("b")).complete("f", status)
+    assert [label.key for label in status.labels.labels] == ["a", "b"]
+    assert (status.state, status.message) == (v1.TASK_RUNNING, "")
+
+
+async def test_the_end_of_an_executor_is_told_to_all() -> None:
+    later = Labelling("a")
+    executor = v1.ExecutorInfo(executor_id={"value": "e"})
+    await hooks(bad=broken("executor_removed"), later=later).executor_removed(v1.FrameworkInfo(), executor)
+    assert later.removed == ["e"]
 
 
 async def test_the_example_of_a_hook_works() -> None:

@@ -93,7 +93,8 @@ class Agent:
         )
         self.tasks = self._make_tasks(own)
         self.resources: tuple[v1.Resource, ...] = ()
-        self.attributes = _parsed("attributes", lambda: parse_attributes(self.flags.attributes or ""))
+        attributes = _parsed("attributes", lambda: parse_attributes(self.flags.attributes or ""))
+        self.attributes = self.hooks.attributes(attributes)
         self.launch_errors = 0
         self.launch_time = Timer()
         self.image_pull_time = Timer()
@@ -125,6 +126,7 @@ class Agent:
                 self.sandboxes.files,
                 self.sandboxes.gc,
                 self.authorizer,
+                self.hooks,
                 lambda: self.containerizer.isolation,
             ),
         )
@@ -140,6 +142,7 @@ class Agent:
             self.resources = _parsed(
                 "resources", lambda: offered(self.flags.resources, self.flags.default_role, self.work_dir)
             )
+            self.resources = self.hooks.resources(self.resources)
             self.tasks.reservations.offer(self.resources)
             self._cgroups.enter()
             self.containerizer.start()

@@ -23,6 +23,7 @@ from mesocosm.agent.tasks.statuses import Statuses
 from mesocosm.agent.tasks.task import Task
 from mesocosm.api import internal, v1
 from mesocosm.container import ContainerID
+from mesocosm.hooks import Hooks
 
 logger = logging.getLogger(__name__)
 
@@ -112,6 +113,7 @@ class Arrivals:
         remains: Remains,
         drain: Drain,
         authorizer: Authorizer,
+        hooks: Hooks,
         isolation: Callable[[], Collection[str]],
         *,
         switch_user: bool,
@@ -125,6 +127,7 @@ class Arrivals:
         self._remains = remains
         self._drain = drain
         self._authorizer = authorizer
+        self._hooks = hooks
         self._isolation = isolation
         self._switch_user = switch_user
 
@@ -248,6 +251,8 @@ class Arrivals:
             text = f"Executor {executor.state.value.lower()}"
             self._drop(framework, arrival, v1.TaskStatus.REASON_EXECUTOR_TERMINATED, text)
             return
+        for info in arrival.tasks:
+            self._hooks.label(info, arrival.executor, framework.info)
         tasks = [Task.create(info, framework.id) for info in arrival.tasks]
         if executor is not None:
             self._executions.give(framework, executor, tasks, grouped=arrival.grouped)

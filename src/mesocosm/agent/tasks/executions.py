@@ -24,6 +24,7 @@ from mesocosm.agent.tasks.task import Stage, Task
 from mesocosm.api import internal, v1
 from mesocosm.container import Termination
 from mesocosm.errors import MesocosmError, leaves
+from mesocosm.hooks import Hooks
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class Executions:
         environment: ExecutorEnvironment,
         counters: Counters,
         background: Background,
+        hooks: Hooks,
         registration_timeout: float,
         reservations: Reservations,
         framework_gone: Callable[[], None],
@@ -59,6 +61,7 @@ class Executions:
         self._environment = environment
         self._counters = counters
         self._background = background
+        self._hooks = hooks
         self._registration_timeout = registration_timeout
         self._reservations = reservations
         self._framework_gone = framework_gone
@@ -161,6 +164,7 @@ class Executions:
         framework.completed_executors.append(executor)
         await self._recorder.finish(executor)
         await self._containers.forget(executor.container_id)
+        await self._hooks.executor_removed(framework.info, executor.info)
         self._remains.leave_executor(framework, executor)
         self.retire_framework(framework)
 

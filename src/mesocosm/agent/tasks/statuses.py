@@ -19,6 +19,7 @@ from mesocosm.agent.tasks.task import Refused, Stage, Task
 from mesocosm.agent.tasks.updates import StatusUpdates
 from mesocosm.api import convert, internal, v1
 from mesocosm.errors import ContainerError
+from mesocosm.hooks import Hooks
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class Statuses:
         drain: Drain,
         counters: Counters,
         background: Background,
+        hooks: Hooks,
         update_failed: Callable[[Framework, Executor, Exception], None],
     ) -> None:
         """`update_failed` is told of a container whose resources could not be changed."""
@@ -48,6 +50,7 @@ class Statuses:
         self._drain = drain
         self._counters = counters
         self._background = background
+        self._hooks = hooks
         self._update_failed = update_failed
 
     def from_executor(self, framework_id: str, executor_id: str, update: internal.StatusUpdate) -> None:
@@ -117,12 +120,14 @@ class Statuses:
             status = update.status
             if not changed:
                 await self._add_container_status(executor, task, status)
-                try:
+            self._hooks.complete(framework.id, status)
+            try:
+                if not changed:
                     self._change(task, status)
-                except Refused as refusal:
-                    logger.warning("the task %s does not become %s: %s", task.id, _name(status), refusal)
-                    self._acknowledge(executor, update)
-                    return
+            except Refused as refusal:
+                logger.warning("the task %s does not become %s: %s", task.id, _name(status), refusal)
+                self._acknowledge(executor, update)
+                return
             if task.stage is Stage.TERMINATED:
                 await self._shrink(framework, executor)
             await self.updates.update(update, self._recorder.updates_of(executor, task))

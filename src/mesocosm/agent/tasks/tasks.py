@@ -40,6 +40,7 @@ from mesocosm.agent.tasks.revival import Revival
 from mesocosm.agent.tasks.statuses import Statuses
 from mesocosm.agent.tasks.task import Stage, Task
 from mesocosm.api import internal, v1
+from mesocosm.hooks import Hooks
 from mesocosm.libprocess.address import ActorAddress
 from mesocosm.master.base import Reregistration, Send
 
@@ -59,6 +60,7 @@ class Surroundings:
     files: Files
     gc: GarbageCollector
     authorizer: Authorizer
+    hooks: Hooks
     isolation: Callable[[], Collection[str]]
 
 
@@ -89,6 +91,7 @@ class Tasks:
             self.drain,
             self.counters,
             self._background,
+            surroundings.hooks,
             self._update_failed,
         )
         self._executions = Executions(
@@ -101,6 +104,7 @@ class Tasks:
             _environment(flags),
             self.counters,
             self._background,
+            surroundings.hooks,
             flags.executor_registration_timeout,
             self.reservations,
             self._drained,
@@ -134,6 +138,7 @@ class Tasks:
             remains,
             self.drain,
             surroundings.authorizer,
+            surroundings.hooks,
             surroundings.isolation,
             switch_user=flags.switch_user,
         )
