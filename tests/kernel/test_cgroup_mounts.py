@@ -67,10 +67,12 @@ async def test_nested_containers(launch: Launch, rootfs: Path, limit: str) -> No
     await parent.destroy()
 
 
+@pytest.mark.slow
 async def test_without_a_root_file_system_those_of_the_host(launch: Launch, unified: bool) -> None:
     output = await launch.output(f"stat -f -c %T {CGROUPS}; ls {CGROUPS}", isolation=ISOLATION)
     assert output.split()[1:] == sorted(path.name for path in Path(CGROUPS).iterdir())
 
 
+@pytest.mark.slow
 async def test_without_an_isolator_of_cgroups_none(launch: Launch, rootfs: Path) -> None:
     assert await launch.output(f"ls {CGROUPS}", isolation=LINUX, rootfs=rootfs) == ""

@@ -15,11 +15,7 @@ from typing import Any
 
 import pytest
 
-from mesocosm.agent.agent import Agent
-from mesocosm.agent.counts import add_agent_metrics
-from mesocosm.agent.flags.loading import load
-from mesocosm.agent.metrics import Metrics
-from mesocosm.container import CommandInfo, ContainerConfig, ContainerID, ImageRequest, PersistentVolume, Resources
+from mesocosm.container import ImageRequest, PersistentVolume, Resources
 from mesocosm.errors import ContainerError, UnsupportedError
 from mesocosm.flags import Flags
 from mesocosm.images.backends.overlay import OverlayBackend
@@ -228,23 +224,6 @@ async def test_projects_come_back_when_their_sandbox_is_gone(launch: Launch, vol
     third = await launch("true", isolation=ISOLATION)
     await third.wait()
     assert (xfs.project_of(second.sandbox), xfs.project_of(third.sandbox)) == (7001, 7000)
-
-
-async def test_the_agent_tells_how_many_projects_there_are(flags: Flags) -> None:
-    places = [f"--{name}={getattr(flags, name)}" for name in ("work_dir", "runtime_dir", "cgroups_root")]
-    agent = Agent(load([*places, f"--isolation={ISOLATION}", "--xfs_project_range=[7000-7009]"], {}))
-    agent.start()
-    try:
-        container_id = ContainerID("c")
-        await agent.containerizer.launch(container_id, ContainerConfig(CommandInfo("true")))
-        await agent.containerizer.wait(container_id)
-        metrics = Metrics()
-        add_agent_metrics(metrics, agent)
-        numbers = await metrics.snapshot()
-        await agent.containerizer.remove(container_id)
-    finally:
-        await agent.close()
-    assert [numbers[f"containerizer/mesos/disk/project_ids_{name}"] for name in ("total", "free")] == [10, 9]
 
 
 async def test_projects_are_read_back_after_a_restart(launch: Launch) -> None:

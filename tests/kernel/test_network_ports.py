@@ -7,6 +7,7 @@ import contextlib
 import os
 import socket
 import subprocess
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -187,6 +188,21 @@ def test_what_the_agent_tells(agent: AgentProcess) -> None:
     [resource] = ended["limitation"]["resources"]
     assert (resource["name"], resource["ranges"]) == ("ports", {"range": [{"begin": taken, "end": taken}]})
     assert list(agent.containers()) == ["honest"]
+
+
+@pytest.mark.parametrize("offers", [True, False])
+def test_the_ports_of_the_agents_resources(agent: AgentProcess, offers: bool) -> None:
+    """Are those that an agent offers; one that offers none lets containers listen where they want."""
+    port = free_port()
+    flags = ("--check_agent_port_range_only", "--enforce_container_ports", "--container_ports_watch_interval=50ms")
+    resources = f"--resources=ports:[{f'{port}-{port}' if offers else ''}]"
+    agent.start(*flags, resources, isolation=ISOLATION)
+    assert agent.launch("web", listener(port)).status == 200
+    if offers:
+        assert agent.wait_for("web")["reason"] == "REASON_CONTAINER_LIMITATION"
+        return
+    time.sleep(0.3)  # Some looks, of which nobody hears anything.
+    assert list(agent.containers()) == ["web"]
 
 
 def test_sockets_are_found_by_their_processes() -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from mesocosm.agent.agent import Agent
+from mesocosm.agent.counts import add_agent_metrics
 from mesocosm.agent.flags.loading import load
+from mesocosm.agent.metrics import Metrics
 from mesocosm.container import CommandInfo, ContainerConfig, ContainerID
+from tests.third_party import ISOLATOR, ThirdParty
 
 
 class Running:
@@ -22,15 +25,31 @@ class Running:
         return self._configs[container_id]
 
 
+def agent_in(directory: Path, isolation: str = "posix/cpu") -> Agent:
+    flags = [f"--work_dir={directory}/work", f"--runtime_dir={directory}/run", "--launcher=posix"]
+    return Agent(load([*flags, f"--isolation={isolation}"], {}))
+
+
 async def test_containers_with_a_root_file_system_are_counted(tmp_path: Path) -> None:
-    flags = [
-        f"--work_dir={tmp_path}/work",
-        f"--runtime_dir={tmp_path}/run",
-        "--launcher=posix",
-        "--isolation=posix/cpu",
-    ]
-    agent = Agent(load(flags, {}))
+    agent = agent_in(tmp_path)
     command = CommandInfo("true")
     running = {"a": ContainerConfig(command), "b": ContainerConfig(command, rootfs=tmp_path), "c": None}
     agent.containerizer = Running(running)  # type: ignore[assignment]
     assert await agent.containers_with_rootfs() == 1
+
+
+async def test_numbers_that_isolators_have(tmp_path: Path, third_party: ThirdParty) -> None:
+    """As `disk/xfs` has some, of its projects."""
+    body = """create = classmethod(lambda cls, flags: cls())
+    left = 3
+    def gauges(self):
+        return {"mine/left": lambda: self.left}"""
+    third_party("mine/one", ISOLATOR.format(body=body))
+    agent = agent_in(tmp_path, "posix/cpu,mine/one")
+    agent.start()
+    try:
+        metrics = Metrics()
+        add_agent_metrics(metrics, agent)
+        assert (await metrics.snapshot())["mine/left"] == 3
+    finally:
+        await agent.close()
