@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,8 @@ import pytest
 from mesocosm.api import v1
 from mesocosm.flags import Flags
 from tests.command_line import TIMEOUT
+from tests.kernel.test_default_executor import run, task
+from tests.networks import Networks, networks_in
 from tests.task_agent import AGENT_ID, FRAMEWORK_ID, Master, command_task, running_agent, scalars
 from tests.unit import recorded
 
@@ -74,6 +78,35 @@ async def test_answers_have_the_shape_of_those_of_mesos(flags: Flags) -> None:
         chosen = ("tasks_running", "tasks_finished", "executors_running", "executors_terminated", "frameworks_active")
         assert {name: metrics[f"slave/{name}"] for name in chosen} == dict.fromkeys(chosen, 1)
         assert (metrics["slave/cpus_used"], metrics["slave/registered"]) == (0.3, 1)
+
+
+@pytest.fixture
+def networks(run_directory: Path) -> Iterator[Networks]:
+    with networks_in(run_directory) as found:
+        yield found
+        assert found.is_clean(), found.state()
+
+
+async def test_where_the_packets_of_a_task_go(flags: Flags, legacy: Callable[..., Path], networks: Networks) -> None:
+    """Its addresses in a network, and the class that its packets have."""
+    networks.describe("blue", networks.bridge())
+    arguments = [*networks.arguments, "--cgroups_net_cls_primary_handle=0x1234"]
+    controllers = f"--cgroups_hierarchy={legacy('net_cls')}"
+    isolation = "filesystem/linux,namespaces/pid,network/cni,cgroups/net_cls"
+    container = v1.ContainerInfo(type=v1.ContainerInfo.MESOS, network_infos=[v1.NetworkInfo(name="blue")])
+    async with running_agent(flags, *arguments, controllers, isolation=isolation) as master:
+        run(master, [task("t1", container=container)])
+        status = await master.update("t1", v1.TASK_RUNNING)
+        (info,) = status.container_status.network_infos
+        assert (info.name, info.ip_addresses[0].ip_address) == ("blue", "10.77.0.2")
+        (framework,) = (await ask(master, "/state"))["frameworks"]
+        shown = framework["executors"][0]["tasks"][0]["statuses"][-1]["container_status"]
+        assert shown["network_infos"][0]["ip_addresses"][0]["ip_address"] == "10.77.0.2"
+        assert shown["cgroup_info"] == {"net_cls": {"classid": 0x12340001}}
+        (found,) = await ask(master, "/containers")
+        assert found["status"]["cgroup_info"] == shown["cgroup_info"]
+        master.kill("t1")
+        await master.gone()
 
 
 async def test_a_sandbox_is_shown_and_kept_until_it_is_old(flags: Flags) -> None:
