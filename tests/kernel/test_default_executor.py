@@ -203,6 +203,22 @@ async def test_health_of_a_task(flags: Flags) -> None:
         await master.gone()
 
 
+async def test_tasks_are_their_frameworks_user(flags: Flags) -> None:
+    """Unless they say otherwise; their executor, which launches them, is that user in any case."""
+    script = "id -un; stat -c %U ."
+    async with running_agent(flags) as master:
+        tasks = [task("a", script), task("b", command=v1.CommandInfo(value=script, user="daemon"))]
+        run(master, tasks, framework={"user": "nobody"})
+        for name in "ab":
+            await master.update(name, v1.TASK_RUNNING)
+        links = sandbox(master) / "tasks"
+        for name, user in (("a", "nobody"), ("b", "daemon")):
+            await master.update(name, v1.TASK_FINISHED)
+            assert (links / name / "stdout").read_text().split() == [user, user]
+        assert links.owner() == "nobody"
+        await master.gone()
+
+
 async def test_what_groups_have_not_is_refused(flags: Flags) -> None:
     async with running_agent(flags) as master:
         check = v1.CheckInfo(type=v1.CheckInfo.COMMAND, command={"command": {"value": "true"}})

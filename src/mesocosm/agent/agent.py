@@ -226,6 +226,8 @@ class Agent:
         return await self._work.finish(self._start(container_id, config))
 
     async def _launch(self, container_id: ContainerID, config: ContainerConfig) -> LaunchResult:
+        if config.user is None and self.tasks.containers.is_executor(container_id.root):
+            config = replace(config, user=self.user_of(container_id.root))  # What an executor launches is its user's.
         result = await self._start(container_id, config)
         if result is LaunchResult.SUCCESS:
             self.sandboxes.show(container_id, config.user)
