@@ -195,7 +195,7 @@ async def running_agent(
     ]
     agent = Agent(load([*own, *arguments], {}))
     routes = Routes()
-    server = Server(routes, Authenticator())
+    server = Server(routes, Authenticator(tokens=agent.tokens))
     async with contextlib.AsyncExitStack() as stack:
         await server.start()
         stack.push_async_callback(server.close)
@@ -203,6 +203,8 @@ async def running_agent(
         stack.push_async_callback(agent.close)
         host, port = await server.listen("127.0.0.1", port, None)
         agent.tasks.listens(host, port)
+        if agent.domain_socket is not None:
+            await server.listen_locally(agent.domain_socket, mode=0o666)
         inbox = Inbox()
         agent.tasks.actors.listen(inbox)
         add_actor(routes, ACTOR, inbox, lambda: agent.tasks.awaits_executors)

@@ -141,7 +141,6 @@ DIFFERENT: dict[str, dict[str, str]] = {
     },
     "v0_state": {
         **_flags("flags.{}"),
-        "capabilities*": "all capabilities are about tasks and masters",
         "completed_frameworks*": NOBODY_ELSE,
         "frameworks*": NOBODY_ELSE,
         "git_*": BUILD,

@@ -27,6 +27,7 @@ from mesocosm.agent.tasks.executor import Executor
 from mesocosm.agent.tasks.paths import Layout
 from mesocosm.agent.tasks.tasks import Surroundings, Tasks
 from mesocosm.agent.timer import Timer
+from mesocosm.agent.tokens import ExecutorTokens
 from mesocosm.api import v1
 from mesocosm.api.json import from_json
 from mesocosm.api.value_text import parse_attributes
@@ -91,6 +92,8 @@ class Agent:
         self.sandboxes = Sandboxes(
             flags, self.containerizer, self.work_dir, loaded.containerizer.disk_watch_interval, self.authorizer
         )
+        self.tokens = _tokens(flags)
+        self.domain_socket = _domain_socket(flags, loaded.containerizer.runtime_dir)
         self.tasks = self._make_tasks(own)
         self.resources: tuple[v1.Resource, ...] = ()
         attributes = _parsed("attributes", lambda: parse_attributes(self.flags.attributes or ""))
@@ -114,6 +117,7 @@ class Agent:
             self.launch_executor,
             self._config,
             self.work_dir / "slaves",
+            self.domain_socket,
             self.default_container,
             switch_user=self.flags.switch_user,
             cpus_are_bounded=own.cgroups_enable_cfs,
@@ -128,6 +132,8 @@ class Agent:
                 self.authorizer,
                 self.hooks,
                 lambda: self.containerizer.isolation,
+                self.tokens,
+                self.domain_socket,
             ),
         )
         self.sandboxes.tell(tasks.collected)
@@ -332,6 +338,20 @@ def _default_container(flags: AgentFlags) -> v1.ContainerInfo | None:
         return from_json(flags.default_container_info, v1.ContainerInfo)
     except ValueError as error:
         raise FlagError(f"--default_container_info: {error}") from None
+
+
+def _tokens(flags: AgentFlags) -> ExecutorTokens | None:
+    """By which executors prove who they are, if they have to. Raises FlagError."""
+    if not flags.authenticate_http_executors or flags.jwt_secret_key is None:
+        return None
+    return ExecutorTokens.load(flags.jwt_secret_key)
+
+
+def _domain_socket(flags: AgentFlags, runtime_dir: Path) -> Path | None:
+    """The socket for executors, if there is one."""
+    if not flags.http_executor_domain_sockets:
+        return None
+    return Path(flags.domain_socket_location or runtime_dir / "agent.sock").absolute()
 
 
 def _parsed(flag: str, parse: Callable[[], Result]) -> Result:

@@ -1,4 +1,4 @@
-"""Who sends a request: HTTP Basic authentication (RFC 7617) by the credentials of `--http_credentials`."""
+"""Who sends a request: HTTP Basic authentication (RFC 7617) by the credentials of `--http_credentials`, or a token."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from mesocosm.agent.secret_file import warn_if_exposed
+from mesocosm.agent.tokens import ExecutorClaims, ExecutorTokens
 from mesocosm.errors import FlagError, MesocosmError
 
 _FLAG = "--http_credentials"
 
 
 class Realm(enum.Enum):
-    """What a principal authenticates for. The same credentials are good for each."""
+    """What a principal authenticates for. The same credentials are good for each, but that of executors."""
 
     READ_ONLY = "mesos-agent-readonly"
     READ_WRITE = "mesos-agent-readwrite"
+    EXECUTOR = "mesos-agent-executor"
 
     @property
     def flag(self) -> str:
@@ -34,9 +36,9 @@ class Realm(enum.Enum):
 class Unauthorized(MesocosmError):
     """A request without valid credentials. `challenge` is the `WWW-Authenticate` that its answer has to have."""
 
-    def __init__(self, realm: str) -> None:
-        super().__init__(f"credentials for {realm!r} are needed")
-        self.challenge = f'Basic realm="{realm}"'
+    def __init__(self, realm: Realm) -> None:
+        super().__init__(f"credentials for {realm.value!r} are needed")
+        self.challenge = f'{"Bearer" if realm is Realm.EXECUTOR else "Basic"} realm="{realm.value}"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,17 @@ class Credential:
 class Authenticator:
     """Names the principal of a request, by its `Authorization` header."""
 
-    def __init__(self, credentials: Iterable[Credential] = (), realms: Collection[Realm] = ()) -> None:
-        """Requests of `realms` are authenticated, others are not. Raises FlagError if nobody could be."""
+    def __init__(
+        self,
+        credentials: Iterable[Credential] = (),
+        realms: Collection[Realm] = (),
+        tokens: ExecutorTokens | None = None,
+    ) -> None:
+        """Requests of `realms` are authenticated, and with `tokens` those of executors; others are not.
+
+        Raises FlagError if nobody could be.
+        """
+        self._tokens = tokens
         # Digests have one length, so that a comparison takes one time; and no secret stays in memory.
         self._digests = {credential.principal: _digest(credential.secret) for credential in credentials}
         self._nobody = os.urandom(hashlib.sha256().digest_size)
@@ -60,13 +71,22 @@ class Authenticator:
             flag = next(iter(realms)).flag
             raise FlagError(f"{flag}: there are no credentials to authenticate with", f"give {_FLAG} a file")
 
+    def authenticate_executor(self, realm: Realm, authorization: str | None) -> ExecutorClaims | None:
+        """The executor that sends a request; None where it is none. Raises Unauthorized where it has to be one."""
+        if self._tokens is None or realm is Realm.READ_ONLY:
+            return None
+        claims = self._tokens.read(authorization)
+        if claims is None and realm is Realm.EXECUTOR:
+            raise Unauthorized(realm)
+        return claims
+
     def authenticate(self, realm: Realm, authorization: str | None) -> str | None:
         """The principal of the request; None where `realm` does not need one. Raises Unauthorized."""
         if realm.value not in self._realms:
             return None
         principal, secret = _basic(authorization) or ("", "")
         if not hmac.compare_digest(_digest(secret), self._digests.get(principal, self._nobody)):
-            raise Unauthorized(realm.value)
+            raise Unauthorized(realm)
         return principal
 
 

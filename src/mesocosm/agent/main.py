@@ -33,6 +33,7 @@ from mesocosm.agent.metrics import Metrics
 from mesocosm.agent.notify import Notifier
 from mesocosm.agent.rate_limit import snapshot_limit
 from mesocosm.agent.tasks.tasks import ACTOR
+from mesocosm.agent.tokens import ExecutorTokens
 from mesocosm.libprocess.inbox import Inbox
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ async def serve(loaded: Loaded, logs: Logs) -> None:
         agent = Agent(loaded)
         cluster = None if agent.flags.master is None else Cluster(agent.flags, os.environ)
         routes, inbox = Routes(), Inbox()
-        server = Server(routes, _authenticator(agent.flags))
+        server = Server(routes, _authenticator(agent.flags, agent.tokens))
         async with contextlib.AsyncExitStack() as stack:
             await server.start()
             stack.push_async_callback(server.close)
@@ -154,6 +155,8 @@ async def _listen(agent: Agent, server: Server, routes: Routes, logs: Logs, clus
     if flags.operator_socket is not None:
         await server.listen_locally(flags.operator_socket)
         logger.info("listening on %s", flags.operator_socket)
+    if agent.domain_socket is not None:
+        await server.listen_locally(agent.domain_socket, "domain_socket_location", 0o666)
     return address
 
 
@@ -179,11 +182,11 @@ def _tell(flags: AgentFlags, host: str, port: int, *, secure: bool) -> None:
         )
 
 
-def _authenticator(flags: AgentFlags) -> Authenticator:
+def _authenticator(flags: AgentFlags, tokens: ExecutorTokens | None) -> Authenticator:
     """Raises FlagError."""
     asked = {Realm.READ_ONLY: flags.authenticate_http_readonly, Realm.READ_WRITE: flags.authenticate_http_readwrite}
     credentials = () if flags.http_credentials is None else load_credentials(flags.http_credentials)
-    return Authenticator(credentials, [realm for realm, wanted in asked.items() if wanted])
+    return Authenticator(credentials, [realm for realm, wanted in asked.items() if wanted], tokens)
 
 
 @contextlib.contextmanager

@@ -35,6 +35,13 @@ def check_together(agent: AgentFlags, containerizer: Flags, found: Mapping[str, 
     for name in ("authenticate_http_readonly", "authenticate_http_readwrite"):
         if getattr(agent, name) and agent.http_credentials is None:
             raise FlagError(f"--{name} needs --http_credentials", "name the file of the credentials")
+    if agent.authenticate_http_executors and agent.jwt_secret_key is None:
+        raise FlagError("--authenticate_http_executors needs --jwt_secret_key", "name the file of the key")
+    if agent.domain_socket_location is not None and not agent.http_executor_domain_sockets:
+        raise FlagError("--domain_socket_location needs --http_executor_domain_sockets", "add that, or remove the flag")
+    variables = agent.executor_environment_variables or {}
+    if wrong := [name for name, value in variables.items() if not isinstance(value, str)]:
+        raise FlagError(f"--executor_environment_variables: the value of {wrong[0]!r} is no text", "quote it")
     for name, entry in found.items():
         if name.startswith(f"{LOGROTATE}_") and agent.container_logger != LOGROTATE:
             raise FlagError(f"{entry.origin} needs --container_logger={LOGROTATE}", "add that, or remove the flag")

@@ -37,6 +37,8 @@ class AgentFlags:
     authenticate_http_readonly: bool
     authenticate_http_readwrite: bool
     http_credentials: Path | None
+    authenticate_http_executors: bool
+    jwt_secret_key: Path | None
     authorizer: Literal["local"]
     acls: dict[str, Any] | None
 
@@ -55,6 +57,8 @@ class AgentFlags:
     executor_reregistration_retry_interval: float | None
     executor_shutdown_grace_period: float
     http_command_executor: bool
+    http_executor_domain_sockets: bool
+    domain_socket_location: str | None
     max_completed_executors_per_framework: int
     recovery_timeout: float
 

@@ -9,6 +9,7 @@ from mesocosm.agent import ownership
 from mesocosm.agent.agent import Observed
 from mesocosm.agent.authorization import Action, Authorizer
 from mesocosm.agent.http.reply import RequestError
+from mesocosm.agent.tokens import ExecutorName
 from mesocosm.container import ContainerID
 
 
@@ -21,7 +22,9 @@ class Access:
         self._user_of = user_of
 
     def allows(self, principal: str | None, action: Action, value: str | None = None) -> bool:
-        """Whether it is allowed."""
+        """Whether it is allowed. An executor may do nothing but what is about its own containers."""
+        if isinstance(principal, ExecutorName):
+            return False
         return self._authorizer.allows(principal, action, value)
 
     def shows(self, principal: str | None, observed: Observed) -> bool:
@@ -41,6 +44,8 @@ class Access:
 
         The lists for launches below another container are in two: by that user, and by that of the top-level one.
         """
+        if isinstance(principal, ExecutorName):
+            return
         owner = self._user_of(container_id.root)
         if container_id.parent is None:
             self.require(principal, Action(f"{verb}_standalone_containers"))

@@ -28,6 +28,6 @@ def add_endpoints(
     routes.add(Route("/api/v1", api.handle, Realm.READ_WRITE, frozenset({"POST"}), summary), of_agent=True)
     executors = executor.ExecutorApi(agent)
     summary = "The calls of the API for executors, in JSON or protobuf."
-    routes.add(Route("/api/v1/executor", executors.handle, None, frozenset({"POST"}), summary), of_agent=True)
+    routes.add(Route("/api/v1/executor", executors.handle, Realm.EXECUTOR, frozenset({"POST"}), summary), of_agent=True)
     v0.Endpoints(agent, access, metrics, limit, logs, address).add_to(routes)
     routes.add(Route("/help", Help(routes).handle, realm=None, summary="What there is, also as `format=json`."))

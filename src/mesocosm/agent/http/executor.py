@@ -12,6 +12,7 @@ from mesocosm.agent.http.routes import Request
 from mesocosm.agent.tasks.executor import Executor, ExecutorState
 from mesocosm.agent.tasks.framework import Framework
 from mesocosm.agent.tasks.links import HttpLink
+from mesocosm.agent.tokens import ExecutorClaims
 from mesocosm.api import v1
 from mesocosm.api.binary import from_bytes
 from mesocosm.api.json import from_json, loads
@@ -40,6 +41,9 @@ class ExecutorApi:
         if accept is None and not self._agent.recovered:
             raise _not_recovered()
         framework, executor = self._find(call)
+        claims = ExecutorClaims(framework.id, executor.id, executor.container_id.value)
+        if request.executor is not None and request.executor != claims:
+            raise RequestError(HTTPStatus.FORBIDDEN, f"{request.executor.principal} is not the one of this call")
         if executor.state is ExecutorState.REGISTERING and accept is None:
             raise RequestError(HTTPStatus.FORBIDDEN, "Executor is not subscribed")
         if accept is not None:

@@ -8,11 +8,12 @@ from http import HTTPStatus
 
 from mesocosm.agent.authentication import Realm
 from mesocosm.agent.http.reply import Reply, RequestError
+from mesocosm.agent.tokens import ExecutorClaims
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a handler gets to know of a request. Header names are in any case."""
+    """What a handler gets to know of a request. Header names are in any case. `executor` is one that proved itself."""
 
     method: str
     path: str
@@ -25,6 +26,7 @@ class Request:
     """Returns the whole body. Raises RequestError for one that is too large."""
     chunks: Callable[[], AsyncIterator[bytes]]
     """The body as it comes, for one that may never end."""
+    executor: ExecutorClaims | None = None
 
 
 Handler = Callable[[Request], Awaitable[Reply]]

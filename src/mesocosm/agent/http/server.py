@@ -53,7 +53,7 @@ class Server:
             ),
             shutdown_timeout=_FAREWELL,
         )
-        self._unix_socket: Path | None = None
+        self._unix_sockets: list[Path] = []
 
     async def start(self) -> None:
         """Makes ready to listen."""
@@ -72,28 +72,28 @@ class Server:
         await web.SockSite(self._runner, listening, ssl_context=context).start()
         return str(address[0]), int(address[1])
 
-    async def listen_locally(self, path: Path) -> None:
-        """Listens on a Unix socket that only this user can open. Raises FlagError."""
+    async def listen_locally(self, path: Path, flag: str = "operator_socket", mode: int = 0o600) -> None:
+        """Listens on a Unix socket, which only this user can open if no `mode` is given. Raises FlagError."""
         try:
-            _remove_stale(path)
+            _remove_stale(path, flag)
             listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
                 listening.bind(str(path))
-                path.chmod(0o600)
+                path.chmod(mode)
             except BaseException:
                 listening.close()
                 raise
         except OSError as error:
-            raise FlagError(f"--operator_socket: {path}: {error.strerror or error}") from error
-        self._unix_socket = path
+            raise FlagError(f"--{flag}: {path}: {error.strerror or error}") from error
+        self._unix_sockets.append(path)
         await web.SockSite(self._runner, listening).start()
 
     async def close(self) -> None:
         """Stops listening; requests that take longer than a second are dropped."""
         await self._runner.cleanup()
-        if self._unix_socket is not None:
+        for path in self._unix_sockets:
             with contextlib.suppress(FileNotFoundError):
-                self._unix_socket.unlink()
+                path.unlink()
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
@@ -112,10 +112,13 @@ class Server:
         return web.Response(status=reply.status, body=reply.body or None, headers=_headers(reply))
 
     def _received(self, request: web.BaseRequest, route: Route) -> Request:
-        principal = None
+        principal, executor = None, None
         if route.realm is not None:
+            given = request.headers.get("Authorization")
             try:
-                principal = self._authenticator.authenticate(route.realm, request.headers.get("Authorization"))
+                executor = self._authenticator.authenticate_executor(route.realm, given)
+                if executor is None:
+                    principal = self._authenticator.authenticate(route.realm, given)
             except Unauthorized as error:
                 raise RequestError(HTTPStatus.UNAUTHORIZED, headers={"WWW-Authenticate": error.challenge}) from None
         return Request(
@@ -124,6 +127,7 @@ class Server:
             query=request.query,
             headers=request.headers,
             principal=principal,
+            executor=executor,
             remote=request.remote or None,
             read=lambda: _read(request),
             chunks=lambda: _chunks(request),
@@ -200,14 +204,14 @@ def _headers(reply: Reply) -> dict[str, str]:
     return {**reply.headers, **content}
 
 
-def _remove_stale(path: Path) -> None:
+def _remove_stale(path: Path, flag: str) -> None:
     """Removes the socket of an agent that was killed. Raises OSError, and FlagError for what is no such thing."""
     try:
         is_socket = stat.S_ISSOCK(path.lstat().st_mode)
     except FileNotFoundError:
         return
     if not is_socket:
-        raise FlagError(f"--operator_socket: {path} is there, and no socket", "remove it, or give another path")
+        raise FlagError(f"--{flag}: {path} is there, and no socket", "remove it, or give another path")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)  # Should too many wait there already, that is an error.
         try:
@@ -215,7 +219,7 @@ def _remove_stale(path: Path) -> None:
         except ConnectionRefusedError:
             path.unlink()
             return
-    raise FlagError(f"--operator_socket: another process listens on {path}", "give each agent a path of its own")
+    raise FlagError(f"--{flag}: another process listens on {path}", "give each agent a path of its own")
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -16,9 +16,7 @@ from mesocosm.agent.http.frameworks import Shown
 from mesocosm.agent.resources import role_of
 from mesocosm.api import v1
 from mesocosm.api.json import to_json
-
-_CAPABILITIES: tuple[str, ...] = ()
-"""Of those in `SlaveInfo.Capability`; all are about tasks and masters."""
+from mesocosm.master.registration import capabilities
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,7 @@ def state(agent: Agent, address: Address, frameworks: Shown, *, with_flags: bool
         "id": agent.tasks.registration.agent_id,
         "pid": f"slave(1)@{address.ip}:{address.port}",
         "hostname": address.hostname,
-        "capabilities": list(_CAPABILITIES),
+        "capabilities": [v1.AgentInfo.Capability.Type.Name(each.type) for each in capabilities(agent.tasks.handlers())],
         "resources": summary(offered),
         "reserved_resources": {role: summary(reserved) for role, reserved in by_role.items()},
         "unreserved_resources": summary(free),

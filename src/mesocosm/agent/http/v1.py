@@ -23,6 +23,7 @@ from mesocosm.agent.http.reply import JSON, PROTOBUF, RECORDIO, Reply, RequestEr
 from mesocosm.agent.http.routes import Request
 from mesocosm.agent.logs import Logs
 from mesocosm.agent.metrics import Metrics
+from mesocosm.agent.tokens import ExecutorClaims
 from mesocosm.api import convert, recordio, validation
 from mesocosm.api.binary import from_bytes
 from mesocosm.api.json import from_json, loads, to_json
@@ -40,6 +41,14 @@ Result = TypeVar("Result")
 Answer = dict[str, Any] | HTTPStatus | None
 """The field of the response that the call is about (None: it is not set), or the status if that is the whole answer."""
 
+_OF_EXECUTORS = frozenset(
+    {
+        *("LAUNCH_NESTED_CONTAINER", "WAIT_NESTED_CONTAINER", "KILL_NESTED_CONTAINER", "REMOVE_NESTED_CONTAINER"),
+        *("LAUNCH_NESTED_CONTAINER_SESSION", "ATTACH_CONTAINER_OUTPUT"),
+        *("LAUNCH_CONTAINER", "WAIT_CONTAINER", "KILL_CONTAINER", "REMOVE_CONTAINER"),
+    }
+)
+"""What an executor may call for that proves by its token who it is: all of it is about its own containers."""
 _STREAMED = frozenset({"ATTACH_CONTAINER_INPUT"})
 _STREAMING = frozenset({"ATTACH_CONTAINER_OUTPUT", "LAUNCH_NESTED_CONTAINER_SESSION"})
 
@@ -92,8 +101,9 @@ class Api:
         handler = self._handlers.get(kind)
         if handler is None:
             raise RequestError(HTTPStatus.NOT_IMPLEMENTED, f"{kind} is not served by this version")
-        logger.debug("processing %s", kind, extra={"principal": request.principal})
-        answer = await handler(call, request.principal)
+        principal = request.principal if request.executor is None else _own(call, kind, request.executor)
+        logger.debug("processing %s", kind, extra={"principal": principal})
+        answer = await handler(call, principal)
         if isinstance(answer, HTTPStatus):
             return Reply(answer)
         response = {"type": kind} if answer is None else {"type": kind, kind.lower(): answer}
@@ -267,6 +277,17 @@ class Api:
         container_id = _container_id(asked)
         self._access.require_on(principal, verb, container_id)
         return container_id
+
+
+def _own(call: Call, kind: str, executor: ExecutorClaims) -> str:
+    """The principal that an executor is where it calls for what is in its own container. Raises RequestError: 403."""
+    asked = getattr(call, kind.lower(), None)
+    if kind not in _OF_EXECUTORS or asked is None:
+        raise RequestError(HTTPStatus.FORBIDDEN, f"{kind} is not for executors")
+    container_id = _container_id(asked.container_id)
+    if container_id.parent is None or container_id.root.value != executor.container_id:
+        raise RequestError(HTTPStatus.FORBIDDEN, f"{container_id} is in no container of {executor.principal}")
+    return executor.principal
 
 
 def _container_id(asked: ContainerIDMessage) -> ContainerID:

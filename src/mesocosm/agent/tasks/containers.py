@@ -13,7 +13,7 @@ from mesocosm.agent.tasks.executor import Executor
 from mesocosm.agent.tasks.task import Stage
 from mesocosm.api import convert, v1, validation
 from mesocosm.api.v1.agent import Call
-from mesocosm.container import ContainerConfig, ContainerID, ContainerStatus, Termination
+from mesocosm.container import ContainerConfig, ContainerID, ContainerStatus, Termination, Volume
 from mesocosm.containerizer.base import LaunchResult
 from mesocosm.containerizer.command import find_credentials
 from mesocosm.containerizer.mesos import MesosContainerizer
@@ -37,6 +37,7 @@ class Containers:
         launch: Launch,
         config_of: Callable[[ContainerID], ContainerConfig | None],
         sandboxes: Path,
+        domain_socket: Path | None,
         default: v1.ContainerInfo | None,
         *,
         switch_user: bool,
@@ -44,12 +45,14 @@ class Containers:
     ) -> None:
         """`config_of` also knows containers that have ended. Executors', and no others, have theirs in `sandboxes`.
 
-        `default` is what a container is that an executor does not describe.
+        `default` is what a container is that an executor does not describe. With files of its own it sees
+        `domain_socket`, too, if there is one.
         """
         self._containerizer = containerizer
         self._launch = launch
         self._config_of = config_of
         self._sandboxes = sandboxes
+        self._domain_socket = domain_socket
         self._default = default
         self._switch_user = switch_user
         self._cpus_are_bounded = cpus_are_bounded
@@ -158,7 +161,13 @@ class Containers:
             directory=executor.directory,
             user=executor.user,
             environment={**environment, **config.environment},
+            volumes=(*config.volumes, *self._socket(config)),
         )
+
+    def _socket(self, config: ContainerConfig) -> tuple[Volume, ...]:
+        if self._domain_socket is None or config.image is None:
+            return ()
+        return (Volume(str(self._domain_socket), str(self._domain_socket)),)
 
 
 def _command(executor: Executor) -> v1.CommandInfo:

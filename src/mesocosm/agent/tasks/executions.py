@@ -21,6 +21,7 @@ from mesocosm.agent.tasks.remains import Remains
 from mesocosm.agent.tasks.reservations import Reservations
 from mesocosm.agent.tasks.statuses import Statuses
 from mesocosm.agent.tasks.task import Stage, Task
+from mesocosm.agent.tokens import ExecutorClaims, ExecutorTokens
 from mesocosm.api import internal, v1
 from mesocosm.container import Termination
 from mesocosm.errors import MesocosmError, leaves
@@ -49,9 +50,13 @@ class Executions:
         hooks: Hooks,
         registration_timeout: float,
         reservations: Reservations,
+        tokens: ExecutorTokens | None,
         framework_gone: Callable[[], None],
     ) -> None:
-        """`registration_timeout` is in seconds. `framework_gone` is told when one has no executor any more."""
+        """`registration_timeout` is in seconds. Executors get `tokens`, if there are any.
+
+        `framework_gone` is told when one has no executor any more.
+        """
         self._registration = registration
         self._frameworks = frameworks
         self._containers = containers
@@ -64,6 +69,7 @@ class Executions:
         self._hooks = hooks
         self._registration_timeout = registration_timeout
         self._reservations = reservations
+        self._tokens = tokens
         self._framework_gone = framework_gone
         self._closing = False
         self.came = asyncio.Event()
@@ -112,6 +118,7 @@ class Executions:
             agent_id=self._registration.agent_id,
             agent=self._registration.address,
             checkpoint=executor.checkpoint,
+            token=self._token(executor),
         )
         try:
             await self._containers.launch(executor, environment)
@@ -125,6 +132,11 @@ class Executions:
         if executor.ending:
             await self._containers.destroy(executor.container_id)
         return True
+
+    def _token(self, executor: Executor) -> str | None:
+        if self._tokens is None:
+            return None
+        return self._tokens.make(ExecutorClaims(executor.framework_id, executor.id, executor.container_id.value))
 
     async def _ended(self, framework: Framework, executor: Executor, termination: Termination | str) -> None:
         """Its container is no more: what that makes of its tasks."""

@@ -10,6 +10,7 @@ from typing import Protocol
 import msgspec
 from google.protobuf.message import Message
 
+from mesocosm.agent.tasks import allocation
 from mesocosm.api import internal, recordio, v1
 from mesocosm.api.json import to_json
 from mesocosm.api.v1.executor import Event
@@ -207,7 +208,7 @@ NOBODY = "@0.0.0.0:0"
 
 def agent_info(slave: internal.SlaveInfo) -> v1.AgentInfo:
     """The agent as executors know it."""
-    return v1.AgentInfo(
+    info = v1.AgentInfo(
         hostname=slave.hostname,
         port=slave.port,
         resources=slave.resources,
@@ -215,6 +216,9 @@ def agent_info(slave: internal.SlaveInfo) -> v1.AgentInfo:
         id=slave.id,
         domain=slave.domain if slave.HasField("domain") else None,
     )
+    for resource in info.resources:
+        allocation.renew(resource)  # Masters are told the older way.
+    return info
 
 
 def _json(event: Event) -> bytes:

@@ -39,6 +39,7 @@ from mesocosm.agent.tasks.reservations import Reservations
 from mesocosm.agent.tasks.revival import Revival
 from mesocosm.agent.tasks.statuses import Statuses
 from mesocosm.agent.tasks.task import Stage, Task
+from mesocosm.agent.tokens import ExecutorTokens
 from mesocosm.api import internal, v1
 from mesocosm.hooks import Hooks
 from mesocosm.libprocess.address import ActorAddress
@@ -53,7 +54,10 @@ _KILLED = v1.TaskStatus.REASON_TASK_KILLED_DURING_LAUNCH
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What tasks need of the agent. `isolation` tells the isolators that there are."""
+    """What tasks need of the agent. `isolation` tells the isolators that there are.
+
+    Executors prove themselves by `tokens`, and find the agent at `domain_socket`, if there is one.
+    """
 
     layout: Layout
     containers: Containers
@@ -62,6 +66,8 @@ class Surroundings:
     authorizer: Authorizer
     hooks: Hooks
     isolation: Callable[[], Collection[str]]
+    tokens: ExecutorTokens | None = None
+    domain_socket: Path | None = None
 
 
 class Tasks:
@@ -101,12 +107,13 @@ class Tasks:
             self._statuses,
             recorder,
             remains,
-            _environment(flags),
+            _environment(flags, surroundings.domain_socket),
             self.counters,
             self._background,
             surroundings.hooks,
             flags.executor_registration_timeout,
             self.reservations,
+            surroundings.tokens,
             self._drained,
         )
         self.actors = ActorExecutors(
@@ -444,13 +451,14 @@ class Tasks:
         self._background.spawn(records.write_drain(self._layout, self.registration.agent_id, None))
 
 
-def _environment(flags: AgentFlags) -> ExecutorEnvironment:
+def _environment(flags: AgentFlags, domain_socket: Path | None) -> ExecutorEnvironment:
     return ExecutorEnvironment(
         variables=flags.executor_environment_variables,
         shutdown_grace_period=flags.executor_shutdown_grace_period,
         recovery_timeout=flags.recovery_timeout,
         reregistration_timeout=flags.executor_reregistration_timeout,
         http_command_executor=flags.http_command_executor,
+        domain_socket=domain_socket,
     )
 
 

@@ -130,7 +130,13 @@ ACCESS = (
         default="false",
         served_by="HTTP",
     ),
-    Flag("authenticate_http_executors", BOOLEAN, "Require a token of executors; not with v0.", default="false"),
+    Flag(
+        "authenticate_http_executors",
+        BOOLEAN,
+        "Require a token of executors; not with v0.",
+        default="false",
+        served_by="HTTP, tasks",
+    ),
     Flag(
         "http_credentials",
         KEY_FILE,
@@ -138,7 +144,13 @@ ACCESS = (
         served_by="HTTP",
     ),
     Flag("http_authenticators", NAMES, "How requests are authenticated. Default: `basic`."),
-    Flag("jwt_secret_key", KEY_FILE, "File with the key of the executors' tokens.", renamed_from="executor_secret_key"),
+    Flag(
+        "jwt_secret_key",
+        KEY_FILE,
+        "File with the key of the executors' tokens.",
+        renamed_from="executor_secret_key",
+        served_by="HTTP, tasks",
+    ),
     Flag(
         "authorizer",
         choice("local"),

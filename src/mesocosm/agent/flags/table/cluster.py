@@ -143,6 +143,17 @@ EXECUTORS = (
         served_by="tasks",
     ),
     Flag("http_command_executor", BOOLEAN, "Let the command executor speak HTTP.", default="false", served_by="tasks"),
-    Flag("http_executor_domain_sockets", BOOLEAN, "Let executors reach the agent by a Unix socket.", default="false"),
-    Flag("domain_socket_location", TEXT, "The Unix socket for executors. Default: `agent.sock` in `--runtime_dir`."),
+    Flag(
+        "http_executor_domain_sockets",
+        BOOLEAN,
+        "Let executors reach the agent by a Unix socket.",
+        default="false",
+        served_by="HTTP, tasks",
+    ),
+    Flag(
+        "domain_socket_location",
+        TEXT,
+        "The Unix socket for executors. Default: `agent.sock` in `--runtime_dir`.",
+        served_by="HTTP, tasks",
+    ),
 )
