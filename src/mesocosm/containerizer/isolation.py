@@ -47,16 +47,17 @@ class Isolation:
         return config
 
     async def prepare(self, container_id: ContainerID, config: ContainerConfig) -> list[LaunchInfo]:
-        """What the launch shall do for them. Those that may do so later are not asked yet."""
-        parts = [
-            await isolator.prepare(container_id, config) for isolator in self if not isolator.is_concurrent(config)
-        ]
+        """What the launch shall do for them. Those that may prepare later only announce it."""
+        parts = []
+        for isolator in self:
+            ask = isolator.announce if isolator.concurrent else isolator.prepare
+            parts.append(await ask(container_id, config))
         return [part for part in parts if part is not None]
 
     async def isolate(self, container_id: ContainerID, config: ContainerConfig, pid: int) -> None:
         """Has all others prepare, while the init sets the container up, and then all put it where it belongs."""
         for isolator in self:
-            if isolator.is_concurrent(config):
+            if isolator.concurrent:
                 await isolator.prepare(container_id, config)
         for isolator in self:
             await isolator.isolate(container_id, pid)

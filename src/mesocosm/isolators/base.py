@@ -51,6 +51,9 @@ class Isolator:
     requires_launcher: ClassVar[str | None] = None
     """The launcher (`linux`) that this isolator cannot do without."""
 
+    concurrent: bool = False
+    """Whether `prepare` may run while the init sets the container up already. What it returns is not used then."""
+
     @classmethod
     def create(cls, flags: Flags) -> Self:
         """The isolator for `flags`, having made sure that this host can do it.
@@ -66,9 +69,9 @@ class Isolator:
         """Before anything but the images is made: `config` with what it leaves open and this isolator knows."""
         return config
 
-    def is_concurrent(self, config: ContainerConfig) -> bool:
-        """Whether `prepare` returns nothing for it, and may run while the init sets the container up already."""
-        return False
+    async def announce(self, container_id: ContainerID, config: ContainerConfig) -> LaunchInfo | None:
+        """Before the init exists, of one that is `concurrent`: what the launch shall do for this isolator."""
+        return None
 
     async def prepare(self, container_id: ContainerID, config: ContainerConfig) -> LaunchInfo | None:
         """Before the container's first process exists: what its launch shall do for this isolator."""

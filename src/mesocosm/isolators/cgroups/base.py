@@ -42,6 +42,7 @@ class CgroupIsolator(Isolator):
     def __init__(self, flags: Flags, hierarchies: tuple[cgroup.Hierarchy, ...]) -> None:
         self.flags = flags
         self.unified = hierarchies[0].version == 2
+        self.concurrent = not self.unified  # On v2 the init is cloned into its cgroup.
         self.hierarchies = hierarchies
         # Of all known containers. Empty for those that share the cgroup of their parent.
         self._groups: dict[ContainerID, tuple[str, ...]] = {}
@@ -97,9 +98,14 @@ class CgroupIsolator(Isolator):
             # A cgroup is missing when the isolator was enabled after the launch, or the container is half removed.
             self._groups[state.container_id] = groups if all(map(cgroup.exists, groups)) else ()
 
-    def is_concurrent(self, config: ContainerConfig) -> bool:
-        """Not on v2, where the init is cloned into its cgroup, nor where the init mounts it in a root file system."""
-        return not self.unified and config.rootfs is None
+    async def announce(self, container_id: ContainerID, config: ContainerConfig) -> LaunchInfo | None:
+        """Makes the cgroup, with nothing written to it yet, where the init mounts it in a root file system."""
+        if config.rootfs is None:
+            return None
+        own = self._paths(container_id) if owns_cgroup(container_id, config) else ()
+        for group in own:
+            cgroup.create(group)
+        return LaunchInfo(cgroups=self._shown(own or self._nearest(container_id)))
 
     async def prepare(self, container_id: ContainerID, config: ContainerConfig) -> LaunchInfo | None:
         """Makes the container's cgroup and writes its amounts, unless it shares its parent's.
@@ -107,7 +113,7 @@ class CgroupIsolator(Isolator):
         A root file system of its own shows the container what it is in, which could see it in that of the host anyway.
         """
         self._make(container_id, config)
-        return None if config.rootfs is None else LaunchInfo(cgroups=self._shown(container_id))
+        return None if config.rootfs is None else LaunchInfo(cgroups=self._shown(self._nearest(container_id)))
 
     def _make(self, container_id: ContainerID, config: ContainerConfig) -> None:
         if container_id in self._groups:
@@ -127,9 +133,8 @@ class CgroupIsolator(Isolator):
         self.set_up(container_id, groups)
         self.apply(container_id, groups, config.resources, config.limits)
 
-    def _shown(self, container_id: ContainerID) -> tuple[tuple[str, str], ...]:
+    def _shown(self, groups: Sequence[str]) -> tuple[tuple[str, str], ...]:
         """What a container is in, by the names that it has for that: those of controllers on v1."""
-        groups = self._nearest(container_id)
         if self.unified:
             return tuple((UNIFIED, group) for group in groups)
         found = zip(self.hierarchies, groups, strict=False)
