@@ -95,6 +95,7 @@ async def test_times_are_exact_in_sum(isolator: CpuIsolator) -> None:
     assert used <= usage.cpus_user_time_secs + usage.cpus_system_time_secs < used + 0.05
 
 
+@pytest.mark.slow  # Of an emulated processor there is no telling.
 async def test_time_in_the_kernel(isolator: CpuIsolator) -> None:
     """Which has to make the random bytes; the command only passes them on."""
     await isolator.prepare(CONTAINER, config())

@@ -52,11 +52,12 @@ async def test_devices(launch: Launch, rootfs: Path) -> None:
     assert (await launch.output(script, rootfs=rootfs, user="app")).split() == ["4", "full", "ptmx"]
 
 
-@pytest.mark.parametrize(
-    "path", ["/proc/sys/kernel/hostname", "/proc/sysrq-trigger", "/proc/irq", "/sys/kernel", "/sys"]
-)
-async def test_files_of_the_kernel_cannot_be_written(launch: Launch, rootfs: Path, path: str) -> None:
-    script = f"[ -d {path} ] && ! touch {path}/x 2>/dev/null && exit; ! (: >> {path}) 2>/dev/null"
+WRITABLE = ("/proc/sys/kernel/hostname", "/proc/sysrq-trigger", "/proc/irq", "/sys/kernel", "/sys")
+
+
+async def test_files_of_the_kernel_cannot_be_written(launch: Launch, rootfs: Path) -> None:
+    write = "if [ -d $path ]; then touch $path/x; else : >> $path; fi"
+    script = f"for path in {' '.join(WRITABLE)}; do ({write}) 2>/dev/null && echo $path; done; true"
     assert await launch.output(script, isolation=LINUX, rootfs=rootfs) == ""
 
 
@@ -66,9 +67,9 @@ HIDDEN = (
 )
 
 
-@pytest.mark.parametrize("path", HIDDEN)
-async def test_files_of_the_kernel_that_are_hidden(launch: Launch, rootfs: Path, path: str) -> None:
-    if not Path(path).exists():
-        pytest.skip(f"this kernel has no {path}")
-    read = f"if [ -d {path} ]; then ls {path}; else head -c 100 {path}; fi | wc -c"
-    assert int(await launch.output(read, isolation=LINUX, rootfs=rootfs)) == 0
+async def test_files_of_the_kernel_that_are_hidden(launch: Launch, rootfs: Path) -> None:
+    found = [path for path in HIDDEN if Path(path).exists()]
+    assert found
+    read = "if [ -d $path ]; then ls $path; else head -c 100 $path; fi"
+    script = f"for path in {' '.join(found)}; do [ $({read} | wc -c) = 0 ] || echo $path; done"
+    assert await launch.output(script, isolation=LINUX, rootfs=rootfs) == ""

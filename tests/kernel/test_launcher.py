@@ -94,6 +94,7 @@ async def test_isolators_of_the_linux_launcher(launch: Launch, isolation: str) -
     assert await container.wait() == 3
 
 
+@pytest.mark.slow
 async def test_nothing_is_imported_after_the_fork(
     launch: Launch, rootfs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +131,7 @@ async def test_nothing_is_imported_after_the_fork(
             assert container.stream("stderr") == "modules: []\n"
 
 
+@pytest.mark.slow
 async def test_the_launcher_keeps_nothing_of_its_caller(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "of the caller")
     launch.containerizer()

@@ -28,7 +28,9 @@ X = ContainerID("x")
 BLOCKED = "mkfifo end; echo up > up; read -r status < end; exit $status"
 
 
-@pytest.fixture(params=["filesystem/posix", "filesystem/linux", LINUX])
+@pytest.fixture(
+    params=[*(pytest.param(name, marks=pytest.mark.slow) for name in ("filesystem/posix", "filesystem/linux")), LINUX]
+)
 def isolation(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -140,6 +142,7 @@ async def test_nested_containers(launch: Launch, isolation: str) -> None:
     assert await containerizer.containers() == set()
 
 
+@pytest.mark.slow
 async def test_ends_are_remembered_until_they_are_removed(launch: Launch, isolation: str) -> None:
     container = await launch("exit 5", isolation=isolation)
     await container.wait()
@@ -150,6 +153,7 @@ async def test_ends_are_remembered_until_they_are_removed(launch: Launch, isolat
     assert await containerizer.destroy(container.container_id) is None
 
 
+@pytest.mark.slow
 async def test_a_recovery_comes_once_and_before_any_launch(launch: Launch) -> None:
     container = await launch.sleeping()
     with pytest.raises(ContainerError, match="call recover"):
@@ -164,6 +168,7 @@ async def test_a_recovery_comes_once_and_before_any_launch(launch: Launch) -> No
         await containerizer.recover()
 
 
+@pytest.mark.slow
 async def test_two_recoveries_at_the_same_time(launch: Launch) -> None:
     container = await launch.sleeping()
     containerizer = await launch.successor(recover=False)
@@ -173,12 +178,14 @@ async def test_two_recoveries_at_the_same_time(launch: Launch) -> None:
     assert await end_of(containerizer, container.container_id) == 0
 
 
+@pytest.mark.slow
 async def test_two_containerizers_on_one_directory(launch: Launch) -> None:
     launch.containerizer()
     with pytest.raises(FlagError, match="in use by another process"):
         MesosContainerizer(launch.flags).start()
 
 
+@pytest.mark.slow
 async def test_after_a_reboot_pids_mean_nothing(launch: Launch, flags: Flags, monkeypatch: pytest.MonkeyPatch) -> None:
     """The process that now has the recorded pid is somebody else."""
     launch.containerizer("filesystem/posix", launcher="posix")
@@ -232,6 +239,7 @@ async def test_state_that_cannot_be_used_is_refused(launch: Launch, name: str, c
     assert await containerizer.containers() == {container.container_id}, "nothing was changed by the refusal"
 
 
+@pytest.mark.slow
 async def test_things_that_are_no_containers(launch: Launch) -> None:
     containerizer = launch.containerizer()
     (launch.flags.runtime_dir / "containers" / "not a name").mkdir(parents=True)
