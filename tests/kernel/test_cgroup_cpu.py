@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from mesocosm.container import ContainerID, LinuxInfo, Resources
+from mesocosm.errors import ContainerError
 from mesocosm.flags import Flags
 from mesocosm.isolators.cgroups.cpu import CpuIsolator
 from tests.isolating import isolate
@@ -187,6 +188,27 @@ async def test_a_quota_around_a_nested_container(isolator: CpuIsolator, burn: st
         own_time = (await isolator.usage(NESTED)).cpus_user_time_secs
         assert own_time is None if share else own_time
         await isolator.cleanup(NESTED)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+async def test_a_quota_below_that_of_a_nested_container(isolator: CpuIsolator, ends: bool) -> None:
+    """On v1 the kernel refuses it, and for some milliseconds after the nested one has ended, too."""
+    for _ in range(20 if ends else 1):
+        await isolator.prepare(CONTAINER, config(resources=Resources(cpus=0.7)))
+        await isolator.prepare(NESTED, config(limits=Resources(cpus=0.5), linux_info=LinuxInfo(share_cgroups=False)))
+        with blocked("exit 0") as process:
+            await isolate(isolator, NESTED, process.pid)
+            process.release().wait()
+        if ends:
+            await isolator.cleanup(NESTED)
+        elif not isolator.unified:
+            with pytest.raises(ContainerError, match=r"cannot have 0.2 cpus: .*/c/mesos/n has 0.5$"):
+                await isolator.update(CONTAINER, Resources(cpus=0.2), Resources())
+            await isolator.cleanup(NESTED)
+        await isolator.update(CONTAINER, Resources(cpus=0.2), Resources())
+        assert (await isolator.usage(CONTAINER)).cpus_limit == 0.2
+        await isolator.cleanup(NESTED)
+        await isolator.cleanup(CONTAINER)
 
 
 @pytest.mark.parametrize(("low", "least"), [(True, 4), (False, 0)])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mesocosm.api import internal, v1
+from mesocosm.container import ContainerID
 from mesocosm.flags import Flags
 from tests.task_agent import AGENT_ID, FRAMEWORK_ID, Master, framework_info, running_agent, scalars
 
@@ -172,6 +173,35 @@ async def test_a_limit_that_a_task_exceeds_is_why_it_fails(flags: Flags) -> None
         assert status.message.startswith("Command terminated with signal Killed: Memory limit exceeded")
         await master.update("modest", v1.TASK_KILLED)
         await master.gone()
+
+
+async def test_an_executor_has_what_its_tasks_have(flags: Flags) -> None:
+    """Requests and limits are added up; what is asked of memory is lowered again when tasks end, its limit is not."""
+    own = v1.ContainerInfo(type=v1.ContainerInfo.MESOS, linux_info=v1.LinuxInfo(share_cgroups=False))
+    isolation = "filesystem/linux,namespaces/pid,cgroups/cpu,cgroups/mem"
+    limits = {"cpus": v1.Value.Scalar(value=0.5), "mem": v1.Value.Scalar(value=64)}
+    async with running_agent(flags, "--cgroups_enable_cfs", isolation=isolation) as master:
+
+        async def amounts(name: str | None = None) -> tuple[object, ...]:
+            container_id = master.executor(EXECUTOR).container_id
+            if name is not None:
+                status = await master.update(name, v1.TASK_RUNNING)
+                container_id = ContainerID(status.container_status.container_id.value, container_id)
+            usage = await master.agent.containerizer.usage(container_id)
+            memory = (usage.mem_soft_limit_bytes or 0) >> 20, (usage.mem_limit_bytes or 0) >> 20
+            return round(usage.cpus_soft_limit or 0, 2), round(usage.cpus_limit or 0, 2), *memory
+
+        run(master, [task("a", container=own), task("b", container=own, limits=limits)])
+        assert await amounts("a") == (0.1, 0.1, 32, 32)
+        assert await amounts("b") == (0.1, 0.5, 32, 64)
+        assert await amounts() == (0.3, 0.7, 96, 128)
+        run(master, [task("c", container=own)])
+        await master.update("c", v1.TASK_RUNNING)
+        assert await amounts() == (0.4, 0.8, 128, 160)
+        master.kill("a")
+        for name in "ab":
+            await master.update(name, v1.TASK_KILLED)
+        assert await amounts() == (0.2, 0.2, 64, 160)
 
 
 async def test_tasks_share_a_volume_of_their_executor(flags: Flags) -> None:

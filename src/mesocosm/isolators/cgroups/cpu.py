@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import math
+import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from mesocosm.container import ContainerID, Resources
+from mesocosm.errors import ContainerError
 from mesocosm.flags import Flags
 from mesocosm.isolators.cgroups.base import CgroupIsolator
 from mesocosm.linux import cgroup
@@ -21,6 +26,8 @@ WEIGHT_MINIMUM, WEIGHT_MAXIMUM = 1, 10000
 PERIOD = 100_000
 """Microseconds; also what the kernel gives a new cgroup."""
 QUOTA_MINIMUM = 1_000
+_RELEASED = 5.0
+"""Seconds in which the kernel forgets a cgroup that was removed, even where it has much else to do."""
 
 
 def shares(cpus: float, *, low: bool = False) -> int:
@@ -71,6 +78,35 @@ class CpuIsolator(CgroupIsolator):
         super().__init__(flags, hierarchies)
         self._times: dict[ContainerID, CpuTimes] = {}
 
+    async def update(self, container_id: ContainerID, resources: Resources, limits: Resources) -> None:
+        """Writes the amounts that are given. Raises ContainerError for a quota below that of a cgroup inside, on v1.
+
+        It does so for some milliseconds more when that is gone: it still is among those that the kernel looks at
+        (tg_cfs_schedulable_down and sched_release_group in kernel/sched/core.c), and nothing tells when it is not.
+        """
+        deadline = time.monotonic() + _RELEASED
+        for pause in cgroup.pauses():
+            try:
+                await super().update(container_id, resources, limits)
+            except OSError as error:
+                if error.errno != errno.EINVAL or self.unified or time.monotonic() > deadline:
+                    raise
+            else:
+                return
+            self._refuse_less_than_inside(container_id, self._limit(resources, limits))
+            await asyncio.sleep(pause)
+
+    def _refuse_less_than_inside(self, container_id: ContainerID, cpus: float | None) -> None:
+        group = self.group(container_id)
+        if group is None or cpus is None:
+            return
+        for inside in cgroup.subtree(group)[:-1]:
+            other = 0
+            with suppress(FileNotFoundError):
+                other = cgroup.read_int(inside, "cpu.cfs_quota_us") or 0
+            if other > (quota(cpus) or other):
+                raise ContainerError(f"container {container_id} cannot have {cpus} cpus: {inside} has {other / PERIOD}")
+
     async def cleanup(self, container_id: ContainerID) -> None:
         """Also forgets the times."""
         await super().cleanup(container_id)
@@ -83,9 +119,12 @@ class CpuIsolator(CgroupIsolator):
         if resources.cpus is not None:
             low = resources.cpus_revocable and self.flags.revocable_cpu_low_priority
             self._set_share(groups[0], resources.cpus, low=low)
-        limit = resources.cpus if limits.cpus is None and self.flags.cgroups_enable_cfs else limits.cpus
+        limit = self._limit(resources, limits)
         if limit is not None:
             self._set_quota(groups[0], quota(limit))
+
+    def _limit(self, resources: Resources, limits: Resources) -> float | None:
+        return resources.cpus if limits.cpus is None and self.flags.cgroups_enable_cfs else limits.cpus
 
     def _set_share(self, group: str, cpus: float, *, low: bool) -> None:
         if self.unified:

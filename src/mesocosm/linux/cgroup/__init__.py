@@ -17,7 +17,7 @@ from mesocosm.linux.cgroup.hierarchy import (
     hierarchy,
     membership,
 )
-from mesocosm.linux.cgroup.tree import assign, count_threads, create, destroy, processes, remove, subtree
+from mesocosm.linux.cgroup.tree import assign, count_threads, create, destroy, pauses, processes, remove, subtree
 
 __all__ = [
     "Hierarchies",
@@ -35,6 +35,7 @@ __all__ = [
     "kill",
     "membership",
     "parse_keyed",
+    "pauses",
     "processes",
     "read",
     "read_int",
