@@ -30,7 +30,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from google.protobuf.message import Message
 
@@ -104,7 +104,7 @@ class MasterStandIn:
         self._server: _Server | None = None
         self._port = 0
 
-    def __enter__(self) -> MasterStandIn:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -316,11 +316,22 @@ class MasterStandIn:
             frozenset(capability.type for capability in message.agent_capabilities),
         )
         connection = internal.MasterSlaveConnection(total_ping_timeout_seconds=self.ping_timeout)
-        reply = internal.SlaveReregisteredMessage if known else internal.SlaveRegisteredMessage
-        self.send(reply(slave_id=v1.AgentID(value=agent_id), connection=connection), agent)
+        identity = v1.AgentID(value=agent_id)
+        if known:
+            reconciliations = self.reconciliations(message)
+            reply = internal.SlaveReregisteredMessage(
+                slave_id=identity, connection=connection, reconciliations=reconciliations
+            )
+            self.send(reply, agent)
+        else:
+            self.send(internal.SlaveRegisteredMessage(slave_id=identity, connection=connection), agent)
         self.send(internal.PingSlaveMessage(connected=True), agent, OBSERVER)
         with self._news:
             self.agents[agent_id] = agent
+
+    def reconciliations(self, message: internal.ReregisterSlaveMessage) -> list[internal.ReconcileTasksMessage]:
+        """The tasks that are asked for because the agent says nothing of them."""
+        return []
 
     def _challenge(self, sender: str) -> None:
         pid, _ = self._challenges[sender]

@@ -142,6 +142,7 @@ class Executions:
         """Its container is no more: what that makes of its tasks."""
         executor.stop_timer()
         executor.enter(ExecutorState.TERMINATED)
+        self.came.set()  # It is not waited for any more.
         self._counters.executors_terminated += 1
         if executor.link is not None:
             executor.link.close()
