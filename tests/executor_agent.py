@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from mesocosm.api import recordio
-from mesocosm.api.json import from_json
+from mesocosm.api import convert, recordio
+from mesocosm.api.json import from_json, to_json
+from mesocosm.api.v1 import agent as operator
 from mesocosm.api.v1 import executor as v1
 from mesocosm.container import CommandInfo
+from mesocosm.containerizer.base import LaunchResult
 from tests.launching import TIMEOUT, Launch, Started
 
 Json = dict[str, Any]
@@ -32,6 +34,7 @@ class ExecutorAgent:
         self.requests: list[web.BaseRequest] = []
         self.acknowledges = True
         self.answer = 200
+        self.unavailable = 0
         self.capabilities: list[str] = []
         self.port = 0
         self.socket: Path | None = None
@@ -69,6 +72,8 @@ class ExecutorAgent:
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         call = await request.json()
+        if request.path == "/api/v1":
+            return await self._operate(from_json(call, operator.Call))
         from_json(call, v1.Call)  # Nothing that Mesos would not understand.
         async with self._heard:
             self.requests.append(request)
@@ -87,6 +92,25 @@ class ExecutorAgent:
         if call["type"] == "SUBSCRIBE":
             await asyncio.Event().wait()  # The connection ends with the server or the executor.
         return answer
+
+    async def _operate(self, call: operator.Call) -> web.Response:
+        """The calls by which the default executor has containers nested in its own."""
+        containerizer = self.launch.containerizer()
+        if self.unavailable:
+            self.unavailable -= 1
+            return web.Response(status=503)
+        if call.type == operator.Call.LAUNCH_CONTAINER:
+            asked = call.launch_container
+            result = await containerizer.launch(
+                convert.container_id(asked.container_id), convert.container_config(asked)
+            )
+            return web.Response(status=200 if result is LaunchResult.SUCCESS else 202)
+        if call.type == operator.Call.KILL_CONTAINER:
+            killed = call.kill_container
+            found = await containerizer.kill(convert.container_id(killed.container_id), killed.signal)
+            return web.Response(status=200 if found else 404)
+        waited = await containerizer.wait(convert.container_id(call.wait_container.container_id))
+        return web.json_response({"type": "WAIT_CONTAINER", "wait_container": to_json(convert.termination(waited))})
 
     # What it hears.
 

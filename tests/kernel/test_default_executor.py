@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ import pytest
 from mesocosm.api import internal, v1
 from mesocosm.container import ContainerID
 from mesocosm.flags import Flags
+from tests.executor_agent import ExecutorAgent
+from tests.executor_agent import task_info as as_json
 from tests.task_agent import AGENT_ID, FRAMEWORK_ID, Master, framework_info, running_agent, scalars
 
 pytestmark = pytest.mark.kernel
@@ -247,6 +251,49 @@ async def test_tasks_are_their_frameworks_user(flags: Flags) -> None:
             assert (links / name / "stdout").read_text().split() == [user, user]
         assert links.owner() == "nobody"
         await master.gone()
+
+
+async def test_an_agent_that_comes_back(executor_agent: ExecutorAgent) -> None:
+    """Waits go on with it, also for what ended meanwhile; and launches that it was not ready for."""
+    executor_agent.acknowledges = False
+    executor = await executor_agent.executor("default-executor")
+    container_id = {"value": executor.container_id.value}
+    await executor_agent.subscribed(container_id=container_id)
+    pipe = executor.sandbox / "pipe"
+    os.mkfifo(pipe)
+    scripts = {"a": f"read -r line < {pipe}; exit 0", "b": "sleep 60"}
+    executor_agent.unavailable = 3
+    tasks = [as_json(script, name) for name, script in scripts.items()]
+    await executor_agent.send("LAUNCH_GROUP", task_group={"tasks": tasks})
+    for state in ("TASK_STARTING", "TASK_STARTING", "TASK_RUNNING", "TASK_RUNNING"):
+        await executor_agent.update(state)
+    await executor_agent.stop()
+    await asyncio.to_thread(pipe.write_text, "end\n")
+    executor_agent.unavailable = 3
+    await executor_agent.start()
+    subscribe = await executor_agent.subscribed(container_id=container_id)
+    assert [each["task_id"]["value"] for each in subscribe["unacknowledged_tasks"]] == ["a", "b"]
+    updates = [each["status"] for each in subscribe["unacknowledged_updates"]]
+    assert [each["state"] for each in updates[:4]] == ["TASK_STARTING", "TASK_STARTING", "TASK_RUNNING", "TASK_RUNNING"]
+    for each in updates:
+        await executor_agent.acknowledge(each)
+    executor_agent.acknowledges = True
+    await executor_agent.update("TASK_FINISHED")
+    await executor_agent.send("KILL", task_id={"value": "b"})
+    await executor_agent.update("TASK_KILLED")
+    assert await executor.wait() == 0
+
+
+async def test_an_agent_that_does_not_come_back(executor_agent: ExecutorAgent) -> None:
+    """The executor ends, and with its container all that is nested in it."""
+    executor = await executor_agent.executor("default-executor", environment={"MESOS_RECOVERY_TIMEOUT": "100ms"})
+    await executor_agent.subscribed(container_id={"value": executor.container_id.value})
+    await executor_agent.send("LAUNCH_GROUP", task_group={"tasks": [as_json("sleep 60", "a")]})
+    await executor_agent.update("TASK_STARTING")
+    await executor_agent.update("TASK_RUNNING")
+    await executor_agent.stop()
+    assert await executor.wait() == 1
+    assert not await executor.containerizer.containers()
 
 
 async def test_what_groups_have_not_is_refused(flags: Flags) -> None:
