@@ -92,12 +92,15 @@ async def kill(agent: ExecutorAgent) -> None:
 
 
 async def test_the_answers_of_a_command_are_told(executor_agent: ExecutorAgent) -> None:
-    """Only those that differ from the one before, in an update that has all the last one had."""
+    """Only those that differ from the one before, in an update that has all the last one had.
+
+    The command has the executor's environment, and the directory of the task.
+    """
     check = {
         "type": "COMMAND",
         "command": {
             "command": {
-                "value": "test -e ready && exit $CODE; touch ready; exit 1",
+                "value": "test $MESOS_EXECUTOR_ID = task-1 || exit 9; test -e ready && exit $CODE; touch ready; exit 1",
                 "environment": {"variables": [{"name": "CODE", "value": "4"}]},
             }
         },
@@ -116,6 +119,7 @@ async def test_the_answers_of_a_command_are_told(executor_agent: ExecutorAgent) 
     await kill(executor_agent)
     assert await executor.wait() == 0
     assert executor.stream() == "", "what a check writes is no output of the task"
+    assert (executor.sandbox / "ready").exists()
 
 
 async def test_the_status_of_an_answer_by_http(executor_agent: ExecutorAgent, server: Server) -> None:
@@ -187,18 +191,36 @@ async def test_a_start_may_take_its_time(executor_agent: ExecutorAgent, server: 
     assert (await executor_agent.update("TASK_KILLED"))["healthy"] is False
 
 
-@pytest.mark.parametrize("value", ["true", "kill -9 $$"])
-async def test_health_by_a_command(executor_agent: ExecutorAgent, rootfs: Path, value: str) -> None:
-    """It sees what the task sees."""
-    script = f"test $MESOS_SANDBOX = /mnt/mesos/sandbox && test -x /bin/busybox && {value}"
-    check = {"type": "COMMAND", "command": {"value": script}, **SOON, "consecutive_failures": 1}
-    await executor_agent.run("sleep 60", executor={"rootfs": rootfs}, health_check=check)
+@pytest.mark.parametrize(("value", "healthy"), [("true", True), ("kill -9 $$", False), ("sleep 60", False)])
+@pytest.mark.parametrize("shell", [True, False])
+async def test_health_by_a_command(
+    executor_agent: ExecutorAgent, rootfs: Path, value: str, healthy: bool, shell: bool
+) -> None:
+    """It sees what the task sees, and what it is told. A signal, or no answer, is a failure."""
+    script = f"test $MESOS_SANDBOX = /mnt/mesos/sandbox && test -x /bin/busybox && test $OWN = 1 && {value}"
+    environment = {"variables": [{"name": "OWN", "value": "1"}]}
+    executed = {"value": script} if shell else {"shell": False, "value": "/bin/sh", "arguments": ["sh", "-c", script]}
+    check = {"type": "COMMAND", "command": {**executed, "environment": environment}, "consecutive_failures": 1}
+    timeout = {"timeout_seconds": 0.3} if value == "sleep 60" else {}
+    await executor_agent.run("sleep 60", executor={"rootfs": rootfs}, health_check={**check, **SOON, **timeout})
     status = await executor_agent.update("TASK_RUNNING")
-    assert status["healthy"] is (value == "true")
-    if status["healthy"]:
+    assert status["healthy"] is healthy
+    if healthy:
         await kill(executor_agent)
     else:
         await executor_agent.update("TASK_KILLED")
+
+
+async def test_nothing_is_checked_while_a_task_is_killed(executor_agent: ExecutorAgent) -> None:
+    """Though it takes its time, and is not healthy any more."""
+    executor_agent.capabilities = ["TASK_KILLING_STATE"]
+    check = {"type": "COMMAND", "command": {"value": "test ! -e ending"}, **SOON, "consecutive_failures": 1}
+    script = "trap 'touch ending; sleep 0.3; exit 0' TERM; sleep 60 & wait"
+    await executor_agent.run(script, health_check=check)
+    assert (await executor_agent.update("TASK_RUNNING"))["healthy"] is True
+    await executor_agent.send("KILL", task_id={"value": EXECUTOR}, kill_policy={"grace_period": seconds(60)})
+    await executor_agent.update("TASK_KILLING")
+    assert "healthy" not in await executor_agent.update("TASK_KILLED")
 
 
 async def test_health_by_https(executor_agent: ExecutorAgent, secure_server: Server) -> None:
@@ -214,9 +236,10 @@ async def test_health_by_https(executor_agent: ExecutorAgent, secure_server: Ser
 
 
 @pytest.mark.parametrize("kind", ["http", "tcp"])
-async def test_health_by_ipv6(executor_agent: ExecutorAgent, kind: str) -> None:
-    serving = Server(family="::1")
-    check = {"type": kind.upper(), kind: {"port": serving.port, "protocol": "IPv6"}, **SOON}
+@pytest.mark.parametrize(("protocol", "address"), [("IPv4", "127.0.0.1"), ("IPv6", "::1")])
+async def test_health_by_a_protocol(executor_agent: ExecutorAgent, kind: str, protocol: str, address: str) -> None:
+    serving = Server(family=address)
+    check = {"type": kind.upper(), kind: {"port": serving.port, "protocol": protocol}, **SOON}
     try:
         await executor_agent.run("sleep 60", health_check=check)
         assert (await executor_agent.update("TASK_RUNNING"))["healthy"] is True
@@ -239,16 +262,17 @@ async def test_both_kinds_of_checks(executor_agent: ExecutorAgent, server: Serve
     ("check", "reason"),
     [
         ({"type": "HTTP"}, "it needs a type"),
-        ({"type": "COMMAND", "command": {}}, "its command has no value"),
+        ({"type": "COMMAND", "command": {"command": {}}}, "its command has no value"),
         ({"type": "HTTP", "http": {"port": 1, "scheme": "ftp"}}, "its scheme 'ftp'"),
         ({"type": "HTTP", "http": {"port": 1, "path": "x"}}, "its path 'x'"),
         ({"type": "TCP", "tcp": {"port": 1}, "delay_seconds": -1}, "its delay_seconds is negative"),
     ],
 )
-async def test_checks_that_are_none(executor_agent: ExecutorAgent, check: Json, reason: str) -> None:
+@pytest.mark.parametrize("name", ["check", "health_check"])
+async def test_checks_that_are_none(executor_agent: ExecutorAgent, name: str, check: Json, reason: str) -> None:
     await executor_agent.executor()
     await executor_agent.subscribed()
-    await executor_agent.send("LAUNCH", task=task_info("true", health_check=check))
+    await executor_agent.send("LAUNCH", task=task_info("true", **{name: check}))
     await executor_agent.update("TASK_STARTING")
     status = await executor_agent.update("TASK_FAILED")
-    assert f"the health check of the task is invalid: {reason}" in status["message"]
+    assert f"the {name.replace('_', ' ')} of the task is invalid: {reason}" in status["message"]

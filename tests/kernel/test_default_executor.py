@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from mesocosm.container import ContainerID
 from mesocosm.flags import Flags
 from tests.executor_agent import ExecutorAgent
 from tests.executor_agent import task_info as as_json
+from tests.kernel.test_checks import Server
 from tests.task_agent import AGENT_ID, FRAMEWORK_ID, Master, framework_info, running_agent, scalars
 
 pytestmark = pytest.mark.kernel
@@ -51,6 +53,16 @@ def run(master: Master, tasks: Sequence[v1.TaskInfo], *, framework: dict[str, An
             launch_executor=not launched,
         )
     )
+
+
+async def checked(master: Master, name: str) -> v1.CheckStatusInfo:
+    """The first answer of a task's check."""
+    reason = v1.TaskStatus.REASON_TASK_CHECK_STATUS_UPDATED
+
+    def tells(message: internal.StatusUpdateMessage) -> bool:
+        return message.update.status.task_id.value == name and message.update.status.reason == reason
+
+    return (await master.heard(internal.StatusUpdateMessage, tells)).update.status.check_status
 
 
 def sandbox(master: Master) -> Path:
@@ -112,6 +124,7 @@ async def test_a_task_that_ends_well_leaves_its_group_alone(flags: Flags) -> Non
         master.kill("long")
         await master.update("long", v1.TASK_KILLED)
         assert "TASK_KILLED" not in master.states("short")
+        assert (await master.heard(internal.ExitedExecutorMessage)).status == 0
         await master.gone()
 
 
@@ -136,6 +149,7 @@ async def test_a_task_has_only_so_much_time(flags: Flags) -> None:
         status = await master.update("a", v1.TASK_FAILED)
         assert status.reason == v1.TaskStatus.REASON_MAX_COMPLETION_TIME_REACHED
         await master.update("b", v1.TASK_KILLED)
+        assert (await master.heard(internal.ExitedExecutorMessage)).status == 0
         await master.gone()
 
 
@@ -294,6 +308,75 @@ async def test_an_agent_that_does_not_come_back(executor_agent: ExecutorAgent) -
     await executor_agent.stop()
     assert await executor.wait() == 1
     assert not await executor.containerizer.containers()
+
+
+async def test_all_tasks_of_a_group_are_killed_at_once(flags: Flags) -> None:
+    """Each is killed, also one that ends well when it is asked to; and the executor has done what it should."""
+    async with running_agent(flags) as master:
+        run(master, [task("a"), task("b", "trap 'exit 0' TERM; echo up; while :; do sleep 0.1; done")])
+        for name in "ab":
+            await master.update(name, v1.TASK_RUNNING)
+        for name in "ab":
+            master.kill(name)
+        assert (await master.update("b", v1.TASK_KILLED)).message.startswith("Command ")
+        await master.update("a", v1.TASK_KILLED)
+        assert (await master.heard(internal.ExitedExecutorMessage)).status == 0
+        await master.gone()
+
+
+async def test_an_executor_that_is_killed_takes_its_tasks_along(flags: Flags) -> None:
+    async with running_agent(flags) as master:
+        run(master, [task("a"), task("b")])
+        for name in "ab":
+            await master.update(name, v1.TASK_RUNNING)
+        init = (await master.agent.containerizer.status(master.executor(EXECUTOR).container_id)).executor_pid
+        children = Path(f"/proc/{init}/task/{init}/children").read_text().split()
+        (pid,) = [pid for pid in children if Path(f"/proc/{pid}/comm").read_text().startswith("default-exec")]
+        os.kill(int(pid), signal.SIGKILL)
+        for name in "ab":
+            status = await master.update(name, v1.TASK_FAILED)
+            assert status.source == v1.TaskStatus.SOURCE_AGENT
+        assert (await master.heard(internal.ExitedExecutorMessage)).status == signal.SIGKILL
+        await master.gone()
+
+
+async def test_groups_share_the_pid_namespace_of_their_executor(flags: Flags) -> None:
+    """If they ask for it; others have one of their own."""
+    shared = v1.ContainerInfo(type=v1.ContainerInfo.MESOS, linux_info=v1.LinuxInfo(share_pid_namespace=True))
+    async with running_agent(flags) as master:
+        run(master, [task("long")])
+        await master.update("long", v1.TASK_RUNNING)
+        links = sandbox(master) / "tasks"
+        script = "readlink /proc/self/ns/pid"
+        for name, container in (("a", shared), ("b", shared), ("c", None)):
+            run(master, [task(name, script, container=container)])
+            await master.update(name, v1.TASK_FINISHED)
+        a, b, c = ((links / name / "stdout").read_text() for name in "abc")
+        init = (await master.agent.containerizer.status(master.executor(EXECUTOR).container_id)).executor_pid
+        assert a == b == f"{Path(f'/proc/{init}/ns/pid').readlink()}\n"
+        assert c != a
+
+
+async def test_files_of_a_task_are_fetched(flags: Flags, run_directory: Path) -> None:
+    (run_directory / "file").write_text("content\n")
+    uri = v1.CommandInfo.URI(value=str(run_directory / "file"))
+    async with running_agent(flags) as master:
+        run(master, [task("a", command=v1.CommandInfo(value="grep content file", uris=[uri]))])
+        await master.update("a", v1.TASK_FINISHED)
+        await master.gone()
+
+
+async def test_checks_of_tasks(flags: Flags) -> None:
+    serving = Server()
+    http = v1.CheckInfo(type=v1.CheckInfo.HTTP, http={"port": serving.port}, delay_seconds=0, interval_seconds=0.02)
+    tcp = v1.CheckInfo(type=v1.CheckInfo.TCP, tcp={"port": serving.port}, delay_seconds=0, interval_seconds=0.02)
+    try:
+        async with running_agent(flags) as master:
+            run(master, [task("http", check=http), task("tcp", check=tcp)])
+            assert (await checked(master, "http")).http.status_code == 200
+            assert (await checked(master, "tcp")).tcp.succeeded
+    finally:
+        await asyncio.to_thread(serving.close)
 
 
 async def test_what_groups_have_not_is_refused(flags: Flags) -> None:
