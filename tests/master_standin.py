@@ -87,8 +87,6 @@ class MasterStandIn:
         self.acknowledges = True
         self.registers = True
         self.authenticates = True
-        self.ignored: set[type[Message]] = set()
-        """Kinds of messages that it does nothing about."""
         self.ping_timeout = ping_timeout
         self.agents: dict[str, Joined] = {}
         self.received: list[Received] = []
@@ -283,9 +281,6 @@ class MasterStandIn:
         """Keeps a message, and does what a master does then."""
         with self._news:
             self.received.append(entry)
-            self._news.notify_all()
-        if type(entry.message) in self.ignored:
-            return
         match entry.message:
             case internal.RegisterSlaveMessage() | internal.ReregisterSlaveMessage() as message if self.registers:
                 self._register(entry.sender, message)

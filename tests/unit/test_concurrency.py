@@ -131,7 +131,7 @@ def request(routes: Routes, method: str, path: str, accept: str = JSON, **call: 
         return json.dumps(call).encode()
 
     headers = {"Content-Type": JSON, "Accept": accept}
-    asked = Request(method, path, {"show_standalone": "true"}, headers, None, read, chunks=None)  # type: ignore[arg-type]
+    asked = Request(method, path, {"show_standalone": "true"}, headers, None, None, read, chunks=None)  # type: ignore[arg-type]
     return routes.find(path, method).handler(asked)
 
 

@@ -78,6 +78,8 @@ class Options:
     interactive: bool = False
     tty: bool = False
     timeout: str | None = None
+    task: Path | None = None
+    agent: str | None = None
     work_dir: Path | None = None
     runtime_dir: Path | None = None
     verbose: bool = False

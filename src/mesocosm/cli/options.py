@@ -42,12 +42,15 @@ OPTIONS: tuple[tuple[tuple[str, ...], str, str, str], ...] = (
     (("-i", "--interactive"), FLAG, "", "Pass the standard input on. Default: it is empty."),
     (("-t", "--tty"), FLAG, "", "Give the command a terminal."),
     (("--timeout",), TEXT, "DURATION", "Time that it may take, such as 5, 90secs or 10mins."),
+    (("--task",), PATH, "FILE", "Run a TaskInfo or a TaskGroupInfo of Mesos, in JSON, instead of a COMMAND."),
+    (("--agent",), TEXT, "URL", "The agent that runs the --task. Default: one of its own."),
     (("--work-dir",), PATH, "DIR", "Keep the sandbox, below this directory."),
     (("--runtime-dir",), PATH, "DIR", "Keep the state below this directory."),
     (("--verbose",), FLAG, "", "Say what isolates the container, and what is missing."),
 )
 """The names of each option, its kind, how its value is called, and its help."""
 
+_OF_TASKS = ("task", "agent")
 _KINDS = {name: (names[-1][2:].replace("-", "_"), kind) for names, kind, _, _ in OPTIONS for name in names}
 _CONVERSIONS: dict[str, Any] = {TEXT: str, MANY: str, NUMBER: float, COUNT: int, PATH: Path}
 
@@ -79,4 +82,5 @@ def parse_quickly(arguments: list[str]) -> dict[str, Any] | None:
         except ValueError:
             return None
         values[field] = (*values.get(field, ()), converted) if kind == MANY else converted
-    return {**values, "command": tuple(rest)} if rest else None
+    is_usual = rest and values.keys().isdisjoint(_OF_TASKS)
+    return {**values, "command": tuple(rest)} if is_usual else None

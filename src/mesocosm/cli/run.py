@@ -16,6 +16,7 @@ Examples:
   mesocosm run --mem 64MB --cpus 0.5 --timeout 10 -- ./untrusted
   mesocosm run --rootfs /srv/debian --read-only --tmpfs /tmp:64MB -it -- bash
   mesocosm run --image debian:12 -it
+  mesocosm run --task task.json
   tar c . | mesocosm run -i --volume /srv/out:/out --rootfs /srv/debian -- tar xC /out
 
 \b
@@ -55,6 +56,10 @@ def run(**options: Any) -> int:
     """Run a command in a container."""
     from mesocosm.cli.execution import Options, execute
 
+    if options["task"] is not None or options["agent"] is not None:
+        from mesocosm.cli.tasks import run_tasks
+
+        return run_tasks(Options(**options))
     if not options["command"] and options["image"] is None:
         raise click.UsageError("there is no command to run; write it after --")
     return execute(Options(**options))

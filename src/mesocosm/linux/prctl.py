@@ -6,6 +6,7 @@ import ctypes
 
 from mesocosm.linux.libc import declare
 
+_PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_KEEPCAPS = 8
 _PR_SET_NAME = 15
@@ -22,6 +23,11 @@ _prctl = declare("prctl", ctypes.c_int, ctypes.c_int, ctypes.c_ulong, ctypes.c_u
 def hide_from_ptrace() -> None:
     """Makes the process undumpable: no other without CAP_SYS_PTRACE may trace it or open its /proc/PID/fd (proc(5))."""
     _prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def signal_at_end_of_parent(number: int) -> None:
+    """Has a signal sent when the thread that made this process has ended, also after an exec (PR_SET_PDEATHSIG)."""
+    _prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
 def adopt_orphans() -> None:

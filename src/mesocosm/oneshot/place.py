@@ -89,6 +89,16 @@ class Place:
         return self.base / self.name
 
     @property
+    def state(self) -> Path:
+        """The runtime directory of its containerizer."""
+        return self.directory / _STATE
+
+    @property
+    def held(self) -> tuple[int, ...]:
+        """The descriptor of its lock, by which another process may hold the place, too."""
+        return () if self._lock is None else (self._lock,)
+
+    @property
     def cgroups_root(self) -> str:
         """The cgroup of the place, in each hierarchy."""
         return f"{CGROUPS_ROOT}/{self.name}"
@@ -97,7 +107,7 @@ class Place:
         """The flags of a containerizer in this place."""
         return Flags(
             work_dir=self.work_dir,
-            runtime_dir=self.directory / _STATE,
+            runtime_dir=self.state,
             isolation=isolation,
             launcher=launcher,
             cgroups_root=self.cgroups_root,

@@ -8,6 +8,7 @@ from mesocosm.agent.http import executor, state, v0, v1
 from mesocosm.agent.http.access import Access
 from mesocosm.agent.http.help import Help
 from mesocosm.agent.http.routes import Route, Routes
+from mesocosm.agent.http.tasks import LocalTasks
 from mesocosm.agent.logs import Logs
 from mesocosm.agent.metrics import Metrics
 from mesocosm.agent.rate_limit import RateLimiter
@@ -30,4 +31,8 @@ def add_endpoints(
     summary = "The calls of the API for executors, in JSON or protobuf."
     routes.add(Route("/api/v1/executor", executors.handle, Realm.EXECUTOR, frozenset({"POST"}), summary), of_agent=True)
     v0.Endpoints(agent, access, metrics, limit, logs, address).add_to(routes)
+    tasks = LocalTasks(agent, address)
+    summary = "Runs a TaskInfo or a TaskGroupInfo where there is no master, and tells how it goes."
+    routes.add(Route("/tasks", tasks.submit, Realm.READ_WRITE, frozenset({"POST"}), summary))
+    routes.add(Route("/tasks/kill", tasks.kill, Realm.READ_WRITE, frozenset({"POST"}), "Kills tasks of /tasks."))
     routes.add(Route("/help", Help(routes).handle, realm=None, summary="What there is, also as `format=json`."))

@@ -1,0 +1,164 @@
+"""`mesocosm run --task`: runs the tasks of a file, on an agent of their own or on another, and tells how they go."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import getpass
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncGenerator, Iterator
+from dataclasses import fields
+from pathlib import Path
+
+from mesocosm.cli.execution import Options
+from mesocosm.cli.messages import complain
+from mesocosm.client import AgentClient, AgentError, Json
+from mesocosm.errors import FlagError
+from mesocosm.oneshot import janitor
+from mesocosm.oneshot.agent import PRINCIPAL, private_agent
+from mesocosm.oneshot.choice import Choice, choose
+from mesocosm.oneshot.place import Place
+
+_MORE = ("docker/runtime", "volume/image", "posix/rlimits", "linux/capabilities", "linux/seccomp", "linux/nnp")
+"""Isolators that a task may ask for, besides those that every container gets."""
+_HERE = {"task", "agent", "user", "isolation", "name", "network_config_dir", "store", "work_dir", "runtime_dir"}
+_THERE = {"task", "agent", "user"}
+_FINISHED = "TASK_FINISHED"
+_ENDED = {_FINISHED, "TASK_FAILED", "TASK_KILLED", "TASK_ERROR", "TASK_LOST", "TASK_DROPPED", "TASK_GONE"}
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def run_tasks(options: Options) -> int:
+    """Runs them; returns 0 if all have finished, and 1 if one has not. Raises MesocosmError, OSError."""
+    if options.task is None:
+        raise FlagError("--agent: an agent runs tasks alone", "give a --task, or leave --agent out")
+    known = _HERE if options.agent is None else _THERE
+    for entry in fields(Options):
+        if entry.name not in known and getattr(options, entry.name) not in (entry.default, ()):
+            name = "COMMAND" if entry.name == "command" else f"--{entry.name.replace('_', '-')}"
+            raise FlagError(f"{name} does not go with --task", "say it in the file")
+    task = _read(options.task)
+    user = options.user or getpass.getuser()
+    return asyncio.run(_run_there(options.agent, task, user)) if options.agent else _run_here(options, task, user)
+
+
+def _run_here(options: Options, task: Json, user: str) -> int:
+    place = Place.choose(options.name, options.runtime_dir, options.work_dir, options.network_config_dir)
+    place.store = (options.store or place.store).absolute()
+    sweeper = janitor.start_if_needed(place.base)
+    try:
+        return asyncio.run(_run_privately(place, choose(options.isolation, _MORE), task, user))
+    finally:
+        if sweeper is not None:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(sweeper, 0)
+
+
+async def _run_privately(place: Place, choice: Choice, task: Json, user: str) -> int:
+    async with (
+        private_agent(place, choice) as (agent, secret),
+        AgentClient(agent, (PRINCIPAL, secret)) as client,
+    ):
+        return await _Watch(client).run(task, user)
+
+
+async def _run_there(agent: str, task: Json, user: str) -> int:
+    async with AgentClient(agent) as client:
+        return await _Watch(client).run(task, user)
+
+
+class _Watch:
+    """Tells what becomes of the tasks, and shows what each has written when it has ended."""
+
+    def __init__(self, client: AgentClient) -> None:
+        self._client = client
+        self._framework_id = ""
+        self._states: dict[str, str] = {}
+        self._kills: set[asyncio.Task[None]] = set()
+
+    async def run(self, task: Json, user: str) -> int:
+        """The first signal has the tasks killed, and the second is not waited for."""
+        with self._signals():
+            async with contextlib.aclosing(self._client.run_task(task, user)) as events:
+                try:
+                    await self._follow(events)
+                except asyncio.CancelledError:
+                    complain("not waited for: the tasks are ended")
+                    return 1
+        ended = self._states.values()
+        return 0 if ended and all(state == _FINISHED for state in ended) else 1
+
+    async def _follow(self, events: AsyncGenerator[Json, None]) -> None:
+        async for event in events:
+            if event["type"] == "SUBMITTED":
+                self._framework_id = event["framework_id"]["value"]
+            elif event["type"] == "STATUS":
+                await self._tell(event["status"])
+
+    async def _tell(self, status: Json) -> None:
+        task_id, state = status["task_id"]["value"], status["state"]
+        self._states[task_id] = state
+        if state in _ENDED:
+            await self._show(status)
+        reason = status.get("message")
+        complain(f"{task_id}: {state}{f': {reason}' if reason else ''}")
+
+    async def _show(self, status: Json) -> None:
+        """What the task has written, if it ran."""
+        sandbox = _sandbox(self._framework_id, status)
+        if sandbox is None:
+            return
+        for name, stream in (("stdout", sys.stdout), ("stderr", sys.stderr)):
+            with contextlib.suppress(AgentError):  # There is no such file if it never ran.
+                async for data in self._client.read_file(f"{sandbox}/{name}"):
+                    stream.buffer.write(data)
+            stream.flush()
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        loop, own = asyncio.get_running_loop(), asyncio.current_task()
+        assert own is not None
+
+        def end(number: signal.Signals) -> None:
+            if self._kills or not self._framework_id:
+                own.cancel()
+                return
+            complain(f"{number.name}: the tasks are killed; once more does not wait for that")
+            self._kills.add(asyncio.ensure_future(self._client.kill_tasks(self._framework_id)))
+
+        for number in _SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, end, number)
+        try:
+            yield
+        finally:
+            for number in _SIGNALS:
+                loop.remove_signal_handler(number)
+
+
+def _sandbox(framework_id: str, status: Json) -> str | None:
+    """Where the files of a task are: in its executor's sandbox, or in that of its own container in there."""
+    identity, names = status.get("container_status", {}).get("container_id"), []
+    if identity is None or "executor_id" not in status:
+        return None
+    while "parent" in identity:
+        names.append(f"containers/{identity['value']}")
+        identity = identity["parent"]
+    executor = f"/frameworks/{framework_id}/executors/{status['executor_id']['value']}/runs/latest"
+    return "/".join((executor, *reversed(names)))
+
+
+def _read(file: Path) -> Json:
+    """The object of JSON in a file, or the standard input if that is `-`. Raises FlagError."""
+    try:
+        value = json.loads(sys.stdin.read() if str(file) == "-" else file.read_text())
+    except OSError as error:
+        raise FlagError(f"--task: {file}: {error.strerror}") from None
+    except ValueError as error:
+        raise FlagError(f"--task: {file} is no JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise FlagError(f"--task: {file} is no object of JSON", "write a TaskInfo or a TaskGroupInfo")
+    return value

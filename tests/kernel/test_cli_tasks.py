@@ -1,0 +1,150 @@
+"""`mesocosm run --task`: tasks of Mesos without a cluster, and what is left of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.agent_process import AgentProcess
+from tests.command_line import MESOCOSM, TIMEOUT, CommandLine, children
+
+pytestmark = pytest.mark.kernel
+
+
+def task(name: str, command: str, **fields: Any) -> dict[str, Any]:
+    resources = [{"name": "mem", "type": "SCALAR", "scalar": {"value": 64}}]
+    return {"task_id": {"value": name}, "command": {"value": command}, "resources": resources, **fields}
+
+
+@pytest.fixture
+def cli(run_directory: Path, unique_name: str) -> CommandLine:
+    return CommandLine(run_directory, unique_name)
+
+
+def run(cli: CommandLine, value: Any, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return cli.run("--task", "-", *arguments, input=json.dumps(value), text=True, timeout=3 * TIMEOUT)
+
+
+def states(text: str, name: str) -> list[str]:
+    """What was told of a task, in order."""
+    prefix = f"mesocosm: {name}: "
+    return [entry.removeprefix(prefix) for entry in text.splitlines() if entry.startswith(prefix)]
+
+
+def test_a_task_ends_and_its_output_is_shown(cli: CommandLine) -> None:
+    result = run(cli, task("t", "echo out; echo err >&2; cat /proc/self/cgroup; exit 3"))
+    assert result.returncode == 1
+    assert states(result.stderr, "t") == [
+        "TASK_STARTING",
+        "TASK_RUNNING",
+        "TASK_FAILED: Command exited with status 3",
+    ]
+    out, *cgroups = result.stdout.splitlines()
+    assert out == "out"
+    assert any(cli.name in group for group in cgroups)
+    assert "err" in result.stderr.splitlines()
+    assert not cli.left()
+
+
+def test_a_group_finishes_together(cli: CommandLine) -> None:
+    result = run(cli, {"tasks": [task("a", "echo from a"), task("b", "echo from b")]})
+    assert result.returncode == 0, result.stderr
+    assert {states(result.stderr, name)[-1].partition(":")[0] for name in "ab"} == {"TASK_FINISHED"}
+    assert sorted(result.stdout.splitlines()) == ["from a", "from b"]
+    assert not cli.left()
+
+
+def test_a_signal_kills_the_task(cli: CommandLine) -> None:
+    with cli.start("--task", "-", stdin=subprocess.PIPE, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        _give(process, task("t", "exec sleep 1000"))
+        _await(process, "TASK_RUNNING")
+        process.send_signal(signal.SIGINT)
+        _await(process, "TASK_KILLED")
+        assert process.wait(TIMEOUT) == 1
+    assert not cli.left()
+
+
+def test_kill_9_leaves_nothing(cli: CommandLine) -> None:
+    with cli.start("--task", "-", stdin=subprocess.PIPE, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        _give(process, task("t", "exec sleep 1000"))
+        _await(process, "TASK_RUNNING")
+        agents = [os.pidfd_open(child) for child in children(process.pid)]
+        process.kill()
+        for agent in agents:
+            assert select.select([agent], [], [], TIMEOUT)[0], "the agent goes on"
+            os.close(agent)
+    assert cli.run("true", name=f"{cli.name}-next").returncode == 0  # Which removes what is left of others.
+    assert not cli.left()
+
+
+def test_an_agent_runs_it(agent: AgentProcess, tmp_path: Path) -> None:
+    agent.start()
+    file = tmp_path / "task.json"
+    file.write_text(json.dumps(task("t", "echo hello")))
+    url = f"http://{agent.host}:{agent.port}"
+    argv = [*MESOCOSM, "run", "--agent", url, "--task", str(file)]
+    result = subprocess.run(argv, capture_output=True, text=True, timeout=TIMEOUT, check=True)
+    assert result.stdout == "hello\n"
+    assert states(result.stderr, "t")[-1].startswith("TASK_FINISHED")
+    completed = agent.get("/state").json["completed_frameworks"]
+    assert [framework["name"] for framework in completed] == ["mesocosm run"]
+
+
+def test_the_end_of_the_client_is_that_of_the_task(agent: AgentProcess, tmp_path: Path) -> None:
+    agent.start()
+    file = tmp_path / "task.json"
+    file.write_text(json.dumps(task("t", "exec sleep 1000")))
+    url = f"http://{agent.host}:{agent.port}"
+    argv = [*MESOCOSM, "run", "--agent", url, "--task", str(file)]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        _await(process, "TASK_RUNNING")
+        container = agent.get("/containers").json[0]["container_id"]
+        process.kill()
+    ended = agent.call("WAIT_CONTAINER", container_id={"value": container})
+    assert ended.status in (200, 404)  # It may have been forgotten already, as those of executors are.
+    assert agent.get("/containers").json == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--task", "/nonexistent"], "--task: /nonexistent: No such file or directory"),
+        (["--task", "/dev/null"], "--task: /dev/null is no JSON"),
+        (["--task", "/dev/null", "--mem", "1GB"], "--mem does not go with --task; say it in the file"),
+        (["--task", "/dev/null", "--", "true"], "COMMAND does not go with --task; say it in the file"),
+        (["--agent", "http://127.0.0.1:1", "true"], "--agent: an agent runs tasks alone"),
+    ],
+)
+def test_what_does_not_go_is_said(arguments: list[str], said: str) -> None:
+    result = subprocess.run(
+        [*MESOCOSM, "run", *arguments], capture_output=True, text=True, timeout=TIMEOUT, check=False
+    )
+    assert result.returncode == 125
+    assert result.stderr.startswith(f"mesocosm: {said}")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_task_that_makes_no_sense_is_refused(cli: CommandLine) -> None:
+    result = run(cli, {"task_id": {"value": "t"}})
+    assert result.returncode == 125
+    assert result.stderr == "mesocosm: the task 't': it takes either a command or an executor\n"
+    assert not cli.left()
+
+
+def _give(process: subprocess.Popen[bytes], value: Any) -> None:
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(value).encode())
+    process.stdin.close()
+
+
+def _await(process: subprocess.Popen[bytes], word: str) -> None:
+    assert process.stderr is not None
+    while word not in (entry := process.stderr.readline().decode()):
+        assert entry, f"it ended without {word}"
