@@ -11,6 +11,7 @@ from typing import Any
 
 from mesocosm.images.errors import ImageError
 from mesocosm.images.image import Image, ImageConfig
+from mesocosm.images.paths import containers_directory, mount_points_directory
 from mesocosm.images.store import Pruned
 from mesocosm.linux.layers import OPAQUE
 
@@ -36,6 +37,12 @@ def layer(directory: Path, files: Mapping[str, str | None]) -> Path:
 
 def image(name: str, *layers: Path, **config: Any) -> Image:
     return Image(name, f"sha256:{name}", ImageConfig(**config), layers, 0)
+
+
+def left(directory: Path) -> list[Path]:
+    """What the directory of a provisioner has of containers, and of what was cut short."""
+    of_all = (containers_directory(directory), mount_points_directory(directory))
+    return sorted([*(path for path in directory.iterdir() if path not in of_all), *directory.glob("containers/*")])
 
 
 class DirectoryStore:

@@ -17,7 +17,7 @@ from mesocosm.images.paths import container_directory, find_containers, layers_f
 from mesocosm.images.provisioner import choose_backend
 from mesocosm.secrets import Hidden, Secret, SecretReference
 from tests import plugins
-from tests.image_store import DirectoryStore, image, layer
+from tests.image_store import DirectoryStore, image, layer, left
 from tests.launching import Launch, Started
 from tests.registry import call
 
@@ -97,7 +97,7 @@ class Launching:
 
     def left(self) -> list[Path]:
         """What there is below the directory of the provisioner."""
-        return sorted(self.directory.iterdir())
+        return left(self.directory)
 
 
 @pytest.fixture
@@ -106,6 +106,18 @@ def images(launch: Launch) -> Launching:
 
 
 # What a container sees.
+
+
+async def test_what_is_mounted_on_is_in_a_layer_that_all_share(images: Launching, box: Image) -> None:
+    """To make it in each would take the disk longer than all else. What the image has in its place counts."""
+    (box.layers[-1] / "etc").mkdir(exist_ok=True)
+    (box.layers[-1] / "etc").chmod(0o711)
+    images.start()
+    container = await images.sleeping("box")
+    changed = container_directory(images.directory, container.container_id) / "0"
+    assert list(changed.iterdir()) == []
+    assert await images.output(["stat", "-c", "%a %n", "/etc", "/mnt/mesos"], "box") == "711 /etc\n755 /mnt/mesos"
+    assert list(changed.iterdir()) == []
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -1,10 +1,14 @@
-"""Where the root file systems of containers are, as in Mesos (provisioner/paths.hpp).
+"""Where the root file systems of containers are.
 
-<work_dir>/provisioner/containers/<id>/
-    layers                                the directories of the store that it uses, on disk before it does
-    backends/<backend>/rootfses/<n>       what its images are provisioned as
-    backends/<backend>/scratch/<n>/       what else they take: `upperdir` and `workdir` of an overlay
-    containers/<id>/                      the same for those nested in it
+<work_dir>/provisioner/
+    mountpoints/                  the lowest layer of root file systems: what is mounted on in all of them
+    containers/<id>/
+        layers                    the directories of the store that it uses, on disk before it does
+        <n>/                      what its images are provisioned as; of an overlay, what the container changes
+        <n>.work/                 what else they take: the `workdir` of an overlay
+        containers/<id>/          the same for those nested in it
+
+There are few directories, as a disk takes longer to make and to remove one than the kernel to mount all of this.
 """
 
 from __future__ import annotations
@@ -29,6 +33,16 @@ def container_directory(directory: Path, container_id: ContainerID) -> Path:
     return directory / RUNTIME_SEPARATOR / container_id.join(RUNTIME_SEPARATOR)
 
 
+def containers_directory(directory: Path) -> Path:
+    """What those of all containers are in that are not nested."""
+    return directory / RUNTIME_SEPARATOR
+
+
+def mount_points_directory(directory: Path) -> Path:
+    """The layer of mount points."""
+    return directory / "mountpoints"
+
+
 def layers_file(directory: Path, container_id: ContainerID) -> Path:
     """What says which layers a container uses."""
     return container_directory(directory, container_id) / "layers"
@@ -45,14 +59,14 @@ def read_layers(directory: Path, container_id: ContainerID) -> tuple[Path, ...]:
         raise RecoveryError(f"{path} is damaged: {error}", "destroy the container, and remove the file") from None
 
 
-def rootfs_directory(directory: Path, container_id: ContainerID, backend: str, number: int) -> Path:
+def rootfs_directory(directory: Path, container_id: ContainerID, number: int) -> Path:
     """The root file system of its image, or that of a volume."""
-    return container_directory(directory, container_id) / "backends" / backend / "rootfses" / str(number)
+    return container_directory(directory, container_id) / str(number)
 
 
-def scratch_directory(directory: Path, container_id: ContainerID, backend: str, number: int) -> Path:
+def scratch_directory(directory: Path, container_id: ContainerID, number: int) -> Path:
     """What that takes besides."""
-    return container_directory(directory, container_id) / "backends" / backend / "scratch" / str(number)
+    return container_directory(directory, container_id) / f"{number}.work"
 
 
 def find_containers(directory: Path) -> list[ContainerID]:

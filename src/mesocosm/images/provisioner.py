@@ -23,8 +23,10 @@ from mesocosm.images.errors import ImageError
 from mesocosm.images.image import Image
 from mesocosm.images.paths import (
     container_directory,
+    containers_directory,
     find_containers,
     layers_file,
+    mount_points_directory,
     provisioner_directory,
     read_layers,
     rootfs_directory,
@@ -33,10 +35,12 @@ from mesocosm.images.paths import (
 from mesocosm.images.reference import DOCKER_HUB
 from mesocosm.images.settings import ImageSettings
 from mesocosm.images.store import ImageStore, Pruned
+from mesocosm.linux.overlay import MOST_LAYERS
 from mesocosm.linux.tree import remove_tree
 from mesocosm.secret_resolver import SecretResolver, create_resolver, resolve
 
-_DEFAULT_BACKENDS = ("overlay", "copy")
+_LAYERED = "overlay"
+_DEFAULT_BACKENDS = (_LAYERED, "copy")
 """The first that works is used. `bind` has to be asked for: with it, root file systems are read-only."""
 _PRIVATE = 0o700
 """Nobody but root comes to the programs of an image but through its container, be they setuid."""
@@ -55,13 +59,22 @@ class _Held:
 class Provisioner:
     """Makes root file systems below `directory`, and removes them. One process at a time may use that."""
 
-    def __init__(self, store: ImageStore, backend: Backend, directory: Path, resolver: SecretResolver) -> None:
+    def __init__(
+        self,
+        store: ImageStore,
+        backend: Backend,
+        directory: Path,
+        resolver: SecretResolver,
+        mount_points: Path | None = None,
+    ) -> None:
+        """`mount_points` is a layer for all root file systems, below those of the image."""
         self.remove_errors = 0
         """How often a root file system could not be removed."""
         self._store = store
         self._backend = backend
         self._directory = directory
         self._resolver = resolver
+        self._mount_points = mount_points
         self._held: dict[ContainerID, _Held] = {}
         self._layers: dict[ContainerID, tuple[Path, ...]] = {}
         self._structure = threading.Lock()  # Of directories that containers share.
@@ -82,7 +95,10 @@ class Provisioner:
         store = ImageStore(flags.docker_store_dir.absolute(), settings)
         store.check()
         backend = choose_backend(flags.image_provisioner_backend, directory)
-        return cls(store, backend, directory, create_resolver(flags.secret_resolver))
+        resolver = create_resolver(flags.secret_resolver)
+        if backend.name != _LAYERED:
+            return cls(store, backend, directory, resolver)
+        return cls(store, backend, directory, resolver, _make_mount_points(directory, flags.sandbox_directory))
 
     @property
     def backend(self) -> str:
@@ -113,10 +129,13 @@ class Provisioner:
         held = self._held[container_id] = _Held()
         for request in config.images:
             held.images.append(await self._get(container_id, request))
-        held.making = asyncio.ensure_future(asyncio.to_thread(self._make, container_id, held.images, held.stop))
+        has_root = config.image is not None
+        held.making = asyncio.ensure_future(
+            asyncio.to_thread(self._make, container_id, held.images, held.stop, has_root=has_root)
+        )
         made = await asyncio.shield(held.making)
         self._layers[container_id] = _layers_of(held.images)
-        own = made.pop(0) if config.image is not None else None
+        own = made.pop(0) if has_root else None
         volumes = zip(config.image_volumes, made, strict=True)
         return replace(
             config,
@@ -161,20 +180,27 @@ class Provisioner:
     # In threads.
 
     def _make(
-        self, container_id: ContainerID, images: Sequence[Image], stop: threading.Event
+        self, container_id: ContainerID, images: Sequence[Image], stop: threading.Event, *, has_root: bool
     ) -> list[ProvisionedImage]:
-        """Records the layers, and then uses them. Raises ImageError, OSError."""
+        """Records the layers, and then uses them; the first for the container's root if it `has_root`.
+
+        Raises ImageError, OSError.
+        """
         with self._structure:
             container_directory(self._directory, container_id).mkdir(parents=True, exist_ok=True)
         self._write_layers(container_id, _layers_of(images))
         made = []
         for number, image in enumerate(images):
-            rootfs = rootfs_directory(self._directory, container_id, self._backend.name, number)
-            scratch = scratch_directory(self._directory, container_id, self._backend.name, number)
-            rootfs.parent.mkdir(parents=True, exist_ok=True)
-            scratch.parent.mkdir(exist_ok=True)
-            made.append(self._backend.provision(image, rootfs, scratch, stop))
+            rootfs = rootfs_directory(self._directory, container_id, number)
+            scratch = scratch_directory(self._directory, container_id, number)
+            used = self._with_mount_points(image) if has_root and not number else image
+            made.append(self._backend.provision(used, rootfs, scratch, stop))
         return made
+
+    def _with_mount_points(self, image: Image) -> Image:
+        if self._mount_points is None or len(image.layers) >= MOST_LAYERS:
+            return image
+        return replace(image, layers=(self._mount_points, *image.layers))
 
     def _remove(self, container_id: ContainerID) -> None:
         """Removes the directory of a container, and those of its parents that nothing is in any more."""
@@ -193,7 +219,7 @@ class Provisioner:
             self._remove_empty(path.parent)
 
     def _remove_empty(self, path: Path) -> None:
-        while path != self._directory:
+        while path != containers_directory(self._directory):
             try:
                 path.rmdir()
             except FileNotFoundError:  # Another one that was nested in the same container was the last.
@@ -209,6 +235,24 @@ class Provisioner:
         temporary = path.with_suffix(".new")
         temporary.write_text(json.dumps({"version": _FORMAT_VERSION, "layers": [str(layer) for layer in layers]}))
         temporary.rename(path)
+
+
+def _make_mount_points(directory: Path, sandbox_directory: str) -> Path:
+    """The layer with what is mounted on in every root file system, so that nobody has to make it in each.
+
+    What the image has in those places counts, as its layers are above this one. Raises OSError.
+    """
+    root = mount_points_directory(directory)
+    for place in ("dev", "proc", "sys", "etc", sandbox_directory.strip("/")):
+        for path in reversed((root / place, *(root / place).parents)):
+            if path.is_relative_to(root):
+                path.mkdir(exist_ok=True)
+                path.chmod(0o755)  # Whatever the umask is.
+    for name in ("hosts", "hostname", "resolv.conf"):
+        path = root / "etc" / name
+        path.touch()
+        path.chmod(0o644)
+    return root
 
 
 def choose_backend(name: str | None, directory: Path) -> Backend:

@@ -41,12 +41,11 @@ class OverlayBackend(Backend):
                 f"{image.reference} has {len(image.layers)} layers, and overlayfs takes {MOST_LAYERS}",
                 "use --image_provisioner_backend=copy",
             )
-        upper, work = scratch / "upperdir", scratch / "workdir"
-        for directory in (rootfs, scratch, upper, work):
+        for directory in (rootfs, scratch):
             os.mkdir(directory, 0o755)  # noqa: PTH102 - as all paths in here, it is made for every container.
-            directory.chmod(0o755)
-        _copy_root(image.layers[-1], upper)
-        return ProvisionedImage(rootfs, image.config, Overlay(image.layers, upper, work))
+        _copy_root(image.layers[-1], rootfs)
+        # Mounted on its own upper directory, it takes no other to be mounted on.
+        return ProvisionedImage(rootfs, image.config, Overlay(image.layers, upper=rootfs, work=scratch))
 
 
 def _copy_root(layer: Path, upper: Path) -> None:
