@@ -65,6 +65,8 @@ class AgentProcess:
         self.keeps_port = False
         """Whether it is started at the port that it had, as the agent of a cluster has to be. Otherwise at any."""
         self.recovered = 0
+        self.prefix: tuple[str, ...] = ()
+        """What executes it: a program that makes surroundings for it, say."""
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -81,7 +83,7 @@ class AgentProcess:
             f"--isolation={isolation}",
             f"--port={self.port if self.keeps_port else 0}",
         ]
-        return [*MESOCOSM, "agent", *own, *arguments]
+        return [*self.prefix, *MESOCOSM, "agent", *own, *arguments]
 
     def start(self, *arguments: str, isolation: str = ISOLATION, env: Mapping[str, str] = os.environ) -> None:
         """Starts it, and returns when it has recovered."""

@@ -134,8 +134,13 @@ def test_an_agent_follows_the_leader_that_zookeeper_knows(agent: AgentProcess, r
 
 
 def test_the_agent_listens_where_the_master_reaches_it(agent: AgentProcess, master: MasterStandIn) -> None:
+    assert "--master: 'nowhere.invalid' cannot be found" in refused(agent, "--master=nowhere.invalid:5050", *FLAGS)
+    network = "ip link set lo up && ip address add 192.0.2.7/24 dev lo"
+    agent.prefix = ("unshare", "--net", "sh", "-c", f'{network} && exec "$@"', "sh")
+    agent.spawn("--master=192.0.2.8:5050", *FLAGS)
+    agent.await_log(re.compile(r"listening on http://192\.0\.2\.7:\d+, the address that reaches the master"))
+    agent.await_log(re.compile("looking for the leading master"))
+    agent.stop()
+    agent.prefix = ()
     join(agent, master)
     assert "so for this machine only" in agent.log.read_text()
-    agent.stop()
-    last = refused(agent, "--master=nowhere.invalid:5050", *FLAGS)
-    assert "--master: 'nowhere.invalid' cannot be found" in last

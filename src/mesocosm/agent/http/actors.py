@@ -31,4 +31,4 @@ def add_actor(routes: Routes, name: str, inbox: Inbox, is_ready: Callable[[], bo
         body = await request.read()
         return Reply(inbox.deliver(sender, request.remote, message, body) if is_ready() else HTTPStatus.ACCEPTED)
 
-    routes.add(Route(f"/{name}", handle, realm=None, methods=_METHODS, summary="Messages of masters and executors."))
+    routes.add(Route(f"/{name}", handle, realm=None, methods=_METHODS))

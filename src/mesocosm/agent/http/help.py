@@ -38,7 +38,7 @@ class Help:
         pages: dict[str, dict[str, str]] = {}
         every = self._routes.by_path()
         for path, route in sorted(every.items()):
-            if AGENT + path not in every:
+            if route.summary and AGENT + path not in every:
                 name, slash, endpoint = path[1:].partition("/")
                 pages.setdefault(name, {})[slash + endpoint or "/"] = _page(path, route)
         return pages

@@ -41,7 +41,7 @@ class Route:
     realm: Realm | None = Realm.READ_ONLY
     methods: frozenset[str] = frozenset({"GET", "HEAD"})
     summary: str = ""
-    """One sentence for `/help`."""
+    """One sentence for `/help`, where what has none is not."""
 
 
 AGENT = "/slave(1)"
