@@ -90,6 +90,7 @@ _FLAGS_NEWER = (
     "logrotate_*",
     "network_enable_*",
     "network_cni_*",
+    "docker_registry_mirrors",
 )
 
 
