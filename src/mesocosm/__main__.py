@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -26,6 +27,7 @@ def _run(arguments: list[str]) -> None:
 
     if (values := parse_quickly(arguments)) is None:
         return
+    gc.disable()  # What is loaded is no garbage.
     from mesocosm.launcher import spawn
 
     # The other processor starts the launcher while this one loads the rest.
@@ -36,6 +38,7 @@ def _run(arguments: list[str]) -> None:
     from mesocosm.cli.execution import Options, execute
     from mesocosm.cli.messages import guard, leave
 
+    gc.enable()
     status = guard(lambda: execute(Options(**values)))
     spawn.discard()
     leave(status)

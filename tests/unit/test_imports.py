@@ -123,18 +123,11 @@ def test_the_containerizer_is_loaded_when_it_is_used() -> None:
 
 
 UNUSED = (
-    *("aiohttp", "click", "google", "importlib.metadata", "msgspec", "prometheus_client", "rich", "tempfile"),
-    *(
-        "mesocosm.agent",
-        "mesocosm.api",
-        "mesocosm.cni",
-        "mesocosm.fetcher",
-        "mesocosm.images.store",
-        "mesocosm.loggers",
-    ),
+    *("_ssl", "aiohttp", "click", "google", "importlib.metadata", "msgspec", "prometheus_client", "rich", "shutil"),
+    *("tempfile", "mesocosm.agent", "mesocosm.api", "mesocosm.cni", "mesocosm.fetcher", "mesocosm.images.store"),
     *("mesocosm.isolators.disk", "mesocosm.isolators.docker", "mesocosm.isolators.environment_secret"),
-    *("mesocosm.isolators.network", "mesocosm.isolators.volume"),
-    *("mesocosm.launcher.init", "mesocosm.launcher.server", "_ssl"),
+    *("mesocosm.isolators.network", "mesocosm.isolators.volume", "mesocosm.launcher.init", "mesocosm.launcher.server"),
+    *("mesocosm.containerizer.recovery", "mesocosm.loggers"),
 )
 
 

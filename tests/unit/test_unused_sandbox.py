@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mesocosm.container import ContainerID
-from mesocosm.containerizer.sandbox import remove_unused_sandbox
+from mesocosm.containerizer.sandbox import remove_sandbox, remove_unused_sandbox
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 X = ContainerID("x")
@@ -53,3 +54,18 @@ def test_a_link_in_its_place(tmp_path: Path) -> None:
     (inside / "y").symlink_to(elsewhere)
     remove_unused_sandbox(Y, inside / "y")
     assert elsewhere.exists()
+
+
+def test_a_sandbox_is_removed_however_deep_it_is(tmp_path: Path) -> None:
+    """A container makes directories in directories: more than there are descriptors, or calls within one another."""
+    sandbox = tmp_path / "x"
+    sandbox.mkdir()
+    here = os.open(sandbox, os.O_RDONLY)
+    for _ in range(2 * sys.getrecursionlimit()):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    remove_sandbox(X, sandbox)
+    assert not sandbox.exists()

@@ -16,7 +16,6 @@ import errno
 import json
 import os
 import re
-import shutil
 from collections.abc import Mapping
 from dataclasses import field, is_dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from mesocosm.container import RUNTIME_SEPARATOR, ContainerConfig, ContainerID, 
 from mesocosm.containerizer.directory import make_directories, set_aside
 from mesocosm.dataclass import dataclass
 from mesocosm.errors import ContainerError, RecoveryError
+from mesocosm.linux.tree import remove_path
 from mesocosm.secrets import Hidden
 
 FORMAT_VERSION = 1
@@ -124,7 +124,7 @@ class Checkpoints:
         """Removes the directory of a container with those of nested ones; absent is no error."""
         directory = self.directory(container_id)
         with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(directory)
+            remove_path(directory)
         if container_id.parent is not None:
             with contextlib.suppress(OSError):  # Other nested containers still are in it.
                 directory.parent.rmdir()

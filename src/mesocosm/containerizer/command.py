@@ -9,7 +9,6 @@ from mesocosm.errors import ContainerError
 from mesocosm.flags import DEFAULT_PATH, Flags
 from mesocosm.launcher import programs
 from mesocosm.launcher.info import Command, Credentials, LaunchInfo
-from mesocosm.users import resolve
 
 _ROOT = Credentials(0, 0)
 
@@ -22,6 +21,8 @@ def find_credentials(config: ContainerConfig) -> Credentials | None:
     is_root = os.geteuid() == 0
     if config.user is None:
         return _ROOT if is_root else None
+    from mesocosm.users import resolve
+
     wanted = resolve(config.user, config.root_layers)
     if is_root and hasattr(os, "setresuid"):
         return wanted

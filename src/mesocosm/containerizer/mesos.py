@@ -29,7 +29,6 @@ from mesocosm.containerizer.isolation import Isolation
 from mesocosm.containerizer.launching import Launching
 from mesocosm.containerizer.lifecycle import Container, State
 from mesocosm.containerizer.needs import check_image_providers, check_needs
-from mesocosm.containerizer.recovery import find_containers
 from mesocosm.containerizer.sandbox import remove_sandbox, remove_unused_sandbox
 from mesocosm.containerizer.supervision import KILLED, Supervision
 from mesocosm.errors import ContainerError, UnknownContainerError, UnsupportedError, leaves
@@ -186,6 +185,8 @@ class MesosContainerizer:
                 "call recover() once, before any launch",
             )
         self._used = True
+        from mesocosm.containerizer.recovery import find_containers
+
         try:
             found = await find_containers(self._checkpoints, self._launcher, self._boot_id, known, strict=strict)
         except BaseException:

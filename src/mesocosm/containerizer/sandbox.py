@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
-import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from mesocosm.containerizer.directory import make_directories
 from mesocosm.dataclass import dataclass
 from mesocosm.launcher.info import Credentials
 from mesocosm.linux.path import make_directory, open_in_root
+from mesocosm.linux.tree import remove_tree
 
 DIRECTORY_MODE = 0o750
 FILE_MODE = 0o644
@@ -88,7 +88,8 @@ def remove_sandbox(container_id: ContainerID, directory: Path) -> None:
     base, inside = sandbox_parts(container_id, directory)
     with contextlib.suppress(FileNotFoundError), _parent(base, inside, make=False) as (parent, name):
         if _is_directory(name, parent):
-            shutil.rmtree(name, dir_fd=parent)
+            for _ in remove_tree(parent, name):
+                pass
 
 
 def remove_unused_sandbox(container_id: ContainerID, directory: Path) -> None:

@@ -38,7 +38,7 @@ from mesocosm.images.errors import StoreError
 from mesocosm.images.image import ImageConfig
 from mesocosm.images.paths import find_containers, read_layers
 from mesocosm.images.turn import remove_abandoned
-from mesocosm.linux.tree import remove_tree
+from mesocosm.linux.tree import remove_path
 from mesocosm.private import make_private_directory
 
 Record = TypeVar("Record", "LayerRecord", "ImageRecord")
@@ -308,13 +308,8 @@ def _sync(directory: Path) -> None:
 
 def _remove(path: Path) -> None:
     """Removes a file or directory, if it is there, with all that is in it."""
-    parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            for _ in remove_tree(parent, path.name):
-                pass
-    finally:
-        os.close(parent)
+    with contextlib.suppress(FileNotFoundError):
+        remove_path(path)
 
 
 def _try_lock(path: Path) -> int:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 import msgspec
 
-from mesocosm.concurrency import Shared
 from mesocosm.images import settle
 from mesocosm.images.disk import ImageRecord, LayerRecord, StoreDirectory
 from mesocosm.images.errors import ImageError
 from mesocosm.images.extraction.process import Extractors
 from mesocosm.images.progress import Progress
 from mesocosm.images.registry.answers import RegistryError
+from mesocosm.images.sharing import Shared
 from mesocosm.images.sources.base import Description, Layer, Source
 from mesocosm.images.turn import turn
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mesocosm.concurrency import Shared
 from mesocosm.images.disk import ImageRecord, StoreDirectory, check
 from mesocosm.images.errors import ImageError
 from mesocosm.images.image import Image
 from mesocosm.images.progress import Progress
 from mesocosm.images.settings import ImageSettings
+from mesocosm.images.sharing import Shared
 from mesocosm.images.sources.selection import Found, Sources
 
 if TYPE_CHECKING:

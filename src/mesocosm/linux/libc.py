@@ -9,8 +9,11 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from collections.abc import Callable, Mapping
-from typing import Any
+
+TYPE_CHECKING = False  # As `typing` has it, without the time that it takes to load: the launcher starts with this.
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
 # PyDLL, not CDLL: a call keeps the GIL, as a process just cloned has no other thread to take it back from.
 _libc = ctypes.PyDLL(None, use_errno=True)

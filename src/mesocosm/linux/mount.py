@@ -6,9 +6,11 @@ import ctypes
 import enum
 import errno
 import os
-from collections.abc import Iterable
 
-from mesocosm.linux.libc import declare, system_call
+from mesocosm.linux.libc import TYPE_CHECKING, declare, system_call
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 AT_FDCWD = -100
 AT_EMPTY_PATH = 0x1000

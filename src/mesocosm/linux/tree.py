@@ -105,6 +105,17 @@ def remove_tree(parent: int, name: str) -> Iterator[None]:
     os.rmdir(name, dir_fd=parent)
 
 
+def remove_path(path: str | os.PathLike[str]) -> None:
+    """Removes what is at `path` by `remove_tree`, whoever has filled it. Raises OSError."""
+    above, name = os.path.split(os.path.abspath(path))
+    parent = os.open(above, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for _ in remove_tree(parent, name):
+            pass
+    finally:
+        os.close(parent)
+
+
 class _Removal:
     """Goes down and up through a directory, and has only one open at a time."""
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import sys
 from pathlib import Path
 
 from mesocosm.containerizer.mesos import MesosContainerizer
 from mesocosm.flags import Flags
+from mesocosm.linux.tree import remove_path
 from mesocosm.oneshot.place import any_stale, await_owner, find, stale
 
 # With the import path of this process, and neither the environment nor the current directory.
@@ -52,7 +52,7 @@ def main() -> None:
 def _clean(directory: Path) -> None:
     found = find(directory)
     if found is None:
-        shutil.rmtree(directory)
+        remove_path(directory)
         return
     place, flags = found
     if flags.runtime_dir.exists():  # Else there never was a containerizer.

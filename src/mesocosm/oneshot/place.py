@@ -15,7 +15,6 @@ import errno
 import fcntl
 import json
 import os
-import shutil
 import stat
 import sys
 from collections.abc import Generator, Iterator
@@ -26,6 +25,7 @@ from mesocosm.dataclass import dataclass
 from mesocosm.errors import FlagError
 from mesocosm.flags import Flags
 from mesocosm.images.settings import DEFAULT_STORE
+from mesocosm.linux.tree import remove_path
 from mesocosm.oneshot.images import RUNTIME
 from mesocosm.oneshot.network import CONFIGURATIONS, PLUGINS
 
@@ -257,7 +257,7 @@ def _make_passable(directory: Path) -> None:
 
 def _remove_tree(directory: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(directory)
+        remove_path(directory)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from mesocosm.dataclass import dataclass
@@ -74,13 +75,17 @@ class Mount:
 
 def hierarchies(root: str = "/sys/fs/cgroup") -> Hierarchies:
     """What is mounted at the directory `root` and below, now. None of it where there are no cgroups. Raises OSError."""
-    root = os.path.realpath(root)
     try:
         with open("/proc/self/mountinfo") as mountinfo:
-            mounts = [mount for mount in parse(mountinfo.read()) if _below(mount.path, root) and _visible(mount)]
+            mounts = _find(mountinfo.read(), os.path.realpath(root))
     except FileNotFoundError:  # Not Linux.
-        mounts = []
+        mounts = ()
     return Hierarchies(tuple(found for mount in mounts if (found := _hierarchy(mount))))
+
+
+@lru_cache(maxsize=1)  # Every isolator of a controller asks.
+def _find(mountinfo: str, root: str) -> tuple[Mount, ...]:
+    return tuple(mount for mount in parse(mountinfo) if _below(mount.path, root) and _visible(mount))
 
 
 def hierarchy(controller: str, root: str = "/sys/fs/cgroup") -> Hierarchy | None:
