@@ -117,13 +117,13 @@ def await_port(port: int, process: subprocess.Popen[bytes]) -> None:
     pytest.fail(f"the registry does not listen (exit status {process.poll()})")
 
 
-def certificate(directory: Path) -> Path:
-    """A certificate for 127.0.0.1, signed by itself, with its key."""
+def certificate(directory: Path, name: str = "IP:127.0.0.1") -> Path:
+    """A certificate for 127.0.0.1, or another name, signed by itself, with its key."""
     need("openssl")
     path = directory / "certificate.pem"
     call(
         *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"),
-        *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", path, "-out", directory / "only.pem"),
+        *("-addext", f"subjectAltName={name}", "-keyout", path, "-out", directory / "only.pem"),
     )
     with path.open("a") as file:
         file.write((directory / "only.pem").read_text())

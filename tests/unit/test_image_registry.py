@@ -500,19 +500,75 @@ async def test_tls_is_found_out_on_this_machine(tmp_path: Path, monkeypatch: pyt
             assert await bench.download() == LAYER
 
 
+@contextlib.asynccontextmanager
+async def proxying(target: URL, answer: str = "200 OK") -> AsyncIterator[tuple[str, list[str]]]:
+    """A proxy that connects whoever asks to `target`, and what it was asked for."""
+    asked: list[str] = []
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n\r\n")).decode().partition(" HTTP")[0])
+        writer.write(f"HTTP/1.1 {answer}\r\n\r\n".encode())
+        if not answer.startswith("200"):
+            writer.close()
+            return
+        reader_there, writer_there = await asyncio.open_connection(target.host, target.port)
+        await asyncio.gather(copy(reader, writer_there), copy(reader_there, writer))
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as running:
+        yield f"http://127.0.0.1:{running.sockets[0].getsockname()[1]}", asked
+
+
+@pytest.fixture
+def tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """That of a server called registry.test."""
+    (tmp_path / "tls").mkdir()
+    path = certificate(tmp_path / "tls", "DNS:registry.test")
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    return context
+
+
 async def test_a_proxy_of_the_environment_is_used(
+    tls: ssl.SSLContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = URL("https://registry.test")
+    async with serving(tls) as server, proxying(server.url) as (proxy, asked):
+        monkeypatch.setenv("https_proxy", proxy)
+        async with Bench(elsewhere, partial=tmp_path) as bench:
+            assert await bench.download() == LAYER
+        assert set(asked) == {"CONNECT registry.test:443"}
+        monkeypatch.setenv("no_proxy", "registry.test")
+        async with Bench(elsewhere, partial=tmp_path) as bench:
+            with pytest.raises(RegistryError, match=r"no host of the name registry\.test"):
+                await bench.source.describe()
+
+
+async def test_a_proxy_that_refuses_or_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = URL("https://registry.test")
+    async with proxying(elsewhere, "403 Forbidden") as (proxy, _), Bench(elsewhere, partial=tmp_path) as bench:
+        monkeypatch.setenv("https_proxy", proxy)
+        with pytest.raises(RegistryError, match=r"the proxy does not connect to registry\.test: 403 Forbidden"):
+            await bench.source.describe()
+        monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
+        with pytest.raises(RegistryError, match=r"the proxy 127.0.0.1:1 cannot be reached: Connection refused; look"):
+            await bench.source.describe()
+
+
+async def test_no_proxy_is_used_on_this_machine(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("http_proxy", str(server.url))
-    monkeypatch.setenv("no_proxy", "")
-    elsewhere = URL("http://127.0.0.1:1")
-    async with Bench(elsewhere, partial=tmp_path) as bench:
+    """Its owner would see the passwords, which are sent by http."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    async with Bench(server.url, partial=tmp_path) as bench:
         assert await bench.download() == LAYER
-        assert server.asked("manifests")[0]["Host"] == "127.0.0.1:1"
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    async with Bench(elsewhere, partial=tmp_path) as bench:
-        with pytest.raises(RegistryError, match="cannot be reached"):
-            await bench.source.describe()
 
 
 @pytest.mark.parametrize(

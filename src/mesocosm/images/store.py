@@ -74,7 +74,9 @@ class ImageStore:
         try:
             return await self._get(reference, docker_config, progress or Progress(), cached=cached)
         except ImageError as error:
-            raise ImageError(f"{reference}: {error.message}", error.hint) from error
+            # What is wrong with a name begins with it.
+            prefix = "" if error.message.startswith(repr(reference)) else f"{reference}: "
+            raise ImageError(f"{prefix}{error.message}", error.hint) from error
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             raise ImageError(f"{reference}: {where}{error.strerror}") from error

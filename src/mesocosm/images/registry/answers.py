@@ -29,7 +29,7 @@ _LONGEST_DELAY = 60.0
 _REFUSALS = {
     UNAUTHORIZED: (
         "{host} asks for credentials",
-        "give them by --docker_config; some registries say so, too, of images that there are not",
+        "give them in a Docker config; some registries say so, too, of images that there are not",
     ),
     FORBIDDEN: ("{host} does not allow it", "whoever asks lacks the right to pull"),
     NOT_FOUND: ("{host} has no such image", "look at the name and the tag"),
@@ -91,7 +91,7 @@ def refusal(host: str, status: int, body: bytes, headers: Mapping[str, str], *, 
     if status >= SERVER_ERROR:
         return RegistryError(f"{host} answers {status}{words}", "it has a fault of its own", transient=True)
     if status == UNAUTHORIZED and known:
-        return RegistryError(f"{host} does not accept the credentials{words}", "look at --docker_config")
+        return RegistryError(f"{host} does not accept the credentials{words}", "look at the Docker config")
     text, hint = _REFUSALS.get(status, (f"{{host}} answers {status}", None))
     return RegistryError(text.format(host=host) + words, hint)
 
@@ -115,6 +115,11 @@ def failure(host: str, error: Exception, patience: float) -> RegistryError:
         )
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return RegistryError(f"there is no host of the name {host}: {_reason(error.os_error)}", "look at the name")
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return RegistryError(
+            f"the proxy {error.host}:{error.port} cannot be reached: {_reason(error.os_error)}",
+            "look at the environment variables http_proxy, https_proxy and no_proxy",
+        )
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return RegistryError(f"the proxy does not connect to {host}: {error.status} {error.message}")
     if isinstance(error, aiohttp.ClientConnectorError):

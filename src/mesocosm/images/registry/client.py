@@ -199,8 +199,10 @@ def _host_of(url: URL) -> str:
 
 
 def _proxy(url: URL) -> str | None:
-    """The proxy for `url` that the environment names: `https_proxy`, `no_proxy` and so on."""
-    host = str(url.host)
-    if urllib.request.proxy_bypass(f"{host}:{url.port}"):
+    """The proxy for `url` that the environment names: `https_proxy`, `no_proxy` and so on.
+
+    None for this machine, as in Docker: what goes there by http, such as passwords, would be in the open on the way.
+    """
+    if is_loopback(url.host) or urllib.request.proxy_bypass(f"{url.host}:{url.port}"):
         return None
     return urllib.request.getproxies().get(url.scheme)
