@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.agent_process import AgentProcess
+from tests.agent_process import AgentProcess, identity
 from tests.command_line import MESOCOSM, TIMEOUT
 from tests.docker_archive import docker_archive
 from tests.image_store import layer
@@ -33,6 +33,7 @@ def archives(rootfs: Path, run_directory: Path) -> Path:
     top = layer(run_directory / "top", {"greeting": "hello\n"})
     config = {"Cmd": ["cat", "/greeting"], "Env": ["GREETED=world"], "User": "app", "WorkingDir": "/home/app"}
     docker_archive(directory / "box.tar", "box:latest", rootfs, top, **config)
+    docker_archive(directory / "echo.tar", "echo:latest", rootfs, Entrypoint=["echo"])
     docker_archive(directory / "other.tar", "other:latest", rootfs, layer(run_directory / "else", {"else": "x"}))
     return directory
 
@@ -136,6 +137,25 @@ def test_nested_containers_and_volumes_of_images(agent: AgentProcess, archives: 
     answer = agent.launch("own", ["cat", "/else"], nested_in="web", container=of_image("other"))
     assert answer.status == 200, answer.text
     assert agent.wait_for("own", nested_in="web")["exit_status"] == 0
+
+
+@pytest.mark.parametrize(
+    ("image", "arguments", "expected"),
+    [("box", ["/greeting", "/greeting"], "hello\nhello\n"), ("echo", ["hello", "world"], "hello world\n")],
+    ids=["Cmd", "Entrypoint"],
+)
+def test_arguments_of_a_nested_container(
+    agent: AgentProcess, archives: Path, store: Path, image: str, arguments: list[str], expected: str
+) -> None:
+    """For the command of an image of its own."""
+    agent.start(*options(archives, store), isolation=ISOLATION)
+    assert agent.launch("pod", "exec sleep 1000").status == 200
+    command = {"shell": False, "arguments": arguments}
+    nested = identity("own", "pod")
+    answer = agent.call("LAUNCH_CONTAINER", container_id=nested, command=command, container=of_image(image))
+    assert answer.status == 200, answer.text
+    assert agent.wait_for("own", nested_in="pod")["exit_status"] == 0
+    assert (agent.sandbox("pod") / "containers/own/stdout").read_text() == expected
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,14 @@ async def test_users(images: Images, user: str | None, expected: str) -> None:
     assert await images.run(command, {"user": user}, user="55:77") == "55 77 77\n"
 
 
+@pytest.mark.parametrize("user", [None, "1000:1000"])
+async def test_the_sandbox_is_the_users(images: Images, user: str | None) -> None:
+    """The user of the image, or another."""
+    script = 'touch "$MESOS_SANDBOX/file" && cd "$MESOS_SANDBOX" && stat -c "%n %u" . file stdout stderr'
+    found = await images.run(CommandInfo(script), {"user": "app" if user is None else None}, user=user)
+    assert found == ". 1000\nfile 1000\nstdout 1000\nstderr 1000\n"
+
+
 async def test_users_of_several_layers(
     launch: Launch, store: DirectoryStore, rootfs: Path, run_directory: Path
 ) -> None:

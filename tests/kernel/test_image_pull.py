@@ -231,7 +231,7 @@ async def test_a_container_of_an_image_of_a_registry(image: Path, registry: Regi
     if reason := root_file_system.missing():
         pytest.skip(reason)
     busybox = tar((entry("bin/sh", mode=0o755), Path(str(shutil.which("busybox"))).read_bytes()))
-    path = layout(image.parent / "busybox", [busybox], config={"Entrypoint": ["/bin/sh", "-c", "exit 7"]})
+    path = layout(image.parent / "busybox", [busybox], config={"Entrypoint": ["/bin/sh", "-c"]})
     reference = registry.push(f"oci:{path}:test", "busybox:1")
     chosen = dataclasses.replace(
         flags,
@@ -241,7 +241,7 @@ async def test_a_container_of_an_image_of_a_registry(image: Path, registry: Regi
     )
     async with MesosContainerizer(chosen) as containerizer:
         container = ContainerID("web")
-        config = ContainerConfig(CommandInfo(None, shell=False), image=ImageRequest(reference))
+        config = ContainerConfig(CommandInfo(None, ("exit 7",), shell=False), image=ImageRequest(reference))
         await containerizer.launch(container, config)
         ended = await containerizer.wait(container)
         assert os.waitstatus_to_exitcode(ended.status or 0) == 7

@@ -61,6 +61,23 @@ async def test_a_running_container_keeps_its_root_and_its_layers(
     assert await in_use(containerizer, store) == set()
 
 
+@pytest.mark.parametrize("request_", [ImageRequest("box"), None], ids=["both", "nested alone"])
+async def test_a_nested_container_keeps_its_own(
+    launch: Launch, store: DirectoryStore, box: Image, directory: Path, request_: ImageRequest | None
+) -> None:
+    parent = await launch.sleeping(isolation=ISOLATION, image=request_)
+    nested = await launch.sleeping(isolation=ISOLATION, image=ImageRequest("box"), parent=parent)
+    files = sorted(directory.rglob("*"))
+    containerizer = await launch.successor()
+    assert await containerizer.containers() == {parent.container_id, nested.container_id}
+    assert sorted(directory.rglob("*")) == files
+    nested.say("end")
+    assert (await containerizer.wait(nested.container_id)).exit_status == 0
+    assert await in_use(containerizer, store) == (set() if request_ is None else set(box.layers))
+    await containerizer.destroy(parent.container_id)
+    assert list(directory.iterdir()) == []
+
+
 async def test_the_root_of_a_container_that_died_unseen_is_removed(
     launch: Launch, store: DirectoryStore, box: Image, directory: Path
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mesocosm.container import ContainerClass, ImageRequest, ImageVolume, Tmpfs, VolumeMode
+from mesocosm.container import ContainerClass, ImageRequest, ImageVolume, Tmpfs, Volume, VolumeMode
 from mesocosm.errors import ContainerError, FlagError
 from mesocosm.images.backends.copy import CopyBackend
 from mesocosm.images.image import Image
@@ -171,6 +171,38 @@ async def test_changes_are_the_containers_own(
     assert (run_directory / "layer0/data/low").read_text() == "low\n"
     assert not (rootfs / "mine").exists()
     assert images.left() == []
+
+
+async def test_volumes_of_the_host_beside_an_image(
+    images: Launching, box: Image, stack: Image, run_directory: Path
+) -> None:
+    """Of a container that ends while another one goes on, of another image and without its volumes."""
+    images.start(volumes=True)
+    for name in ("one", "two"):
+        (run_directory / name).mkdir()
+        (run_directory / name / "file").write_text(name)
+    volumes = (
+        Volume("/tmp", host_path=str(run_directory / "one")),
+        Volume("relative", host_path=str(run_directory / "two")),
+    )
+    one = await images.launch.talking(
+        "cat /tmp/file $MESOS_SANDBOX/relative/file /stack/data/low && read -r end",
+        isolation=ISOLATION,
+        image=ImageRequest("box"),
+        volumes=volumes,
+        image_volumes=(ImageVolume("/stack", ImageRequest("stack")),),
+    )
+    assert await one.line() == "onetwolow"
+    other = await images.sleeping("stack")
+    seen = f"[ ! -e {one.sandbox} ] && [ ! -e /tmp/file ] && echo nothing"
+    assert await images.output(seen, "box") == "nothing"
+    termination = await one.destroy()
+    assert termination is not None
+    assert termination.exit_status == 137
+    other.say("end")
+    assert await other.wait() == 0
+    assert images.left() == []
+    assert [(run_directory / name / "file").read_text() for name in ("one", "two")] == ["one", "two"]
 
 
 async def test_128_layers(images: Launching, store: DirectoryStore, rootfs: Path, run_directory: Path) -> None:
