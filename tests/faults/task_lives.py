@@ -22,7 +22,8 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,8 +90,13 @@ class Framework(MasterStandIn):
             self.changed.notify_all()
 
     def _register(self, sender: str, message: Any) -> None:
-        super()._register(sender, message)
+        with self._sending:  # What is sent afterwards comes afterwards, and is not asked for.
+            super()._register(sender, message)
         self.registered_at = time.monotonic()
+
+    def at_once(self) -> AbstractContextManager[object]:
+        """While it lasts, nothing else is sent."""
+        return self._sending
 
     def acknowledge(self, update: internal.StatusUpdate) -> None:
         """As a master, it drops what an agent says that has not registered."""
@@ -141,8 +147,8 @@ class TaskLives:
         self.master.await_agent()
         news = time.monotonic()
         while (ended := self._ended()) < lives:
-            while self.master.agents and len(self.master.lives) < min(lives, ended + AT_ONCE):
-                self.begin(self._random.choice(list(COMMANDS)))
+            while self.master.agents and (more := min(lives, ended + AT_ONCE) - len(self.master.lives)) > 0:
+                self._begin_some(more)
             self._kill_tasks()
             with self.master.changed:
                 self.master.changed.wait(self._random.uniform(0, 0.3))
@@ -155,22 +161,41 @@ class TaskLives:
     # Lives.
 
     def begin(self, kind: str) -> str:
-        """Has the agent run a task of that kind; returns its name."""
-        name = f"task-{len(self.master.lives)}"
-        life = Life(kind, time.monotonic() + self._random.uniform(0, 2) if kind == "sleeps" else None)
-        self.master.lives[name] = life
-        self._try(
-            lambda: self.master.run_task(
-                v1.TaskInfo(
-                    name=name,
-                    task_id=v1.TaskID(value=name),
-                    agent_id=v1.AgentID(value=""),
-                    command=v1.CommandInfo(value=COMMANDS[kind]),
-                    resources=scalars(cpus=0.01, mem=32),
-                )
+        """Has the agent run a task of that kind by an executor of its own; returns its name."""
+        with self.master.at_once():
+            task = self._conceive(kind)
+            self._try(lambda: self.master.run_task(task))
+        return task.name
+
+    def begin_together(self, kinds: Iterable[str]) -> None:
+        """Has the agent run a group of tasks, as containers nested in that of their executor."""
+        with self.master.at_once():
+            tasks = [self._conceive(kind) for kind in kinds]
+            executor = v1.ExecutorInfo(
+                type=v1.ExecutorInfo.DEFAULT,
+                executor_id=v1.ExecutorID(value=f"executor of {tasks[0].name}"),
+                resources=scalars(cpus=0.01, mem=32),
             )
+            self._try(lambda: self.master.run_group(executor, tasks))
+
+    def _begin_some(self, most: int) -> None:
+        kinds = [self._random.choice(list(COMMANDS)) for _ in range(min(most, self._random.randint(1, 3)))]
+        if len(kinds) > 1:
+            self.begin_together(kinds)
+        else:
+            self.begin(kinds[0])
+
+    def _conceive(self, kind: str) -> v1.TaskInfo:
+        name = f"task-{len(self.master.lives)}"
+        kill_at = time.monotonic() + self._random.uniform(0, 2) if kind == "sleeps" else None
+        self.master.lives[name] = Life(kind, kill_at)
+        return v1.TaskInfo(
+            name=name,
+            task_id=v1.TaskID(value=name),
+            agent_id=v1.AgentID(value=""),
+            command=v1.CommandInfo(value=COMMANDS[kind]),
+            resources=scalars(cpus=0.01, mem=32),
         )
-        return name
 
     def _kill_tasks(self) -> None:
         now = time.monotonic()
@@ -222,13 +247,11 @@ class TaskLives:
 
     def kill_in_container(self, depth: int) -> bool:
         """Kills an init, a child of one, or a child of that."""
-        records = list((self.agent.flags.runtime_dir / "containers").glob("*/pid"))
         pids = []
-        for record in records:
-            try:
-                pids.append(int(json.loads(record.read_bytes())["pid"]))
-            except (OSError, ValueError):
-                continue  # It is gone, or is being written.
+        for directory, _, files in os.walk(self.agent.flags.runtime_dir / "containers"):  # Which ends where one ends.
+            if "pid" in files:
+                with suppress(FileNotFoundError):
+                    pids.append(int(json.loads(Path(directory, "pid").read_bytes())["pid"]))
         for _ in range(depth):
             pids = [child for pid in pids for child in _children(pid)]
         return self._kill(pids)

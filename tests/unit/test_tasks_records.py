@@ -188,6 +188,8 @@ async def test_what_a_crash_left_half_done_remains(layout: Layout) -> None:
     framework.executor("empty").info.touch()
     await records.write_executor(framework.executor("no-link"), executor_info("no-link"), "c", [], generated=False)
     framework.executor("no-link").latest.unlink()
+    await records.write_executor(framework.executor("dangling"), executor_info("dangling"), "c", [], generated=False)
+    framework.executor("dangling").run("c").path.rmdir()
     layout.records("S0").framework("no-info").path.mkdir()
     layout.records("S9").path.mkdir()
     (layout.sandboxes("S0").framework("f").executor("e").run("older").path / "tasks").mkdir(parents=True)
@@ -198,6 +200,7 @@ async def test_what_a_crash_left_half_done_remains(layout: Layout) -> None:
     agent = await read(layout, strict=True)
     assert {str(path) for path in agent.remains} == {
         "slaves/S0/frameworks/f/executors/back\\slash",
+        "slaves/S0/frameworks/f/executors/dangling",
         "slaves/S0/frameworks/f/executors/e/runs/older",
         "slaves/S0/frameworks/f/executors/empty",
         "slaves/S0/frameworks/f/executors/no-info",
