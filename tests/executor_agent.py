@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import ssl
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,7 @@ class ExecutorAgent:
         self.capabilities: list[str] = []
         self.port = 0
         self.socket: Path | None = None
+        self.tls: ssl.SSLContext | None = None
         self._runner: web.ServerRunner | None = None
         self._stream: web.StreamResponse | None = None
         self._heard = asyncio.Condition()
@@ -59,7 +62,7 @@ class ExecutorAgent:
     async def start(self) -> None:
         self._runner = web.ServerRunner(web.Server(self._serve), shutdown_timeout=0.01)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True, ssl_context=self.tls)
         await site.start()
         self.port = self._runner.addresses[0][1]
         if self.socket is not None:
@@ -203,6 +206,16 @@ def task_info(command: Json | str | None, name: str = EXECUTOR, **more: Any) -> 
 def seconds(value: float) -> Json:
     """A `DurationInfo`."""
     return {"nanoseconds": int(value * 1e9)}
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate that nobody has signed, for another name, and its key."""
+    file = tmp_path / "server.pem"
+    subject = ["-subj", "/CN=elsewhere", "-nodes", "-newkey", "rsa:2048", "-days", "1"]
+    subprocess.run(["openssl", "req", "-x509", *subject, "-keyout", file, "-out", f"{file}.crt"], check=True)
+    file.write_text(file.read_text() + Path(f"{file}.crt").read_text())
+    return file
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import http.server
 import ssl
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,13 +73,8 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def secure_server(tmp_path: Path) -> Iterator[Server]:
-    """With a certificate that nobody has signed, for another name."""
-    file = tmp_path / "server.pem"
-    subject = ["-subj", "/CN=elsewhere", "-nodes", "-newkey", "rsa:2048", "-days", "1"]
-    subprocess.run(["openssl", "req", "-x509", *subject, "-keyout", file, "-out", f"{file}.crt"], check=True)
-    file.write_text(file.read_text() + Path(f"{file}.crt").read_text())
-    serving = Server(file)
+def secure_server(certificate: Path) -> Iterator[Server]:
+    serving = Server(certificate)
     yield serving
     serving.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import ssl
 from pathlib import Path
 
 import pytest
@@ -194,6 +195,30 @@ async def test_an_agent_at_a_socket(executor_agent: ExecutorAgent, run_directory
     executor = await executor_agent.run("true", executor={"environment": environment})
     await executor_agent.update("TASK_FINISHED")
     assert await executor.wait() == 0
+
+
+async def test_an_agent_whose_socket_is_another_now(executor_agent: ExecutorAgent, run_directory: Path) -> None:
+    """The next agent makes its own, which is not what a container with a root of its own has at that place."""
+    environment = {"MESOS_DOMAIN_SOCKET": str(run_directory / "none.sock")}
+    executor = await executor_agent.run("true", executor={"environment": environment})
+    await executor_agent.update("TASK_FINISHED")
+    assert await executor.wait() == 0
+
+
+async def test_an_agent_that_speaks_tls(executor_agent: ExecutorAgent, certificate: Path) -> None:
+    """With a certificate that is not asked for, or that is; the control is one that is of somebody else."""
+    await executor_agent.stop()
+    executor_agent.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    executor_agent.tls.load_cert_chain(certificate)
+    await executor_agent.start()
+    secure = {"LIBPROCESS_SSL_ENABLED": "true"}
+    executor = await executor_agent.run("true", executor={"environment": secure})
+    await executor_agent.update("TASK_FINISHED")
+    assert await executor.wait() == 0
+    checked = {**secure, "LIBPROCESS_SSL_VERIFY_SERVER_CERT": "true", "MESOS_CHECKPOINT": "0"}
+    executor = await executor_agent.executor(environment={**checked, "LIBPROCESS_SSL_CA_FILE": str(certificate)})
+    assert await executor.wait() == 1
+    assert "certificate verify failed" in executor.stream("stderr")
 
 
 async def test_a_task_in_an_image(executor_agent: ExecutorAgent, rootfs: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import ssl
 import time
+from pathlib import Path
 
 import pytest
 
@@ -76,9 +78,31 @@ def test_settings() -> None:
     settings = Settings.take(environment)
     assert settings.token == "secret"
     assert "secret" not in {*environment.values(), repr(settings)}
-    assert (settings.agent, settings.recovery_timeout, settings.checkpoint) == (Address("127.0.0.1", 5051), 900, False)
-    assert Settings.take({**NEEDED, "MESOS_AGENT_ENDPOINT": "[::1]:5051"}).agent.authority == "[::1]:5051"
-    assert Settings.take({**NEEDED, "MESOS_DOMAIN_SOCKET": "/run/x"}).agent == Address(path="/run/x")
+    endpoint = Address("127.0.0.1", 5051)
+    assert (settings.agents, settings.recovery_timeout, settings.checkpoint) == ((endpoint,), 900, False)
+    (agent,) = Settings.take({**NEEDED, "MESOS_AGENT_ENDPOINT": "[::1]:5051"}).agents
+    assert agent.authority == "[::1]:5051"
+    assert Settings.take({**NEEDED, "MESOS_DOMAIN_SOCKET": "/run/x"}).agents == (Address(path="/run/x"), endpoint)
+
+
+def test_settings_of_tls(tmp_path: Path) -> None:
+    def context(**variables: str) -> ssl.SSLContext | None:
+        (agent,) = Settings.take(
+            {**NEEDED, **{f"LIBPROCESS_SSL_{name}": value for name, value in variables.items()}}
+        ).agents
+        return agent.tls
+
+    assert context() is None
+    assert context(ENABLED="false") is None
+    unverified, verified = context(ENABLED="true"), context(ENABLED="1", VERIFY_SERVER_CERT="true")
+    assert unverified is not None
+    assert verified is not None
+    assert (unverified.verify_mode, verified.verify_mode) == (ssl.CERT_NONE, ssl.CERT_REQUIRED)
+    assert verified.check_hostname
+    (tmp_path / "file").write_text("no certificate")
+    for name in ("CA_FILE", "CERT_FILE"):
+        with pytest.raises(ExecutorError, match="cannot be used"):
+            context(ENABLED="1", VERIFY_CERT="1", **{name: str(tmp_path / "file")})
 
 
 @pytest.mark.parametrize(

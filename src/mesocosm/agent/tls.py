@@ -59,6 +59,11 @@ class _Settings:
     maximum: ssl.TLSVersion
 
 
+def is_enabled(environment: Mapping[str, str]) -> bool:
+    """Whether the agent speaks TLS. Raises FlagError."""
+    return _switch(_values(environment), "ENABLED")
+
+
 def server_context(environment: Mapping[str, str]) -> ssl.SSLContext | None:
     """How the agent serves; None without TLS. Raises FlagError for what cannot be used or served."""
     settings = _read(environment)

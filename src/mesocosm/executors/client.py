@@ -79,8 +79,7 @@ class Client:
 
     async def _converse(self) -> None:
         """One connection for events and one for calls, until one of them breaks. Raises OSError, ExecutorError."""
-        address = self._settings.agent
-        async with await Connection.open(address) as events:
+        async with await self._settings.connect() as events:
             subscribe = {
                 "unacknowledged_tasks": list(self._tasks.values()),
                 "unacknowledged_updates": list(self._updates.values()),
@@ -113,7 +112,7 @@ class Client:
     async def _forward(self) -> None:
         """Sends what there is to say, in order. Raises OSError."""
         call = await self._calls.get()
-        async with await Connection.open(self._settings.agent) as calls:
+        async with await self._settings.connect() as calls:
             while True:
                 response = await self._post(calls, call)
                 reason = await _reason(response)

@@ -298,7 +298,8 @@ def _address(settings: Settings) -> str:
     told = os.environ.get("LIBPROCESS_IP", "0.0.0.0")
     if told != "0.0.0.0":
         return told
-    host = settings.agent.host or "127.0.0.1"
+    agent = settings.agents[-1]
+    host = agent.host or "127.0.0.1"
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as line:
-        line.connect((host, settings.agent.port or 1))  # Which sends nothing.
+        line.connect((host, agent.port or 1))  # Which sends nothing.
         return str(line.getsockname()[0])

@@ -6,7 +6,6 @@ import asyncio
 import json
 import random
 
-from mesocosm.executors.http import Connection
 from mesocosm.executors.settings import Settings
 from mesocosm.executors.statuses import Json
 
@@ -32,7 +31,7 @@ class Operator:
 
     async def call(self, call: Json) -> Json:
         """The answer. Raises OSError where there is none, and Refused."""
-        async with await Connection.open(self._settings.agent) as connection:
+        async with await self._settings.connect() as connection:
             body = json.dumps(call).encode()
             response = await connection.request("POST", _TARGET, self._settings.headers, body)
             data = await response.read()

@@ -32,7 +32,7 @@ def rehearse() -> None:
     try:
         for _ in range(_TIMES):
             create = functools.partial(CommandExecutor, _NOT_EXECUTABLE)
-            asyncio.run(base.live(Settings("framework", "executor", _Stage()), create))
+            asyncio.run(base.live(Settings("framework", "executor", (_Stage(),)), create))
     finally:
         signal.signal(signal.SIGCHLD, before)
 

@@ -22,6 +22,8 @@ class ExecutorEnvironment:
     reregistration_timeout: float
     http_command_executor: bool
     domain_socket: Path | None = None
+    secure: bool = False
+    """Whether the agent speaks TLS, and nothing else."""
 
     def of(
         self,
@@ -36,6 +38,7 @@ class ExecutorEnvironment:
         """The variables of one executor. `checkpoint` if it outlives the agent; `token` is its proof who it is."""
         environment = {
             "LIBPROCESS_IP": agent.ip,
+            **({"LIBPROCESS_SSL_ENABLED": "true"} if self.secure else {}),
             **(self.variables or {}),
             "LIBPROCESS_PORT": "0",
             "MESOS_FRAMEWORK_ID": executor.framework_id.value,

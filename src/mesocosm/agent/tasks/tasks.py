@@ -6,6 +6,7 @@ As Mesos's agent (slave/slave.cpp): what a message changes is changed at once, a
 from __future__ import annotations
 
 import logging
+import os
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from mesocosm.agent import tls
 from mesocosm.agent.authorization import Authorizer
 from mesocosm.agent.files import Files
 from mesocosm.agent.flags import AgentFlags
@@ -459,6 +461,7 @@ def _environment(flags: AgentFlags, domain_socket: Path | None) -> ExecutorEnvir
         reregistration_timeout=flags.executor_reregistration_timeout,
         http_command_executor=flags.http_command_executor,
         domain_socket=domain_socket,
+        secure=tls.is_enabled(os.environ),
     )
 
 
