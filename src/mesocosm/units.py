@@ -69,7 +69,9 @@ def parse_duration(value: str | float) -> float:
         match = _NUMBER.fullmatch(value)
         unit = None if match is None else _DURATIONS.get(match[2].lower())
         if match is None or unit is None:
-            raise FlagError(f"{value!r} is no duration", "write seconds, or a number with ms, secs, mins, hrs or days")
+            raise FlagError(
+                f"{value!r} is no duration", "write seconds, or a number with ms, secs, mins, hrs, days or weeks"
+            )
         seconds = float(match[1]) * unit
     if not 0 <= seconds < math.inf:
         raise FlagError(f"{value!r} is no duration")

@@ -9,7 +9,6 @@ import asyncio
 import logging
 import os
 import socket
-import time
 from collections.abc import Mapping
 
 logger = logging.getLogger(__name__)
@@ -34,21 +33,12 @@ class Notifier:
             self.watchdog = int(period) / 1e6 or None
 
     def ready(self) -> None:
-        """The agent has started, or has reloaded."""
+        """The agent has started."""
         self._send("READY=1")
-
-    def reloading(self) -> None:
-        """It reloads; `ready` follows."""
-        # The clock is what Type=notify-reload compares with.
-        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self) -> None:
         """It begins to end."""
         self._send("STOPPING=1")
-
-    def status(self, text: str) -> None:
-        """What it does, in one line for people."""
-        self._send(f"STATUS={' '.join(text.split())}")
 
     async def keep_alive(self) -> None:
         """Tells the watchdog twice in its time that the event loop turns, until cancelled."""
