@@ -392,3 +392,14 @@ async def test_hooks_of_other_packages(flags: Flags, tmp_path: Path, monkeypatch
         await master.gone()
         (name, auditor), *_ = master.agent.hooks.named
         assert (name, auditor.removed) == ("auditor", ["shell"])  # type: ignore[attr-defined]
+
+
+async def test_a_task_that_cannot_be_recorded_is_not_launched(flags: Flags) -> None:
+    records = flags.work_dir / "meta/slaves" / AGENT_ID / "frameworks"
+    records.parent.mkdir(parents=True)
+    records.touch()  # No directory can be made there.
+    async with running_agent(flags) as master:
+        master.run(task_info("any"), checkpoint=True)
+        status = await master.update("any", v1.TASK_FAILED)
+        assert status.reason == Status.REASON_CONTAINER_LAUNCH_FAILED
+        assert str(records) in status.message

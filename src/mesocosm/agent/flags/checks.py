@@ -19,6 +19,8 @@ _OLD_ISOLATORS = {
 }
 _OF_A_CLUSTER = {flag.name for flag in MASTER if flag.served_by is not None} | {"reconfiguration_policy"}
 _EVERY_CGROUP = "cgroups/all"
+_LONGEST_REREGISTRATION = 15.0
+"""Seconds that a master takes an agent to be recovering, at most (MAX_EXECUTOR_REREGISTRATION_TIMEOUT)."""
 
 
 def check_served(entry: Given) -> None:
@@ -32,16 +34,10 @@ def check_served(entry: Given) -> None:
 def check_together(agent: AgentFlags, containerizer: Flags, found: Mapping[str, Given]) -> None:
     """Raises FlagError for values that cannot work together."""
     _check_directories(agent, containerizer)
+    _check_executors(agent)
     for name in ("authenticate_http_readonly", "authenticate_http_readwrite"):
         if getattr(agent, name) and agent.http_credentials is None:
             raise FlagError(f"--{name} needs --http_credentials", "name the file of the credentials")
-    if agent.authenticate_http_executors and agent.jwt_secret_key is None:
-        raise FlagError("--authenticate_http_executors needs --jwt_secret_key", "name the file of the key")
-    if agent.domain_socket_location is not None and not agent.http_executor_domain_sockets:
-        raise FlagError("--domain_socket_location needs --http_executor_domain_sockets", "add that, or remove the flag")
-    variables = agent.executor_environment_variables or {}
-    if wrong := [name for name, value in variables.items() if not isinstance(value, str)]:
-        raise FlagError(f"--executor_environment_variables: the value of {wrong[0]!r} is no text", "quote it")
     for name, entry in found.items():
         if name.startswith(f"{LOGROTATE}_") and agent.container_logger != LOGROTATE:
             raise FlagError(f"{entry.origin} needs --container_logger={LOGROTATE}", "add that, or remove the flag")
@@ -63,6 +59,18 @@ def _check_directories(agent: AgentFlags, containerizer: Flags) -> None:
                 f"--fetcher_cache_dir, {str(cache)!r}, has --{name} in it",
                 "choose another directory: that of the cache is cleared when the agent starts",
             )
+
+
+def _check_executors(agent: AgentFlags) -> None:
+    if agent.executor_reregistration_timeout > _LONGEST_REREGISTRATION:
+        raise FlagError("--executor_reregistration_timeout is too long", "give 15secs at most")
+    if agent.authenticate_http_executors and agent.jwt_secret_key is None:
+        raise FlagError("--authenticate_http_executors needs --jwt_secret_key", "name the file of the key")
+    if agent.domain_socket_location is not None and not agent.http_executor_domain_sockets:
+        raise FlagError("--domain_socket_location needs --http_executor_domain_sockets", "add that, or remove the flag")
+    variables = agent.executor_environment_variables or {}
+    if wrong := [name for name, value in variables.items() if not isinstance(value, str)]:
+        raise FlagError(f"--executor_environment_variables: the value of {wrong[0]!r} is no text", "quote it")
 
 
 def isolators(isolation: str) -> list[str]:

@@ -145,6 +145,9 @@ class Arrivals:
             return
         if framework is None:
             framework = self._frameworks.add(arrival.framework, arrival.pid)
+        if known := [task.task_id.value for task in arrival.tasks if framework.find_task(task.task_id.value)]:
+            logger.error("%s: ignored, as %s is here already", arrival.text, known[0])
+            return
         refusal = next(self._refusals(framework, arrival, resource_version), None)
         if refusal is not None:
             self._refuse(framework, arrival, refusal)

@@ -107,21 +107,13 @@ class Executions:
 
     async def _launch(self, framework: Framework, executor: Executor) -> bool:
         """Whether its container runs."""
-        async with executor.turn:
-            await self._recorder.write(framework, executor)
-        await self._reservations.settled()
-        if executor.ending:
-            return False
-        environment = self._environment.of(
-            executor.info,
-            directory=executor.directory,
-            agent_id=self._registration.agent_id,
-            agent=self._registration.address,
-            checkpoint=executor.checkpoint,
-            token=self._token(executor),
-        )
         try:
-            await self._containers.launch(executor, environment)
+            async with executor.turn:
+                await self._recorder.write(framework, executor)
+            await self._reservations.settled()
+            if executor.ending:
+                return False
+            await self._containers.launch(executor, self._environment_of(executor))
         except (MesocosmError, OSError, ExceptionGroup) as error:
             executor.pending = executor.pending or Verdict(
                 v1.TASK_FAILED,
@@ -132,6 +124,16 @@ class Executions:
         if executor.ending:
             await self._containers.destroy(executor.container_id)
         return True
+
+    def _environment_of(self, executor: Executor) -> dict[str, str]:
+        return self._environment.of(
+            executor.info,
+            directory=executor.directory,
+            agent_id=self._registration.agent_id,
+            agent=self._registration.address,
+            checkpoint=executor.checkpoint,
+            token=self._token(executor),
+        )
 
     def _token(self, executor: Executor) -> str | None:
         if self._tokens is None:
@@ -175,11 +177,14 @@ class Executions:
             return
         del framework.executors[executor.id]
         framework.completed_executors.append(executor)
-        await self._recorder.finish(executor)
+        self._remains.leave_executor(framework, executor)  # At once: the next one of that name may come any time.
+        self.retire_framework(framework)
+        try:
+            await self._recorder.finish(executor)
+        except OSError as error:
+            logger.error("that the executor %s has ended is not recorded: %s", executor.id, error)
         await self._containers.forget(executor.container_id)
         await self._hooks.executor_removed(framework.info, executor.info)
-        self._remains.leave_executor(framework, executor)
-        self.retire_framework(framework)
 
     def retire_framework(self, framework: Framework) -> None:
         """Clears away a framework that has no executors."""
@@ -196,27 +201,20 @@ class Executions:
     def give(self, framework: Framework, executor: Executor, tasks: list[Task], *, grouped: bool) -> None:
         """Has it run tasks: now, or when it has registered."""
         executor.add(tasks, grouped=grouped)
-        if executor.state is ExecutorState.RUNNING:
-            self._background.spawn(self._deliver(framework, executor))
-        elif executor.recorded:
-            self._background.spawn(self._record(framework, executor))
+        self._background.spawn(self._deliver(framework, executor))
 
     async def record_framework(self, framework: Framework) -> None:
         """Has on the disk what the framework has become."""
         await self._recorder.write_framework(framework)
 
-    async def _record(self, framework: Framework, executor: Executor) -> None:
-        async with executor.turn:
-            await self._recorder.write(framework, executor)
-
     async def _deliver(self, framework: Framework, executor: Executor) -> None:
         """Hands the waiting tasks over, when they are on the disk and the container has room for them."""
         async with executor.turn:
-            await self._recorder.write(framework, executor)
-            await self._reservations.settled()
-            if executor.state is not ExecutorState.RUNNING:
-                return
             try:
+                await self._recorder.write(framework, executor)
+                await self._reservations.settled()
+                if executor.state is not ExecutorState.RUNNING:
+                    return
                 await self._containers.update(executor)
             except Exception as error:  # noqa: BLE001 - the container ends then, and its tasks are told why.
                 self.update_failed(framework, executor, error)

@@ -72,8 +72,8 @@ class Recorder:
             await records.write_end(self._run(executor))
 
     def updates_of(self, executor: Executor, task: Task) -> Path | None:
-        """Where the updates of a task are; None: nowhere, they end with the agent."""
-        return self._run(executor).task(task.id).updates if executor.checkpoint else None
+        """Where the updates of a task are; None: nowhere, they end with the agent, as nothing else is of the task."""
+        return self._run(executor).task(task.id).updates if executor.checkpoint and task.recorded else None
 
     def _run(self, executor: Executor) -> RunPaths:
         return self._executor(executor).run(executor.container_id.value)

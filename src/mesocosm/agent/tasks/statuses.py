@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 from mesocosm.agent.tasks.background import Background
 from mesocosm.agent.tasks.containers import Containers
@@ -24,6 +26,8 @@ from mesocosm.hooks import Hooks
 logger = logging.getLogger(__name__)
 
 _UUID = 16
+_RETRY = 10.0
+"""Seconds between attempts to write to a disk that has no room."""
 
 
 class Statuses:
@@ -130,8 +134,19 @@ class Statuses:
                 return
             if task.stage is Stage.TERMINATED:
                 await self._shrink(framework, executor)
-            await self.updates.update(update, self._recorder.updates_of(executor, task))
+            await self._keep(update, self._recorder.updates_of(executor, task))
             self._acknowledge(executor, update)
+
+    async def _keep(self, update: internal.StatusUpdate, record: Path | None) -> None:
+        """Has the update on the disk, however long it takes that to have room: the task is in that state already."""
+        while True:
+            try:
+                await self.updates.update(update, record)
+            except OSError as error:
+                logger.error("what became of the task %s is not recorded: %s", update.status.task_id.value, error)
+                await asyncio.sleep(_RETRY)
+            else:
+                return
 
     def _change(self, task: Task, status: v1.TaskStatus) -> None:
         """Raises Refused."""
