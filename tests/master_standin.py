@@ -87,6 +87,8 @@ class MasterStandIn:
         self.acknowledges = True
         self.registers = True
         self.authenticates = True
+        self.ignored: set[type[Message]] = set()
+        """Kinds of messages that it does nothing about."""
         self.ping_timeout = ping_timeout
         self.agents: dict[str, Joined] = {}
         self.received: list[Received] = []
@@ -281,6 +283,9 @@ class MasterStandIn:
         """Keeps a message, and does what a master does then."""
         with self._news:
             self.received.append(entry)
+            self._news.notify_all()
+        if type(entry.message) in self.ignored:
+            return
         match entry.message:
             case internal.RegisterSlaveMessage() | internal.ReregisterSlaveMessage() as message if self.registers:
                 self._register(entry.sender, message)

@@ -427,3 +427,9 @@ def test_nobody_sees_the_password_for_zookeeper() -> None:
     flags = loaded("--master=zk://me:pa@ss@a:1,b:2/mesos")
     assert flags.agent.master == "zk://me:pa@ss@a:1,b:2/mesos"
     assert flags.texts["master"] == "zk://…@a:1,b:2/mesos"
+
+
+def test_a_file_says_who_the_master_is(tmp_path: Path) -> None:
+    file = tmp_path / "master"
+    file.write_text("zk://a:1/mesos\n")
+    assert loaded(f"--master=file://{file}").agent.master == "zk://a:1/mesos"

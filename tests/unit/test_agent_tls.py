@@ -9,8 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from mesocosm.agent.authentication import Authenticator
+from mesocosm.agent.http.actors import add_actor
+from mesocosm.agent.http.routes import Routes
+from mesocosm.agent.http.server import Server
 from mesocosm.agent.tls import client_context, server_context
+from mesocosm.api import internal
 from mesocosm.errors import FlagError
+from mesocosm.libprocess.address import ActorAddress
+from mesocosm.libprocess.inbox import Inbox
+from mesocosm.libprocess.outbox import Outbox
 
 OPENSSL = shutil.which("openssl")
 
@@ -229,3 +237,23 @@ def test_a_key_that_others_can_read(made: Path, tmp_path: Path, caplog: pytest.L
     key.chmod(0o644)
     server_context(environment(made, KEY_FILE=str(key)))
     assert caplog.messages == [f"LIBPROCESS_SSL_KEY_FILE: {key} has the mode 644, and secrets in it; `chmod o= {key}`"]
+
+
+async def test_messages_between_actors(made: Path) -> None:
+    """One who has no certificate of the authority is not spoken to."""
+    routes, inbox, received = Routes(), Inbox(), []
+    inbox.receive(internal.PongSlaveMessage, lambda sender, _: received.append(sender))
+    add_actor(routes, "master", inbox, lambda: True)
+    sender, lost = ActorAddress("slave(1)", "127.0.0.1", 5051), []
+    for name in ("agent", "foreign"):
+        server = Server(routes, Authenticator())
+        await server.start()
+        host, port = await server.listen("127.0.0.1", 0, server_context(environment(made, name)))
+        context = client_context(environment(made, VERIFY_SERVER_CERT="true"))
+        outbox = Outbox(sender, lost.append, context)
+        outbox.send(ActorAddress("master", host, port), internal.PongSlaveMessage())
+        await outbox.flush()
+        await outbox.close()
+        await server.close()
+    assert received == [sender]
+    assert len(lost) == 1

@@ -153,6 +153,17 @@ async def test_an_agent_without_pings_registers_again() -> None:
             assert tasks.events[:2] == ["connected", "disconnected"]
 
 
+async def test_an_agent_whose_pings_end_registers_again() -> None:
+    with MasterStandIn(ping_timeout=0.5) as master:
+        async with linked(master.address, tasks := RecordedTasks()):
+            await call(master.await_agent)
+            for _ in range(8):
+                await call(master.ping)
+                await asyncio.sleep(0.1)
+            assert tasks.events == ["connected"]
+            await call(master.expect, internal.ReregisterSlaveMessage)
+
+
 async def test_an_agent_that_the_master_has_lost_registers_again(master: MasterStandIn) -> None:
     async with linked(master.address, tasks := RecordedTasks()) as agent:
         await call(master.await_agent)
@@ -295,6 +306,27 @@ async def test_an_attempt_that_is_not_answered_is_repeated() -> None:
                 entry.sender for entry in master.received if isinstance(entry.message, internal.AuthenticateMessage)
             ]
             assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("lost", [internal.AuthenticationStartMessage, internal.AuthenticationStepMessage])
+async def test_a_dialogue_that_breaks_off_is_begun_anew(lost: type[Message]) -> None:
+    with MasterStandIn({"me": "secret"}) as master:
+        master.ignored.add(lost)
+        async with linked(master.address, RecordedTasks(), credential=("me", "secret"), patience=Patience(0.2, 0.2, 0)):
+            await call(master.expect, lost)
+            master.ignored.clear()
+            await call(master.await_agent)
+            assert master.names().count("AuthenticateMessage") > 1
+
+
+async def test_another_leader_is_authenticated_with_instead() -> None:
+    with MasterStandIn({"me": "secret"}) as first, MasterStandIn({"me": "secret"}) as second:
+        first.ignored.add(internal.AuthenticationStepMessage)
+        choice = Choice(first.address)
+        async with linked(choice, RecordedTasks(), credential=("me", "secret")):
+            await call(first.expect, internal.AuthenticationStepMessage)
+            choice.lead(second.address)
+            await call(second.await_agent)
 
 
 async def test_another_process_cannot_say_that_all_is_done() -> None:

@@ -100,6 +100,7 @@ class MasterLink:
     async def run(self) -> str:
         """Follows the masters until one has the agent shut down; returns why. Raises MasterError and OSError."""
         leader: ActorAddress | None = None
+        logger.info("looking for the leading master")
         while True:
             detection = asyncio.create_task(self._detector.detect(leader))
             session = None if leader is None else asyncio.create_task(self._serve(leader))
@@ -203,7 +204,8 @@ class MasterLink:
 
     def _connect(self, session: _Session, agent_id: v1.AgentID) -> None:
         """The agent is registered: messages are obeyed from now on."""
-        logger.info("registered with %s as agent %s", session.master, agent_id.value)
+        again = " again" if self.slave.HasField("id") else ""
+        logger.info("registered%s with %s as agent %s", again, session.master, agent_id.value)
         self.slave.id.CopyFrom(agent_id)
         session.is_registered = True
         try:
