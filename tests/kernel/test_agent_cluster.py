@@ -17,7 +17,7 @@ from tests.master_standin import Joined, MasterStandIn
 from tests.unit.exchange import recorded_shapes, shape
 from tests.zookeeper import zookeeper
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
 FLAGS = ("--resources=cpus:2;mem:4096;disk:10000", "--attributes=rack:r1;zone:z", "--registration_backoff_factor=10ms")
 CONTAINER = "6b3ab0d9-86f5-4d2c-a3a3-2f3c5a4c6a11"
@@ -127,7 +127,7 @@ def test_an_agent_follows_the_leader_that_zookeeper_knows(agent: AgentProcess, r
             joined = first.await_agent()
             with server.master(f"master@{second.address}"):
                 first.ping()
-        agent.await_log(re.compile("no master leads"))
+        agent.await_log(re.compile("INFO mesocosm.master.link no master leads"))
         with server.master(f"master@{second.address}"):
             assert second.await_agent().id == joined.id
             agent.stop()

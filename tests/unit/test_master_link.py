@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -213,7 +214,10 @@ class Choice:
         pass
 
 
-async def test_another_leader_is_registered_with_and_the_last_one_no_longer_obeyed(master: MasterStandIn) -> None:
+async def test_another_leader_is_registered_with_and_the_last_one_no_longer_obeyed(
+    master: MasterStandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     choice = Choice(master.address)
     with MasterStandIn() as second:
         async with linked(choice, tasks := RecordedTasks()) as agent:
@@ -230,6 +234,12 @@ async def test_another_leader_is_registered_with_and_the_last_one_no_longer_obey
             choice.lead(second.address)
             await call(second.expect, internal.ReregisterSlaveMessage)
             await call(second.expect, internal.ReregisterSlaveMessage)
+    said = [record.getMessage() for record in caplog.records if "lead" in record.getMessage()]
+    assert said[:1] + said[-2:] == [
+        "looking for the leading master",
+        "no master leads",
+        f"the leading master is master@{second.address}",
+    ]
 
 
 async def test_a_master_that_comes_back_knows_the_agent_again(master: MasterStandIn) -> None:

@@ -114,7 +114,7 @@ class MasterLink:
                     leader = None  # And is detected again at once, if it still leads.
                 else:
                     leader = detection.result()
-                    logger.info("no master leads" if leader is None else "the leading master is %s", leader or ())
+                    logger.info("no master leads" if leader is None else f"the leading master is {leader}")
             finally:
                 await _cancel(detection, session)
 
