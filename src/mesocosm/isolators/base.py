@@ -139,7 +139,7 @@ class WatchingIsolator(Isolator, Generic[AnyWatched]):
     def __init__(self) -> None:
         self._watched: dict[ContainerID, AnyWatched] = {}
 
-    async def _take_up(self, container_id: ContainerID, config: ContainerConfig) -> AnyWatched | None:
+    async def take_up(self, container_id: ContainerID, config: ContainerConfig) -> AnyWatched | None:
         """What there is to be looked at of a container, from now on; None for one that there is nothing of."""
         raise NotImplementedError
 
@@ -150,7 +150,7 @@ class WatchingIsolator(Isolator, Generic[AnyWatched]):
 
     async def prepare(self, container_id: ContainerID, config: ContainerConfig) -> LaunchInfo | None:
         """Takes up the container."""
-        if (watched := await self._take_up(container_id, config)) is not None:
+        if (watched := await self.take_up(container_id, config)) is not None:
             self._watched[container_id] = watched
         return None
 

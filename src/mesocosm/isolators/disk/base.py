@@ -97,7 +97,7 @@ class DiskIsolator(WatchingIsolator[Space]):
         if (sandbox := self._sandbox(container_id)) is not None:
             sandbox.besides.pop(container_id, None)
 
-    async def _take_up(self, container_id: ContainerID, config: ContainerConfig) -> Space | None:
+    async def take_up(self, container_id: ContainerID, config: ContainerConfig) -> Space | None:
         """Nothing of a container that has no space of its own; what it changes of its images counts with others."""
         space = Space(list(self._directories(container_id, config)))
         sandbox = space.sandbox or self._sandbox(container_id)

@@ -159,10 +159,10 @@ class XfsIsolator(DiskIsolator):
 
     # Projects.
 
-    async def _take_up(self, container_id: ContainerID, config: ContainerConfig) -> Space | None:
+    async def take_up(self, container_id: ContainerID, config: ContainerConfig) -> Space | None:
         """Gives the sandbox and the volumes their projects, before anything is made in them."""
         self._begin()
-        space = await super()._take_up(container_id, config)
+        space = await super().take_up(container_id, config)
         for directory in space.directories if space is not None else ():
             directory.path.mkdir(parents=True, exist_ok=True)  # A volume, which was never used.
             if self._projects.of(directory.path) is None:

@@ -81,7 +81,7 @@ class PortsIsolator(WatchingIsolator[_Listener]):
             looking.cancel()
             await asyncio.wait([looking])
 
-    async def _take_up(self, container_id: ContainerID, config: ContainerConfig) -> _Listener | None:
+    async def take_up(self, container_id: ContainerID, config: ContainerConfig) -> _Listener | None:
         """Nothing of one that is nested, and counts with the one around it, or that is not in the host's network."""
         if container_id.parent is not None or config.networks or config.loopback_only:
             return None
