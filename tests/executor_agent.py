@@ -36,6 +36,7 @@ class ExecutorAgent:
         self.requests: list[web.BaseRequest] = []
         self.acknowledges = True
         self.answer = 200
+        self.idle = 75.0
         self.unavailable = 0
         self.capabilities: list[str] = []
         self.port = 0
@@ -60,7 +61,7 @@ class ExecutorAgent:
         }
 
     async def start(self) -> None:
-        self._runner = web.ServerRunner(web.Server(self._serve), shutdown_timeout=0.01)
+        self._runner = web.ServerRunner(web.Server(self._serve, keepalive_timeout=self.idle), shutdown_timeout=0.01)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True, ssl_context=self.tls)
         await site.start()

@@ -139,6 +139,17 @@ async def test_a_second_task_is_refused(executor_agent: ExecutorAgent) -> None:
     assert await executor.wait() == 0
 
 
+async def test_a_task_that_runs_for_long(executor_agent: ExecutorAgent) -> None:
+    """An agent closes a connection by which nothing comes for some time. That is no end of it."""
+    await executor_agent.stop()
+    executor_agent.idle = 0.5
+    await executor_agent.start()
+    executor = await executor_agent.run("sleep 1.5", executor={"environment": {"MESOS_CHECKPOINT": "0"}})
+    await executor_agent.update("TASK_FINISHED")
+    assert await executor.wait() == 0
+    assert [call["type"] for call in executor_agent.calls].count("SUBSCRIBE") == 1
+
+
 async def test_an_agent_that_comes_back(executor_agent: ExecutorAgent) -> None:
     """It is told of what it has not acknowledged, in order; and a task of which it knows nothing."""
     executor_agent.acknowledges = False

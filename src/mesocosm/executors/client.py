@@ -78,7 +78,7 @@ class Client:
             self._calls.put_nowait(call)
 
     async def _converse(self) -> None:
-        """One connection for events and one for calls, until one of them breaks. Raises OSError, ExecutorError."""
+        """A connection for events, and others for calls, until one of them breaks. Raises OSError, ExecutorError."""
         async with await self._settings.connect() as events:
             subscribe = {
                 "unacknowledged_tasks": list(self._tasks.values()),
@@ -110,17 +110,24 @@ class Client:
         self._tasks.pop(id_of(acknowledged), None)
 
     async def _forward(self) -> None:
-        """Sends what there is to say, in order. Raises OSError."""
-        call = await self._calls.get()
-        async with await self._settings.connect() as calls:
-            while True:
-                response = await self._post(calls, call)
-                reason = await _reason(response)
-                if response.status in _LATER:
-                    raise ConnectionError(f"the agent is not ready: {reason}")
-                if response.status != 202:
-                    say(f"the agent does not accept {call['type']}: {reason}")
-                call = await self._calls.get()
+        """Sends what there is to say, in order. Raises OSError.
+
+        No connection is kept for later: the agent closes one that is idle, and that it does may not be known in time.
+        """
+        while True:
+            call = await self._calls.get()
+            async with await self._settings.connect() as connection:
+                await self._say(connection, call)
+                while not self._calls.empty():
+                    await self._say(connection, self._calls.get_nowait())
+
+    async def _say(self, connection: Connection, call: Json) -> None:
+        response = await self._post(connection, call)
+        reason = await _reason(response)
+        if response.status in _LATER:
+            raise ConnectionError(f"the agent is not ready: {reason}")
+        if response.status != 202:
+            say(f"the agent does not accept {call['type']}: {reason}")
 
     async def _beat(self) -> None:
         while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
 import ssl
@@ -14,6 +15,8 @@ from mesocosm.units import parse_duration
 
 _RECOVERY_TIMEOUT, _BACKOFF_MAX, _SHUTDOWN_GRACE_PERIOD = 900.0, 2.0, 5.0
 """What agents say if nobody told them otherwise."""
+_PATIENCE = 10.0
+"""Seconds that a connection to the agent may take."""
 _TLS = "LIBPROCESS_SSL_"
 _TRUE = ("1", "true")
 
@@ -46,7 +49,8 @@ class Settings:
         for address in sooner:
             with contextlib.suppress(OSError):
                 return await Connection.open(address)
-        return await Connection.open(last)
+        async with asyncio.timeout(_PATIENCE):  # Else it would be minutes, where somebody drops what is sent.
+            return await Connection.open(last)
 
     @property
     def headers(self) -> dict[str, str]:
