@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from mesocosm.concurrency import together
 from mesocosm.container import ContainerConfig, ContainerID, ContainerStatus, Resources
 from mesocosm.errors import ContainerError
-from mesocosm.isolators.base import ContainerState, Isolator
+from mesocosm.isolators.base import NO_STATISTICS, NO_STATUS, ContainerState, Isolator
 from mesocosm.isolators.selection import NamedIsolator
 from mesocosm.launcher.info import LaunchInfo
 from mesocosm.statistics import Limitation, ResourceStatistics
@@ -118,13 +118,16 @@ class Isolation:
 
 def united(kind: type[Part], parts: Iterable[Part]) -> Part:
     """One value with what each of `parts` knows; later ones are believed more."""
-    values = _VALUES[kind]
-    known = values(kind())
+    values, nothing = _VALUES[kind], _NOTHING[kind]
+    known = values(nothing)
     for part in parts:
+        if part is nothing:
+            continue
         known = tuple(old if new is None else new for old, new in zip(known, values(part), strict=True))
     return kind(*known)
 
 
+_NOTHING: dict[type, Any] = {ResourceStatistics: NO_STATISTICS, ContainerStatus: NO_STATUS}
 _VALUES: dict[type, Callable[[object], tuple[Any, ...]]] = {
     kind: attrgetter(*(entry.name for entry in fields(kind))) for kind in (ResourceStatistics, ContainerStatus)
 }

@@ -14,6 +14,9 @@ from mesocosm.flags import Flags
 from mesocosm.launcher.info import LaunchInfo
 from mesocosm.statistics import Limitation, ResourceStatistics
 
+NO_STATISTICS, NO_STATUS = ResourceStatistics(), ContainerStatus()
+"""What is said where there is nothing to say: for each container, by most isolators."""
+
 
 class Phase(enum.IntEnum):
     """Where an isolator comes in the order of the launch; isolators of one phase do not depend on one another."""
@@ -101,11 +104,11 @@ class Isolator:
 
     async def usage(self, container_id: ContainerID) -> ResourceStatistics:
         """What the container uses of what this isolator measures."""
-        return ResourceStatistics()
+        return NO_STATISTICS
 
     async def status(self, container_id: ContainerID) -> ContainerStatus:
         """What this isolator knows of the running container."""
-        return ContainerStatus()
+        return NO_STATUS
 
     def gauges(self) -> Mapping[str, Callable[[], float]]:
         """Numbers for the metrics of the agent, by their names."""

@@ -11,7 +11,7 @@ from typing import ClassVar, Self
 from mesocosm.container import CGROUP_LEAF, ContainerConfig, ContainerID, ContainerStatus, Resources
 from mesocosm.errors import ContainerError, UnknownContainerError, UnsupportedError
 from mesocosm.flags import Flags
-from mesocosm.isolators.base import ContainerState, Isolator, Phase
+from mesocosm.isolators.base import NO_STATISTICS, NO_STATUS, ContainerState, Isolator, Phase
 from mesocosm.launcher.info import LaunchInfo
 from mesocosm.launcher.kernel_filesystems import UNIFIED
 from mesocosm.linux import cgroup
@@ -165,7 +165,7 @@ class CgroupIsolator(Isolator):
         """What is used of the container's own cgroup; nothing is known of one that shares its parent's."""
         groups = self._known(container_id)
         if not groups:
-            return ResourceStatistics()
+            return NO_STATISTICS
         with _reading(container_id, groups):
             return self.measure(container_id, groups)
 
@@ -173,7 +173,7 @@ class CgroupIsolator(Isolator):
         """What there is to tell of the container's cgroup, or of the closest one around it."""
         groups = self._nearest(container_id)
         if not groups:
-            return ContainerStatus()
+            return NO_STATUS
         with _reading(container_id, groups):
             return self.describe(groups)
 
@@ -200,11 +200,11 @@ class CgroupIsolator(Isolator):
 
     def measure(self, container_id: ContainerID, groups: tuple[str, ...]) -> ResourceStatistics:
         """Reads what is used from the control files. Raises OSError."""
-        return ResourceStatistics()
+        return NO_STATISTICS
 
     def describe(self, groups: tuple[str, ...]) -> ContainerStatus:
         """Reads what a container is from the control files. Raises OSError."""
-        return ContainerStatus()
+        return NO_STATUS
 
     def group(self, container_id: ContainerID) -> str | None:
         """The first of the container's own cgroups. Raises UnknownContainerError."""

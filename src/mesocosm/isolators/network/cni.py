@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 from mesocosm.container import ContainerConfig, ContainerID, ContainerStatus
 from mesocosm.errors import ContainerError, FlagError, UnsupportedError
 from mesocosm.flags import Flags
-from mesocosm.isolators.base import ContainerState, Isolator, Phase
+from mesocosm.isolators.base import NO_STATISTICS, NO_STATUS, ContainerState, Isolator, Phase
 from mesocosm.launcher.info import LaunchInfo
 from mesocosm.launcher.operations import Bind, Operation, RaiseLoopback
 from mesocosm.linux import capabilities, mount, network
@@ -186,7 +186,7 @@ class CniIsolator(Isolator):
         scope = self._scopes.get(container_id, _Scope())
         joined = self._joined.get(scope.network) if scope.network is not None else None
         if joined is None:
-            return ContainerStatus()
+            return NO_STATUS
         infos = zip(joined.infos, joined.results, strict=False)
         return ContainerStatus(network_infos=tuple(_with_addresses(info, result) for info, result in infos))
 
@@ -194,7 +194,7 @@ class CniIsolator(Isolator):
         """What the interfaces that it was given have carried."""
         joined, pid = self._joined.get(container_id), self._pids.get(container_id)
         if joined is None or pid is None or not self._flags.network_cni_metrics:
-            return ResourceStatistics()
+            return NO_STATISTICS
         found = network.traffic(pid)
         carried = [found[name] for name in _interfaces(joined) if name in found]
         return ResourceStatistics(
