@@ -84,7 +84,6 @@ STREAMS = {"attach_input", "attach_output", "session"}
 # Differences by the name of the answer: paths, in which * is anything, and the reason.
 _FLAGS_GIVEN = ("cgroups_net_cls_primary_handle", "master")
 _FLAGS_NEWER = (
-    "docker_registry_mirrors",
     "egress_*",
     "ephemeral_ports_per_container",
     "ingress_*",

@@ -178,13 +178,13 @@ class Executions:
         del framework.executors[executor.id]
         framework.completed_executors.append(executor)
         self._remains.leave_executor(framework, executor)  # At once: the next one of that name may come any time.
-        self.retire_framework(framework)
         try:
             await self._recorder.finish(executor)
         except OSError as error:
             logger.error("that the executor %s has ended is not recorded: %s", executor.id, error)
         await self._containers.forget(executor.container_id)
         await self._hooks.executor_removed(framework.info, executor.info)
+        self.retire_framework(framework)
 
     def retire_framework(self, framework: Framework) -> None:
         """Clears away a framework that has no executors."""
