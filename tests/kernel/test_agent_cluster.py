@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mesocosm.api import internal
+from mesocosm.api import internal, v1
 from tests.agent_process import AgentProcess
 from tests.command_line import TIMEOUT
 from tests.master_standin import Joined, MasterStandIn
@@ -56,6 +56,9 @@ def test_an_agent_registers_as_a_real_one_does(agent: AgentProcess, master: Mast
     registration = next(entry.message for entry in master.received)
     known = recorded_shapes(internal.RegisterSlaveMessage)[0]
     assert shape(registration) == known, "the keys and types of the recording"
+    state = agent.get("/state").json
+    assert state["id"] == joined.id
+    assert [v1.AgentInfo.Capability.Type.Value(name) for name in state["capabilities"]] == sorted(joined.capabilities)
 
 
 def test_an_agent_that_was_killed_comes_back_as_itself(agent: AgentProcess, master: MasterStandIn) -> None:

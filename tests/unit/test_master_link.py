@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from mesocosm.api import internal, v1
 from mesocosm.errors import MasterError
-from mesocosm.libprocess.address import ActorAddress
+from mesocosm.libprocess.address import ActorAddress, host_name
 from mesocosm.master.authentication import Patience
 from mesocosm.master.base import Reregistration
 from mesocosm.version import MESOS_VERSION
@@ -57,6 +57,8 @@ async def test_registration_is_that_of_a_real_agent(master: MasterStandIn) -> No
         assert agent.link.master == ActorAddress.parse(f"master@{master.address}")
         assert tasks.slave is not None
         assert tasks.slave.id.value == joined.id
+        await agent.until(lambda: agent.link.master_hostname is not None)
+        assert agent.link.master_hostname == await host_name("127.0.0.1")
 
 
 async def test_registration_is_repeated_until_it_is_answered(master: MasterStandIn) -> None:

@@ -81,6 +81,8 @@ class Agent:
         self.recovered = False
         self.has_booted = False
         """Whether the machine was booted since the last agent, which is known when this one has recovered."""
+        self.master_hostname: Callable[[], str | None] = lambda: None
+        """Tells what the host of the master is called, if there is one."""
         self.authorizer = Authorizer(flags.acls)
         self.default_container = _default_container(flags)
         self.hooks = Hooks.load(flags.hooks)

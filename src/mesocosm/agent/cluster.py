@@ -57,7 +57,7 @@ class Cluster:
         slave = slave_info(address.hostname, address.port, agent.resources, agent.attributes, self._domain)
         if (before := agent.tasks.slave) is not None and self._is_same(agent, before, slave):
             slave.id.CopyFrom(before.id)
-        self._link = MasterLink(
+        self._link = link = MasterLink(
             slave,
             agent.tasks,
             self._detector,
@@ -66,6 +66,7 @@ class Cluster:
             backoff=self._flags.registration_backoff_factor,
             authenticatee=self._authenticatee(actor, routes),
         )
+        agent.master_hostname = lambda: link.master_hostname
 
     async def run(self) -> str:
         """Is part of the cluster until a master has the agent shut down; returns why. Raises MasterError, OSError."""

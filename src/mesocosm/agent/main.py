@@ -11,7 +11,6 @@ import ipaddress
 import logging
 import os
 import signal
-import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -34,6 +33,7 @@ from mesocosm.agent.notify import Notifier
 from mesocosm.agent.rate_limit import snapshot_limit
 from mesocosm.agent.tasks.tasks import ACTOR
 from mesocosm.agent.tokens import ExecutorTokens
+from mesocosm.libprocess.address import host_name
 from mesocosm.libprocess.inbox import Inbox
 
 logger = logging.getLogger(__name__)
@@ -164,10 +164,7 @@ async def _hostname(flags: AgentFlags, ip: str) -> str:
     """What the flag says, or else the name of the address; that itself where it has none."""
     if flags.hostname is not None or not flags.hostname_lookup:
         return flags.hostname or ip
-    with contextlib.suppress(OSError):
-        name, _ = await asyncio.get_running_loop().getnameinfo((ip, 0), socket.NI_NAMEREQD)
-        return name
-    return ip
+    return await host_name(ip)
 
 
 def _tell(flags: AgentFlags, host: str, port: int, *, secure: bool) -> None:

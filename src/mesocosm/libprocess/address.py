@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ipaddress
+import socket
 from dataclasses import dataclass
 from typing import Self
 
@@ -38,3 +41,11 @@ class ActorAddress:
 
     def __str__(self) -> str:
         return f"{self.name}@{self.authority}"
+
+
+async def host_name(ip: str) -> str:
+    """What an address is called; that itself where it has no name."""
+    with contextlib.suppress(OSError):
+        name, _ = await asyncio.get_running_loop().getnameinfo((ip, 0), socket.NI_NAMEREQD)
+        return name
+    return ip

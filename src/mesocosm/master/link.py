@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 
 from mesocosm.api import internal, v1
 from mesocosm.errors import MasterError
-from mesocosm.libprocess.address import ActorAddress
+from mesocosm.libprocess.address import ActorAddress, host_name
 from mesocosm.libprocess.inbox import Inbox
 from mesocosm.libprocess.outbox import Outbox
 from mesocosm.master import registration
@@ -76,6 +76,8 @@ class MasterLink:
         `inbox` takes what is sent to the agent, and `outbox` sends in its name.
         """
         self.slave = slave
+        self.master_hostname: str | None = None
+        """What the host of the master is called that the agent is registered with, once that is known."""
         self._tasks = tasks
         self._detector = detector
         self._outbox = outbox
@@ -142,7 +144,7 @@ class MasterLink:
             await self._register(session)
             await self._hear(session)
         finally:
-            self._session = None
+            self._session = self.master_hostname = None
             self._tasks.disconnect()
 
     async def _register(self, session: _Session) -> None:
@@ -156,6 +158,7 @@ class MasterLink:
 
     async def _hear(self, session: _Session) -> None:
         """Returns when the master seems to be lost, or has lost the agent."""
+        self.master_hostname = await host_name(session.master.ip)
         while not session.is_disowned:
             session.news.clear()
             if not await _news(session, session.news.is_set, session.ping_timeout):

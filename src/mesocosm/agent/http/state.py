@@ -85,6 +85,8 @@ def state(agent: Agent, address: Address, frameworks: Shown, *, with_flags: bool
         "resource_providers": [],
         "attributes": {attribute.name: value(attribute) for attribute in agent.attributes},
     }
+    if (master := agent.master_hostname()) is not None:
+        answer["master_hostname"] = master
     if with_flags:
         if agent.flags.log_dir is not None:
             answer["log_dir"] = str(agent.flags.log_dir)
