@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from mesocosm.container import CommandInfo, LinuxInfo, RLimit
+from mesocosm.container import CommandInfo, LinuxInfo, RLimit, SeccompInfo
 from mesocosm.errors import ContainerError
 from mesocosm.launcher import spawn
 from mesocosm.linux.capabilities import set_of
@@ -79,6 +80,22 @@ async def test_it_gives_up_what_an_exec_would_take(executor_agent: ExecutorAgent
     assert await executor.wait() == 0
 
 
+@pytest.mark.parametrize("user", ["root", "app"])
+async def test_it_works_with_a_filter_of_system_calls(executor_agent: ExecutorAgent, rootfs: Path, user: str) -> None:
+    """Which takes CAP_SYS_ADMIN to set, without no_new_privs; the program keeps none of it."""
+    executor_agent.launch.containerizer(f"{LINUX},linux/seccomp")
+    info = LinuxInfo(seccomp=SeccompInfo("default.json"))
+    config = {"rootfs": rootfs, "user": user, "linux_info": info, "talks": True}
+    executor = await executor_agent.run("read -r end; exit 3", executor=config)
+    status = status_of(await program_of(executor))
+    assert (status["Seccomp"], status["NoNewPrivs"]) == ("2", "0")
+    if user == "app":
+        assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {"0" * 16}
+    executor.close()
+    assert (await executor_agent.end())["message"] == "Command exited with status 3"
+    assert await executor.wait() == 0
+
+
 async def test_a_user_without_capabilities_has_none(executor_agent: ExecutorAgent) -> None:
     executor = await executor_agent.executor(user="nobody")
     await executor_agent.subscribed()
@@ -145,6 +162,23 @@ async def test_plain_containers_do_not_pay(launch: Launch) -> None:
     assert await launch.output("echo plain") == "plain"
     assert containerizer._process._programs is not None
     assert containerizer._process._programs.pid is None
+
+
+async def test_their_launcher_is_killed(executor_agent: ExecutorAgent) -> None:
+    """What runs goes on, and the next comes from another."""
+    first = await executor_agent.run("read -r end", executor={"talks": True})
+    programs = first.containerizer._process._programs
+    assert programs is not None
+    assert programs.pid is not None
+    killed = programs.pid
+    os.kill(killed, signal.SIGKILL)
+    first.close()
+    assert (await executor_agent.end())["state"] == "TASK_FAILED"  # `read` at the end of its input.
+    assert await first.wait() == 0
+    second = await executor_agent.run("exit 0")
+    await executor_agent.update("TASK_FINISHED")
+    assert await second.wait() == 0
+    assert programs.pid not in (killed, None)
 
 
 async def test_there_are_only_some(launch: Launch) -> None:
