@@ -127,24 +127,30 @@ class Tasks:
             self.executor_message,
             retries=flags.executor_reregistration_retry_interval is not None,
         )
-        self._revival = Revival(
+        self._revival = self._make_revival(flags)
+        self._arrivals = self._make_arrivals(flags, surroundings)
+
+    def _make_revival(self, flags: AgentFlags) -> Revival:
+        return Revival(
             self.registration,
             self.frameworks,
             self.containers,
             self._executions,
             self.actors,
-            remains,
+            self._remains,
             timeout=flags.executor_reregistration_timeout,
             retry_interval=flags.executor_reregistration_retry_interval,
             switch_user=flags.switch_user,
         )
-        self._arrivals = Arrivals(
+
+    def _make_arrivals(self, flags: AgentFlags, surroundings: Surroundings) -> Arrivals:
+        return Arrivals(
             self.registration,
             self.frameworks,
             self._executions,
             self._statuses,
             self.reservations,
-            remains,
+            self._remains,
             self.drain,
             surroundings.authorizer,
             surroundings.hooks,
