@@ -68,6 +68,12 @@ class Work:
         while self._tasks:
             await asyncio.wait(self._tasks)
 
+    async def stop(self) -> None:
+        """Stops all of it."""
+        for task in self._tasks:
+            task.cancel()
+        await self.wait()
+
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import threading
 import uuid
 from collections.abc import Callable
 from io import FileIO
@@ -234,24 +237,62 @@ async def test_a_stream_has_one_record(sent: Sent, record: Path) -> None:
         await sent.updates.update(update_of(), None)
 
 
+class FullDisk:
+    """A disk that takes a part of what is written and refuses the rest, the first times."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, times: int, number: int = errno.ENOSPC) -> None:
+        self.times, self._number, self._write = times, number, disk._write
+        self.refused = threading.Event()
+        patch.setattr(disk, "_write", self.write)
+        patch.setattr(disk, "_SOON", 0.0)
+
+    def write(self, file: FileIO, data: bytes) -> None:
+        if self.times == 0:
+            return self._write(file, data)
+        self.times -= 1
+        file.write(data[:30])
+        self.refused.set()
+        raise OSError(self._number, os.strerror(self._number))
+
+
+async def test_what_finds_no_room_on_the_disk_waits(
+    sent: Sent, record: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of what the disk took a part, nothing is left in the way of the next attempt."""
+    first, second = update_of(), update_of()
+    sent.updates.resume()
+    for times in (2, 1):
+        FullDisk(monkeypatch, times)
+        await sent.updates.update(first if times == 2 else second, record)
+    FullDisk(monkeypatch, 3)
+    await sent.updates.acknowledge("f", "t", first.uuid)
+    assert decode(record.read_bytes()) == [(0, first.uuid), (0, second.uuid), (1, first.uuid)]
+    assert sent.uuids == [first.uuid, second.uuid]
+    assert caplog.text.count(f"No space left on device: '{record}'") == 6
+
+
+async def test_what_waits_for_room_ends_with_the_agent(
+    sent: Sent, record: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = FullDisk(monkeypatch, 10**9)
+    writing = asyncio.create_task(sent.updates.update(update_of(), record))
+    await asyncio.to_thread(full.refused.wait)
+    await sent.updates.close()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+
+
 async def test_an_update_that_cannot_be_written_is_as_if_it_had_not_come(
     sent: Sent, record: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of what a full disk took a part, nothing is left in the way of the next one."""
     first, second = update_of(), update_of()
     sent.updates.resume()
     await sent.updates.update(first, record)
-
-    def write(file: FileIO, data: bytes) -> None:
-        file.write(data[:30])
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(disk, "_write", write)
-        with pytest.raises(OSError, match=f"No space.*{record}"):
-            await sent.updates.update(second, record)
-        with pytest.raises(OSError, match="No space"):
-            await sent.updates.acknowledge("f", "t", first.uuid)
+    FullDisk(monkeypatch, 2, errno.EIO)
+    with pytest.raises(OSError, match=f"Input/output error.*{record}"):
+        await sent.updates.update(second, record)
+    with pytest.raises(OSError, match="Input/output error"):
+        await sent.updates.acknowledge("f", "t", first.uuid)
     await sent.updates.acknowledge("f", "t", first.uuid)
     await sent.updates.update(second, record)
     assert decode(record.read_bytes()) == [(0, first.uuid), (1, first.uuid), (0, second.uuid)]
@@ -263,7 +304,7 @@ async def test_who_asked_may_go_but_the_work_is_done(sent: Sent, record: Path) -
     await asyncio.sleep(0)
     asking.cancel()
     await asyncio.wait([asking])
-    await sent.updates.close()
+    await sent.updates.update(update, record)
     assert decode(record.read_bytes()) == [(0, update.uuid)]
     sent.updates.resume()
     assert sent.uuids == [update.uuid]

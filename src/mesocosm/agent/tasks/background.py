@@ -14,12 +14,6 @@ logger = logging.getLogger(__name__)
 class Background(Work):
     """Work that nobody waits for. Begun in some order, it takes locks in that order; what it raises is logged."""
 
-    async def close(self) -> None:
-        """Stops all of it."""
-        for task in self._tasks:
-            task.cancel()
-        await self.wait()
-
     def _ended(self, task: asyncio.Task[Any]) -> None:
         super()._ended(task)
         if not task.cancelled() and (error := task.exception()) is not None:

@@ -7,22 +7,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import logging
 import os
 import struct
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from io import FileIO
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
 from mesocosm.api.binary import from_bytes
 
+logger = logging.getLogger(__name__)
+
 _LENGTH = struct.Struct("=I")
 """In the order of the machine's bytes, as the file stays on the machine."""
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_SOON, _LATER = 1.0, 30.0
+"""Seconds until a full disk is tried again: the first time, and at most."""
+
 _Message = TypeVar("_Message", bound=Message)
+_Result = TypeVar("_Result")
 
 
 def framed(message: Message) -> bytes:
@@ -134,6 +143,32 @@ def sync(path: Path) -> None:
 async def sync_all(paths: Iterable[Path]) -> None:
     """`sync` of all at the same time, which the file system does together: of ten in the time of two."""
     await asyncio.gather(*(asyncio.to_thread(sync, path) for path in paths))
+
+
+async def when_there_is_room(write: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:
+    """Does `write`, and again as long as the disk is full: what goes on without being on record would be lost.
+
+    Raises what that raises but for want of room. Who is cancelled is so when `write` has ended, not in between.
+    """
+    delay = _SOON
+    while True:
+        attempt = asyncio.ensure_future(write())
+        try:
+            return await asyncio.shield(attempt)
+        except asyncio.CancelledError:
+            await asyncio.wait([attempt])
+            raise
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            logger.error("%s: this is tried again", error)
+        await asyncio.sleep(delay)  # Of room on a disk there is no event.
+        delay = min(2 * delay, _LATER)
+
+
+async def write(function: Callable[[], None]) -> None:
+    """Does `function` in a thread, when there is room for it. Raises OSError."""
+    await when_there_is_room(lambda: asyncio.to_thread(function))
 
 
 def _write(file: FileIO, data: bytes) -> None:

@@ -108,8 +108,7 @@ class Executions:
     async def _launch(self, framework: Framework, executor: Executor) -> bool:
         """Whether its container runs."""
         try:
-            async with executor.turn:
-                await self._recorder.write(framework, executor)
+            await self._put_on_record(framework, executor)
             await self._reservations.settled()
             if executor.ending:
                 return False
@@ -124,6 +123,21 @@ class Executions:
         if executor.ending:
             await self._containers.destroy(executor.container_id)
         return True
+
+    async def _put_on_record(self, framework: Framework, executor: Executor) -> None:
+        """Waits where the disk is full, unless the executor has to end meanwhile. Raises OSError."""
+
+        async def write() -> None:
+            async with executor.turn:
+                await self._recorder.write(framework, executor)
+
+        executor.recording = asyncio.create_task(write())
+        try:
+            await asyncio.wait([executor.recording])
+        finally:
+            executor.recording.cancel()
+        if not executor.recording.cancelled():
+            executor.recording.result()
 
     def _environment_of(self, executor: Executor) -> dict[str, str]:
         return self._environment.of(
@@ -305,6 +319,8 @@ class Executions:
         self._end(executor)
 
     def _end(self, executor: Executor) -> None:
+        if executor.recording is not None:
+            executor.recording.cancel()
         self._background.spawn(self._containers.destroy(executor.container_id))
 
     def _not_registered(self, executor: Executor) -> None:

@@ -60,6 +60,8 @@ class Executor:
     completed: deque[Task] = field(default_factory=lambda: deque(maxlen=MOST_COMPLETED_TASKS))
     timer: asyncio.TimerHandle | None = None
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    recording: asyncio.Task[None] | None = None
+    """What puts it on record before it is launched."""
 
     @property
     def id(self) -> str:

@@ -68,7 +68,7 @@ class Recorder:
 
     async def finish(self, executor: Executor) -> None:
         """Has on the disk that nothing more comes of the executor."""
-        if executor.checkpoint:
+        if executor.checkpoint and executor.recorded:
             await records.write_end(self._run(executor))
 
     def updates_of(self, executor: Executor, task: Task) -> Path | None:

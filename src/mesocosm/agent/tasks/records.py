@@ -7,13 +7,13 @@ started sooner so, and the first update of it brings to the disk what says of wh
 Only `forked.pid` is missing: the containerizer has records of its own of which process a container is, with what tells
 that one from a later one.
 
-Everything raises OSError, which names the file, and nothing blocks the event loop.
+Everything raises OSError, which names the file, and waits where the disk is full. Nothing blocks the event loop.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
+from functools import partial
 
 from mesocosm.agent.tasks import disk
 from mesocosm.agent.tasks.paths import ExecutorPaths, FrameworkPaths, Layout, RunPaths
@@ -32,13 +32,13 @@ async def write_agent(layout: Layout, info: internal.SlaveInfo) -> None:
         disk.replace({records.info: disk.framed(info)}, synced=True)
         disk.link(layout.latest, records.path.name, synced=True)
 
-    await asyncio.to_thread(write)
+    await disk.write(write)
 
 
 async def write_framework(framework: FrameworkPaths, info: v1.FrameworkInfo, pid: ActorAddress = NOBODY) -> None:
     """A framework that wants its tasks to outlive the agent (`checkpoint`), and where its driver is."""
     contents = {framework.info: disk.framed(info), framework.pid: str(pid).encode()}
-    await asyncio.to_thread(disk.replace, contents, synced=True)
+    await disk.write(partial(disk.replace, contents, synced=True))
 
 
 async def write_executor(
@@ -57,35 +57,35 @@ async def write_executor(
         disk.make_directories(run.path)
         disk.link(executor.latest, container_id, synced=False)
 
-    await asyncio.to_thread(write)
+    await disk.write(write)
 
 
 async def write_tasks(run: RunPaths, tasks: Iterable[v1.Task]) -> None:
     """More tasks for an executor, before it is told of them."""
     contents = {run.task(task.task_id.value).info: disk.framed(task) for task in tasks}
-    await asyncio.to_thread(disk.replace, contents, synced=False)
+    await disk.write(partial(disk.replace, contents, synced=False))
 
 
 async def write_link(run: RunPaths, address: ActorAddress | None) -> None:
     """How the executor has registered: with messages from `address`, or, if there is none, over HTTP."""
     contents = {run.http_marker: b""} if address is None else {run.libprocess_pid: str(address).encode()}
-    await asyncio.to_thread(disk.replace, contents, synced=False)
+    await disk.write(partial(disk.replace, contents, synced=False))
 
 
 async def write_end(run: RunPaths) -> None:
     """That the executor has ended, and all that it had to say is acknowledged."""
-    await asyncio.to_thread(disk.replace, {run.sentinel: b""}, synced=False)
+    await disk.write(partial(disk.replace, {run.sentinel: b""}, synced=False))
 
 
 async def write_resources(layout: Layout, state: internal.ResourceState) -> None:
     """What a master has made of the agent's resources. It belongs to the machine, whichever id the agent gets next."""
-    await asyncio.to_thread(disk.replace, {layout.resources: disk.framed(state)}, synced=True)
+    await disk.write(partial(disk.replace, {layout.resources: disk.framed(state)}, synced=True))
 
 
 async def write_drain(layout: Layout, agent_id: str, config: v1.DrainConfig | None) -> None:
     """That the agent is being drained, or, with None, that it takes tasks again."""
     path = layout.records(agent_id).drain
     if config is None:
-        await asyncio.to_thread(disk.remove, path)
+        await disk.write(partial(disk.remove, path))
     else:
-        await asyncio.to_thread(disk.replace, {path: disk.framed(config)}, synced=True)
+        await disk.write(partial(disk.replace, {path: disk.framed(config)}, synced=True))

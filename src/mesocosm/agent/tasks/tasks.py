@@ -192,7 +192,7 @@ class Tasks:
         """Lets go of everything. Executors go on."""
         self._executions.close()
         self.reservations.pause()
-        await self._background.close()
+        await self._background.stop()
         await self.actors.close()
         await self._statuses.updates.close()
 

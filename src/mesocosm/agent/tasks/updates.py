@@ -74,9 +74,9 @@ class StatusUpdates:
     async def update(self, update: internal.StatusUpdate, record: Path | None) -> None:
         """Takes an update: when this returns it is on the disk in `record`, if that is given, and will be sent.
 
-        One that has been taken before is none the less a success, as the executor may not know. Raises ValueError for
-        one that cannot be acknowledged, or whose stream has another record; OSError if it cannot be written, and then
-        it is as if it had not come.
+        It waits where the disk is full. One that has been taken before is none the less a success, as the executor may
+        not know. Raises ValueError for one that cannot be acknowledged, or whose stream has another record; OSError if
+        it cannot be written, and then it is as if it had not come.
         """
         if len(update.uuid) != _UUID:
             raise ValueError(f"a status update of the task {update.status.task_id.value} has no UUID of 16 bytes")
@@ -126,9 +126,9 @@ class StatusUpdates:
             )
 
     async def close(self) -> None:
-        """Sends no more, and returns when all that was taken is on the disk."""
+        """Sends no more. What is being written is; what waits for room on the disk is as if it had not come."""
         self.pause()
-        await self._work.wait()
+        await self._work.stop()
 
     async def _update(self, update: internal.StatusUpdate, record: Path | None) -> None:
         key = (update.framework_id.value, update.status.task_id.value)
@@ -188,6 +188,10 @@ async def _write(stream: _Stream, record: internal.StatusUpdateRecord) -> None:
     """Returns when the record is on the disk, the first one of a task with what says what it is about."""
     if (path := stream.record) is None:
         return
-    end = await asyncio.to_thread(disk.append, path, stream.size, record)
-    await disk.sync_all([path] if stream.size else [path, *TaskPaths(path.parent).described_by])
-    stream.size = end
+
+    async def write() -> int:
+        end = await asyncio.to_thread(disk.append, path, stream.size, record)
+        await disk.sync_all([path] if stream.size else [path, *TaskPaths(path.parent).described_by])
+        return end
+
+    stream.size = await disk.when_there_is_room(write)
