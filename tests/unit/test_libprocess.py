@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
@@ -98,13 +98,15 @@ def test_an_inbox_hands_on_what_is_wanted(caplog: pytest.LogCaptureFixture) -> N
 
 
 @asynccontextmanager
-async def peer(status: HTTPStatus = HTTPStatus.ACCEPTED) -> AsyncIterator[tuple[ActorAddress, list[Any]]]:
+async def peer(
+    status: HTTPStatus = HTTPStatus.ACCEPTED, headers: Mapping[str, str] | None = None
+) -> AsyncIterator[tuple[ActorAddress, list[Any]]]:
     """A process that listens, and what it received: connection, path, headers and body."""
     received: list[Any] = []
 
     async def serve(request: web.BaseRequest) -> web.Response:
         received.append((id(request.transport), request.path, request.headers.copy(), await request.read()))
-        return web.Response(status=status)
+        return web.Response(status=status, headers=headers)
 
     runner = web.ServerRunner(web.Server(serve))
     await runner.setup()
@@ -147,6 +149,35 @@ async def test_an_outbox_tells_who_is_lost_and_goes_on() -> None:
         outbox.send(other, internal.PongSlaveMessage())
         await outbox.flush()
         assert len(received) == 1
+        await outbox.close()
+
+
+async def test_an_outbox_sends_nothing_where_an_answer_points() -> None:
+    """Else an executor could have its agent say to others, in the agent's name, what it would not say."""
+    async with peer() as (victim, received):
+        elsewhere = f"http://{victim.authority}/master/mesos.internal.UnregisterSlaveMessage"
+        async with peer(HTTPStatus.TEMPORARY_REDIRECT, {"Location": elsewhere}) as (executor, asked):
+            outbox = Outbox(AGENT)
+            outbox.send(executor, internal.PongSlaveMessage())
+            await outbox.flush()
+            await outbox.close()
+            assert (len(asked), received) == (1, [])
+
+
+async def test_an_outbox_reads_no_endless_answer() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 400 Bad Request\r\nTransfer-Encoding: chunked\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(b"10000\r\n" + bytes(0x10000) + b"\r\n")
+                await writer.drain()
+
+    endless = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with endless:
+        outbox = Outbox(AGENT)
+        outbox.send(ActorAddress("executor", *endless.sockets[0].getsockname()), internal.PongSlaveMessage())
+        await outbox.flush()
         await outbox.close()
 
 
