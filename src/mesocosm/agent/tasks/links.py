@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,8 +19,13 @@ from mesocosm.api.v1.executor import Event
 from mesocosm.container import ContainerID
 from mesocosm.libprocess.address import ActorAddress
 
+logger = logging.getLogger(__name__)
+
 HEARTBEAT_INTERVAL = 30 * 60.0
 """Seconds of silence after which an executor is told that the agent is there (DEFAULT_EXECUTOR_HEARTBEAT_INTERVAL)."""
+
+_MOST_WAITING = 64 << 20
+"""Bytes of events that wait for an executor to read them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +71,16 @@ class Link(Protocol):
 
 
 class HttpLink:
-    """A stream of events, as the answer to SUBSCRIBE."""
+    """A stream of events, as the answer to SUBSCRIBE. It ends for an executor that does not read what it is told."""
 
     takes_groups = True
 
     def __init__(self, *, as_json: bool) -> None:
         self._encode: Callable[[Event], bytes] = _json if as_json else Event.SerializeToString
-        self._events: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._records: deque[bytes] = deque()
+        self._waiting = 0
+        self._news = asyncio.Event()
+        self._closed = False
 
     def welcome(self, welcome: Welcome) -> None:
         """SUBSCRIBED."""
@@ -80,50 +90,79 @@ class HttpLink:
             agent_info=agent_info(welcome.slave),
             container_id=v1.ContainerID(value=welcome.container_id.value),
         )
-        self._events.put_nowait(Event(type=Event.SUBSCRIBED, subscribed=subscribed))
+        self._tell(Event(type=Event.SUBSCRIBED, subscribed=subscribed))
 
     def launch(self, framework: v1.FrameworkInfo, pid: str, task: v1.TaskInfo) -> None:
         """LAUNCH."""
-        self._events.put_nowait(Event(type=Event.LAUNCH, launch=Event.Launch(task=task)))
+        self._tell(Event(type=Event.LAUNCH, launch=Event.Launch(task=task)))
 
     def launch_group(self, tasks: Sequence[v1.TaskInfo]) -> None:
         """LAUNCH_GROUP."""
         group = Event.LaunchGroup(task_group=v1.TaskGroupInfo(tasks=tasks))
-        self._events.put_nowait(Event(type=Event.LAUNCH_GROUP, launch_group=group))
+        self._tell(Event(type=Event.LAUNCH_GROUP, launch_group=group))
 
     def kill(self, framework_id: str, task_id: str, policy: v1.KillPolicy | None) -> None:
         """KILL."""
         kill = Event.Kill(task_id=v1.TaskID(value=task_id), kill_policy=policy)
-        self._events.put_nowait(Event(type=Event.KILL, kill=kill))
+        self._tell(Event(type=Event.KILL, kill=kill))
 
     def acknowledge(self, update: internal.StatusUpdate) -> None:
         """ACKNOWLEDGED."""
         acknowledged = Event.Acknowledged(task_id=update.status.task_id, uuid=update.uuid)
-        self._events.put_nowait(Event(type=Event.ACKNOWLEDGED, acknowledged=acknowledged))
+        self._tell(Event(type=Event.ACKNOWLEDGED, acknowledged=acknowledged))
 
     def message(self, message: internal.FrameworkToExecutorMessage) -> None:
         """MESSAGE."""
-        self._events.put_nowait(Event(type=Event.MESSAGE, message=Event.Message(data=message.data)))
+        self._tell(Event(type=Event.MESSAGE, message=Event.Message(data=message.data)))
 
     def shut_down(self) -> None:
         """SHUTDOWN."""
-        self._events.put_nowait(Event(type=Event.SHUTDOWN))
+        self._tell(Event(type=Event.SHUTDOWN))
 
     def close(self) -> None:
-        """The end of the stream."""
-        self._events.put_nowait(None)
+        """The end of the stream, when what was said has been read."""
+        self._closed = True
+        self._news.set()
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
-        """The events in RecordIO, until the link is closed."""
-        while True:
-            try:
-                async with asyncio.timeout(HEARTBEAT_INTERVAL):
-                    event = await self._events.get()
-            except TimeoutError:
-                event = Event(type=Event.HEARTBEAT)
-            if event is None:
-                return
-            yield recordio.encode(self._encode(event))
+        """The events in RecordIO, until the link is closed. Without a reader nothing is kept for one."""
+        try:
+            while True:
+                while self._records:
+                    record = self._records.popleft()
+                    self._waiting -= len(record)
+                    yield record
+                if self._closed:
+                    return
+                await self._await_news()
+        finally:
+            self._closed = True
+            self._forget()
+
+    async def _await_news(self) -> None:
+        self._news.clear()
+        try:
+            async with asyncio.timeout(HEARTBEAT_INTERVAL):
+                await self._news.wait()
+        except TimeoutError:
+            self._tell(Event(type=Event.HEARTBEAT))
+
+    def _tell(self, event: Event) -> None:
+        if self._closed:
+            return
+        if self._waiting > _MOST_WAITING:
+            logger.warning("an executor does not read its events, and has to subscribe again")
+            self.close()
+            self._forget()
+            return
+        record = recordio.encode(self._encode(event))
+        self._records.append(record)
+        self._waiting += len(record)
+        self._news.set()
+
+    def _forget(self) -> None:
+        self._records.clear()
+        self._waiting = 0
 
 
 class ActorLink:
