@@ -66,7 +66,7 @@ else
 	$(STEP) sh -c 'echo "test-kernel: skipped: needs root on Linux"; exit 77'
 endif
 
-test-vm: LIMIT := 900
+test-vm: LIMIT := 1200
 test-vm: $(VENV)/installed-dev packages ## Run those that depend on the kernel on Debian's, in a virtual machine
 	$(STEP) $(PYTHON) -m tests.vm $(JUNIT)
 
