@@ -327,6 +327,8 @@ class Tasks:
         task = executor.tasks[task_id]
         if task.stage is Stage.TERMINATED and task.message.statuses[-1].uuid == update.uuid:
             executor.complete(task)
+            if executor.state is ExecutorState.RUNNING and executor.is_idle:
+                self._executions.shut_down(framework, executor)  # What it was launched for never reached it.
         await self._executions.retire(framework, executor)
 
     def _reconcile(self, message: internal.ReconcileTasksMessage) -> None:
