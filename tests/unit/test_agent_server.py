@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 import pytest
+from aiohttp import ClientConnectionResetError
 
 from mesocosm.agent.authentication import Authenticator
 from mesocosm.agent.http import server
@@ -75,6 +76,18 @@ async def test_what_is_no_http_is_logged_as_a_detail(exchange: Exchange, caplog:
     records = [record for record in caplog.records if record.name == server.logger.name]
     assert [(record.levelname, record.exc_info) for record in records] == [("DEBUG", None)]
     assert "Error handling request from 127.0.0.1: 400, message: Invalid header" in records[0].getMessage()
+
+
+async def test_a_client_that_goes_away_is_no_error(exchange: Exchange, caplog: pytest.LogCaptureFixture) -> None:
+    async def stream() -> AsyncGenerator[bytes, None]:
+        yield b"the beginning"
+        raise ClientConnectionResetError("Cannot write to closing transport")
+
+    async def answer(_: Request) -> Reply:
+        return Reply(stream=stream())
+
+    assert b"the beginning" in await exchange(answer, request())
+    assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
 
 
 async def test_what_is_wrong_is_not_said_at_any_length(exchange: Exchange) -> None:

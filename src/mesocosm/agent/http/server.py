@@ -135,10 +135,10 @@ class Server:
 
 
 class _ProtocolLog(logging.LoggerAdapter[logging.Logger]):
-    """The log of aiohttp, to which what a client does wrong is an error of ours, with a traceback."""
+    """The log of aiohttp, to which a client that does wrong, or goes away, is an error of ours, with a traceback."""
 
     def exception(self, msg: object, *args: object, exc_info: Any = True, **rest: Any) -> None:
-        if isinstance(exc_info, _MISTAKES):
+        if isinstance(exc_info, (*_MISTAKES, ConnectionResetError)):
             self.debug(f"{msg}: %s", *args, _line(exc_info))
         else:
             super().exception(msg, *args, exc_info=exc_info, **rest)
