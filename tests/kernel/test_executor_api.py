@@ -134,6 +134,31 @@ async def test_updates_that_are_wrong(flags: Flags) -> None:
             assert master.states("any") == []
 
 
+async def test_an_executor_speaks_of_its_own_tasks_and_containers(flags: Flags) -> None:
+    async with running_agent(flags) as master, client_of(master) as client:
+        master.run(task_info("own", SILENT))
+        master.run(task_info("of-another", executor_info("another", script="sleep 1000")))
+        call = {**SUBSCRIBE, "executor_id": {"value": "another"}}
+        async with client.subscribed() as events, client.subscribed(call) as others:
+            for each in (events, others):
+                assert await each.next() is not None
+                assert await each.next() is not None  # It has its task.
+            container = {"container_id": {"value": master.executor("another").container_id.value}}
+            for task_id, state in (("of-another", "TASK_FINISHED"), ("own", "TASK_RUNNING")):
+                status = {
+                    "task_id": {"value": task_id},
+                    "state": state,
+                    "source": "SOURCE_EXECUTOR",
+                    "uuid": "AAAAAAAAAAAAAAAAAAAAAA==",
+                    "container_status": container,
+                }
+                assert await client.post({**IDS, "type": "UPDATE", "update": {"status": status}}) == (202, "")
+            running = await master.update("own", v1.TASK_RUNNING)
+            own = master.executor().container_id.value
+            assert running.container_status.container_id.value in (own, "")  # Which may be launching yet.
+            assert master.states("of-another") == []
+
+
 @pytest.mark.parametrize("accept", [None, "*/*", JSON, PROTOBUF])
 async def test_a_stream_of_events(flags: Flags, accept: str | None) -> None:
     async with running_agent(flags) as master, client_of(master) as client:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import aiohttp
 import pytest
 
+from mesocosm.agent.tasks.tasks import ACTOR
 from mesocosm.api import internal, v1
 from mesocosm.flags import Flags
-from tests.task_agent import AGENT_ID, FRAMEWORK_ID, executor_info, running_agent, task_info
+from tests.task_agent import AGENT_ID, FRAMEWORK_ID, command_task, executor_info, running_agent, task_info
 
 pytestmark = pytest.mark.kernel
 
@@ -55,6 +57,35 @@ async def test_an_older_executor_is_asked_to_come_back(flags: Flags) -> None:
         await master.update("long", v1.TASK_KILLED)
         said = (master.executor().directory / "messages").read_text()
         assert said.index("ReconnectExecutorMessage") < said.index("ExecutorReregisteredMessage")
+
+
+async def test_nobody_sends_messages_for_an_executor_that_speaks_http(flags: Flags) -> None:
+    """Else who has no token could be, by messages, what has one."""
+    ids = {"framework_id": IDS["framework_id"], "executor_id": v1.ExecutorID(value="own")}
+    async with running_agent(flags) as master:
+        master.run(command_task("own", "sleep 1000"))
+        status = v1.TaskStatus(
+            task_id=v1.TaskID(value="own"), agent_id=v1.AgentID(value=AGENT_ID), state=v1.TASK_FINISHED
+        )
+        update = internal.StatusUpdate(**ids, slave_id=status.agent_id, status=status, timestamp=0, uuid=bytes(16))
+        forged = (
+            internal.RegisterExecutorMessage(**ids),
+            internal.ExecutorToFrameworkMessage(slave_id=status.agent_id, data=b"forged", **ids),
+            internal.StatusUpdateMessage(update=update),
+        )
+        url = f"http://{master.agent.tasks.registration.address.authority}/{ACTOR}"
+        headers = {"Libprocess-From": "executor(1)@127.0.0.1:1"}
+        async with aiohttp.ClientSession(headers=headers) as session:
+            for message in (*forged, *forged):
+                async with session.post(
+                    f"{url}/{internal.name_of(message)}", data=message.SerializeToString()
+                ) as answer:
+                    assert answer.status == 202
+                await master.update("own", v1.TASK_RUNNING)  # By whom it is registered already.
+        master.kill("own")
+        await master.update("own", v1.TASK_KILLED)
+        assert "TASK_FINISHED" not in master.states("own")
+        assert not [each for each in master.said if isinstance(each, internal.ExecutorToFrameworkMessage)]
 
 
 async def test_a_group_is_not_for_an_older_executor(flags: Flags) -> None:

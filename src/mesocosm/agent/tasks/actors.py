@@ -11,7 +11,7 @@ from mesocosm.agent.tasks.counters import Counters
 from mesocosm.agent.tasks.executions import Executions
 from mesocosm.agent.tasks.executor import Executor, ExecutorState
 from mesocosm.agent.tasks.framework import Framework, Frameworks
-from mesocosm.agent.tasks.links import ActorLink
+from mesocosm.agent.tasks.links import ActorLink, HttpLink
 from mesocosm.agent.tasks.registration import Registration
 from mesocosm.agent.tasks.statuses import Statuses
 from mesocosm.api import internal, v1
@@ -94,6 +94,10 @@ class ActorExecutors:
         update = message.update
         framework = self._frameworks.get(update.framework_id.value)
         executor = None if framework is None else framework.executor_of(update.status.task_id.value)
+        if executor is not None and not _sends_messages(executor):
+            logger.warning("an update of a task of the executor %s comes from %s: dropped", executor.id, sender)
+            self._counters.invalid_status_updates += 1
+            return
         if executor is not None and isinstance(executor.link, ActorLink) and executor.link.address != sender:
             logger.warning("an update of a task of the executor %s comes from %s", executor.id, sender)
         if executor is not None and update.status.state == v1.TASK_STAGING:
@@ -115,8 +119,18 @@ class ActorExecutors:
     def _find(self, framework_id: v1.FrameworkID, executor_id: v1.ExecutorID) -> tuple[Framework, Executor] | None:
         framework = self._frameworks.get(framework_id.value)
         executor = None if framework is None else framework.executors.get(executor_id.value)
-        return None if framework is None or executor is None else (framework, executor)
+        if framework is None or executor is None or not _sends_messages(executor):
+            return None
+        return framework, executor
 
     def _refuse(self, sender: ActorAddress, executor_id: v1.ExecutorID) -> None:
         logger.warning("the executor %s at %s is not expected, and told to end", executor_id.value, sender)
         self.link(sender).shut_down()
+
+
+def _sends_messages(executor: Executor) -> bool:
+    """Whether an executor may be an actor. Else whoever sends a message in its name is another one.
+
+    An actor proves nothing, and would come to be what only a token makes an executor that speaks HTTP.
+    """
+    return not (executor.generated or executor.is_default or isinstance(executor.link, HttpLink))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from mesocosm.agent.tasks.states import is_terminal
 from mesocosm.agent.tasks.task import Refused, Stage, Task
 from mesocosm.agent.tasks.updates import StatusUpdates
 from mesocosm.api import convert, internal, v1
+from mesocosm.container import ContainerID
 from mesocosm.errors import ContainerError
 from mesocosm.hooks import Hooks
 
@@ -60,10 +62,11 @@ class Statuses:
     def from_executor(self, framework_id: str, executor_id: str, update: internal.StatusUpdate) -> None:
         """Takes what an executor has to say of a task; the executor is told when it is on the disk.
 
-        One that nobody could acknowledge, or is of another agent or of a framework that is not there, is dropped.
+        One that nobody could acknowledge, or is of another agent, a framework that is not there or a task of another
+        executor, is dropped.
         """
         framework = self._frameworks.get(framework_id)
-        problem = self._problem(framework, update)
+        problem = self._problem(framework, executor_id, update)
         if framework is None or problem is not None:
             logger.warning("an update of the task %s is dropped: %s", update.status.task_id.value, problem)
             self._counters.invalid_status_updates += 1
@@ -85,7 +88,7 @@ class Statuses:
         update = self._registration.update(framework_id, task_id, verdict)
         self._background.spawn(self._forward_unknown(None, update))
 
-    def _problem(self, framework: Framework | None, update: internal.StatusUpdate) -> str | None:
+    def _problem(self, framework: Framework | None, executor_id: str, update: internal.StatusUpdate) -> str | None:
         agent_id = self._registration.agent_id
         if len(update.uuid) != _UUID:
             return "it has no UUID"
@@ -93,6 +96,9 @@ class Statuses:
             return f"it is not of the agent {agent_id}"
         if framework is None:
             return f"there is no framework {update.framework_id.value}"
+        owner = framework.executor_of(update.status.task_id.value)
+        if owner is not None and owner.id != executor_id:
+            return f"it is a task of the executor {owner.id}, and not of {executor_id}"
         return f"the framework {framework.id} is terminating" if framework.terminating else None
 
     def _take(self, framework: Framework, update: internal.StatusUpdate) -> None:
@@ -160,13 +166,7 @@ class Statuses:
         by_agent = status.source == v1.TaskStatus.SOURCE_AGENT
         if by_agent and status.state in (v1.TASK_DROPPED, v1.TASK_LOST):
             return
-        container_id = executor.container_id
-        if status.container_status.HasField("container_id"):
-            try:
-                container_id = convert.container_id(status.container_status.container_id)
-            except ContainerError:
-                return
-        found = await self._containers.status(container_id)
+        found = await self._containers.status(_container_of(executor, status))
         if found is None:
             return
         status.container_status.MergeFrom(convert.container_status(found))
@@ -197,6 +197,17 @@ class Statuses:
             task.message.status_update_uuid = update.uuid
             sent.latest_state = task.message.state
         self._registration.tell(internal.StatusUpdateMessage(update=sent, pid=str(self._registration.address)))
+
+
+def _container_of(executor: Executor, status: v1.TaskStatus) -> ContainerID:
+    """The container of a task: one nested in the executor's, if it says so. Of others it is told nothing."""
+    if status.container_status.HasField("container_id"):
+        with contextlib.suppress(ContainerError):
+            named = convert.container_id(status.container_status.container_id)
+            if named.root == executor.container_id:
+                return named
+        status.container_status.ClearField("container_id")
+    return executor.container_id
 
 
 def _name(status: v1.TaskStatus) -> str:
