@@ -281,7 +281,8 @@ class Executions:
         self.came.set()
         for update in updates:
             self._statuses.from_executor(framework.id, executor.id, update)
-        self._drop_unknown(framework, executor, {task.task_id.value for task in tasks})
+        known = {task.task_id.value for task in tasks} | {update.status.task_id.value for update in updates}
+        self._drop_unknown(framework, executor, known)
         if executor.is_idle:
             self.shut_down(framework, executor)
             return
