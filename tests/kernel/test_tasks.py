@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from pathlib import Path
 
@@ -180,6 +181,21 @@ async def test_a_task_that_waits_for_its_executor_is_killed_at_once(flags: Flags
         status = await master.update("any", v1.TASK_KILLED)
         assert status.reason == Status.REASON_TASK_KILLED_DURING_LAUNCH
         assert status.message == "Killed before delivery to the executor"
+
+
+async def test_a_command_that_is_killed_before_its_launch_is_not_launched(
+    flags: Flags, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settled = asyncio.Event()
+    async with running_agent(flags) as master:
+        monkeypatch.setattr(master.agent.tasks.reservations, "settled", settled.wait)
+        master.run(command_task("any", "true"))
+        executor = master.executor("any")
+        master.kill("any")
+        await master.update("any", v1.TASK_KILLED)
+        settled.set()
+        await master.gone()
+        assert not executor.directory.exists()
 
 
 async def test_an_executor_without_tasks_is_told_to_end(flags: Flags) -> None:
