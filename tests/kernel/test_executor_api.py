@@ -204,6 +204,23 @@ async def test_the_last_to_subscribe_is_the_executor(flags: Flags) -> None:
                 await master.update("any", v1.TASK_DROPPED)
 
 
+async def test_who_has_something_to_say_of_a_task_knows_it(flags: Flags) -> None:
+    async with running_agent(flags) as master, client_of(master) as client:
+        master.run(task_info("any", SILENT))
+        async with client.subscribed() as events:
+            assert await events.next() is not None
+            assert await events.next() is not None  # It has its task.
+        states = (("TASK_RUNNING", "AAAAAAAAAAAAAAAAAAAAAA=="), ("TASK_FINISHED", "AAAAAAAAAAAAAAAAAAAAAQ=="))
+        running, finished = (
+            {"status": {"task_id": {"value": "any"}, "state": state, "source": "SOURCE_EXECUTOR", "uuid": identity}}
+            for state, identity in states
+        )
+        async with client.subscribed({**SUBSCRIBE, "subscribe": {"unacknowledged_updates": [running]}}):
+            assert await client.post({**IDS, "type": "UPDATE", "update": finished}) == (202, "")
+            await master.update("any", v1.TASK_FINISHED)
+            assert master.states("any") == ["TASK_RUNNING", "TASK_FINISHED"]
+
+
 async def test_silence_is_broken_by_heartbeats(flags: Flags, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(links, "HEARTBEAT_INTERVAL", 0.01)
     async with running_agent(flags) as master, client_of(master) as client:

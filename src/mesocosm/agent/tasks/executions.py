@@ -110,8 +110,8 @@ class Executions:
         try:
             await self._put_on_record(framework, executor)
             await self._reservations.settled()
-            if executor.ending:
-                return False
+            if executor.ending or (executor.generated and not executor.at(Stage.QUEUED)):
+                return False  # Also where the one task that it is for was killed meanwhile.
             await self._containers.launch(executor, self._environment_of(executor))
         except (MesocosmError, OSError, ExceptionGroup) as error:
             executor.pending = executor.pending or Verdict(
