@@ -205,14 +205,6 @@ async def test_volumes_of_the_host_beside_an_image(
     assert [(run_directory / name / "file").read_text() for name in ("one", "two")] == ["one", "two"]
 
 
-async def test_128_layers(images: Launching, store: DirectoryStore, rootfs: Path, run_directory: Path) -> None:
-    deep = run_directory / ("long-name-of-a-directory-" * 8)
-    layers = [layer(deep / f"{n}" / ("x" * 100), {f"many/{n}": f"{n}\n", "last": f"{n}\n"}) for n in range(127)]
-    store.add(image("many", rootfs, *layers))
-    images.start()
-    assert await images.output("ls /many | wc -l; cat /last", "many") == "127\n126"
-
-
 async def test_more_layers_than_overlayfs_has(images: Launching, store: DirectoryStore, rootfs: Path) -> None:
     images.start()
     store.add(image("toomany", *[rootfs] * 501))

@@ -34,14 +34,16 @@ TOOLS = (machine.QEMU, "busybox", "cpio", "depmod", "modprobe", "dpkg-deb", "apt
 FILES = (
     "test_cgroup_*.py",
     "test_disk_xfs.py",
+    "test_image_overlay.py",
     "test_kernel_filesystems.py",
     "test_launcher.py",
     "test_recovery.py",
     "test_rlimits.py",
 )
 """Of tests/kernel, those that can come out differently there: by another kernel, by cgroup v2 with all controllers, by
-XFS with quotas, by privileges that a host may lack. What lies above these comes out as it does on the host, and takes
-ten times as long. Single tests of the files for which that is true, too, are marked `slow`."""
+XFS with quotas, by how overlayfs is told of layers, by privileges that a host may lack. What lies above these comes out
+as it does on the host, and takes ten times as long. Single tests of the files for which that is true, too, are marked
+`slow`."""
 SERVICE_TESTS = "test_service.py"
 SYSTEMD = Path("/lib/systemd/systemd")
 
