@@ -103,7 +103,9 @@ async def test_a_session_that_expires_is_followed_by_another(tmp_path: Path) -> 
                 assert await next_leader(found, FIRST) is None
             server.start()
             with server.master(str(SECOND)):
-                assert await next_leader(found, None) == SECOND
+                leader = await next_leader(found, None)
+                # A server that comes back gives a session some time again, and with it the node of the first master.
+                assert leader == SECOND or (leader == FIRST and await next_leader(found, FIRST) == SECOND)
 
 
 async def test_who_may_read(server: ZooKeeper) -> None:
