@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import signal
 from pathlib import Path
 
@@ -51,6 +52,25 @@ async def test_a_task_runs_and_ends(flags: Flags) -> None:
         await master.gone()
         events = (executor.directory / "events").read_text()
         assert [kind in events for kind in ("SUBSCRIBED", "LAUNCH", "ACKNOWLEDGED", "SHUTDOWN")] == [True] * 4
+
+
+async def test_a_task_ends_once(flags: Flags) -> None:
+    """What its executor says of it when the master knows its end is acknowledged, and told to nobody."""
+    async with running_agent(flags) as master:
+        master.run(task_info("quick"))
+        ended = await master.update("quick", v1.TASK_FINISHED)
+        master.run(task_info("quick-2"))
+        await master.update("quick-2", v1.TASK_FINISHED)  # The end of the first is acknowledged long since.
+        assert master.executor().has_completed("quick")
+        late = v1.TaskStatus()
+        late.CopyFrom(ended)
+        late.state, late.uuid = v1.TASK_FAILED, b"0123456789abcdef"
+        master.agent.tasks.update(FRAMEWORK_ID, "shell", late)
+        master.run(task_info("quick-3"))
+        await master.update("quick-3", v1.TASK_FINISHED)
+        assert master.states("quick") == ["TASK_RUNNING", "TASK_FINISHED"]
+        acknowledged = base64.b64encode(late.uuid).decode()
+        assert acknowledged in (master.executor().directory / "events").read_text()
 
 
 async def test_a_killed_task_is_killed_by_its_executor(flags: Flags) -> None:

@@ -99,6 +99,10 @@ class Executor:
         del self.tasks[task.id]
         self.completed.append(task)
 
+    def has_completed(self, task_id: str) -> bool:
+        """Whether it had a task of that name, whose end the master knows."""
+        return any(task.id == task_id for task in self.completed)
+
     @property
     def ever_had_task(self) -> bool:
         """Whether any task was given to it. One that had none and gets none is of no use."""

@@ -107,8 +107,12 @@ class Statuses:
         status = update.status
         executor = framework.executor_of(status.task_id.value)
         if executor is None:
-            logger.warning("the task %s is unknown, and %s", status.task_id.value, v1.TaskState.Name(status.state))
             executor = framework.executors.get(update.executor_id.value)
+            if executor is not None and executor.has_completed(status.task_id.value):
+                logger.warning("the task %s had ended before it was %s", status.task_id.value, _name(status))
+                self._acknowledge(executor, update)
+                return
+            logger.warning("the task %s is unknown, and %s", status.task_id.value, _name(status))
             self._background.spawn(self._forward_unknown(executor, update))
             return
         task = executor.tasks[status.task_id.value]
