@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import fcntl
 import os
@@ -13,6 +14,7 @@ import pytest
 import mesocosm
 from mesocosm.container import Resources, Tmpfs, Volume, VolumeMode
 from mesocosm.errors import FlagError
+from mesocosm.oneshot import agent
 from mesocosm.oneshot.choice import Choice
 from mesocosm.oneshot.place import Place, any_stale, find, make_private, stale
 from mesocosm.oneshot.request import parse_environment, parse_tmpfs, parse_volume
@@ -133,3 +135,24 @@ def test_a_limit_needs_its_isolator() -> None:
         choice.check(Resources(cpus=1))
     assert choice.default_pids() is None
     assert Choice(("cgroups/pids",), "linux").default_pids() == 4096
+
+
+async def test_an_agent_whose_start_is_given_up_ends_before_its_place(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = tmp_path / "line"
+    os.mkfifo(line)
+    monkeypatch.setattr(agent, "_command_line", lambda *_: ["sh", "-c", f"echo $$ > {line}; exec sleep 1000"])
+
+    async def start() -> None:
+        async with agent.private_agent(place, Choice(("posix/cpu",), "posix")):
+            pytest.fail("it never says that it is ready")
+
+    starting = asyncio.create_task(start())
+    pid = int(await asyncio.to_thread(line.read_text))
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert not place.directory.exists()

@@ -75,14 +75,26 @@ async def _start(place: Place, choice: Choice) -> asyncio.subprocess.Process:
             preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             pass_fds=place.held,  # So that nobody takes the place for abandoned before the agent has ended, too.
         )
-        ready = asyncio.ensure_future(asyncio.get_running_loop().sock_recv(notifications, 64))
-        ended = asyncio.ensure_future(process.wait())
+        try:
+            await _until_ready(process, notifications, log)
+        except BaseException:
+            await _end(process)
+            raise
+    return process
+
+
+async def _until_ready(process: asyncio.subprocess.Process, notifications: socket.socket, log: Path) -> None:
+    """Raises PrivateAgentError if it ends before."""
+    ready = asyncio.ensure_future(asyncio.get_running_loop().sock_recv(notifications, 64))
+    ended = asyncio.ensure_future(process.wait())
+    try:
         await asyncio.wait([ready, ended], return_when=asyncio.FIRST_COMPLETED)
-        ready.cancel()
         if ended.done() or not ready.result().startswith(_READY):
             raise PrivateAgentError(_last_line(log))
+    finally:
+        ready.cancel()
         ended.cancel()
-    return process
+        await asyncio.wait([ready, ended])  # Before the socket is closed that one of them looks at.
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
