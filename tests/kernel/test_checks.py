@@ -260,6 +260,7 @@ async def test_both_kinds_of_checks(executor_agent: ExecutorAgent, server: Serve
         ({"type": "HTTP", "http": {"port": 1, "scheme": "ftp"}}, "its scheme 'ftp'"),
         ({"type": "HTTP", "http": {"port": 1, "path": "x"}}, "its path 'x'"),
         ({"type": "TCP", "tcp": {"port": 1}, "delay_seconds": -1}, "its delay_seconds is negative"),
+        ({"type": "COMMAND", "command": {"value": "true"}, "interval_seconds": -1}, "its interval_seconds is negative"),
     ],
 )
 @pytest.mark.parametrize("name", ["check", "health_check"])

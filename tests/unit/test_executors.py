@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 from mesocosm.executors import statuses
+from mesocosm.executors.checks import probes
+from mesocosm.executors.checks.probes import CheckError
 from mesocosm.executors.http import Address, Connection
+from mesocosm.executors.processes import Children
 from mesocosm.executors.settings import ExecutorError, Settings
 
 NEEDED = {"MESOS_FRAMEWORK_ID": "f", "MESOS_EXECUTOR_ID": "e", "MESOS_AGENT_ENDPOINT": "127.0.0.1:5051"}
@@ -131,3 +134,11 @@ def test_statuses() -> None:
     assert (second["reason"], second["healthy"]) == ("REASON_X", True)
     assert first["uuid"] != second["uuid"]
     assert first["timestamp"] == pytest.approx(time.time(), abs=60)
+
+
+async def test_a_check_that_cannot_be_executed() -> None:
+    with Children() as children:
+        for command in ("/none such", "a NUL\0"):
+            check = {"type": "COMMAND", "command": {"value": command, "shell": False}}
+            with pytest.raises(CheckError):
+                await probes.create(check, children)()

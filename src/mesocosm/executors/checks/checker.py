@@ -30,6 +30,8 @@ def refusal(check: Json) -> str | None:
     kind = check.get("type")
     if kind not in _KINDS or kind.lower() not in check:
         return f"it needs a type, one of {', '.join(_KINDS)}, and what that is to do"
+    if negative := [name for name in _TIMES if check.get(name, 0) < 0]:
+        return f"its {negative[0]} is negative"
     details = check[kind.lower()]
     if kind == "COMMAND":
         command = details.get("command", details)
@@ -38,8 +40,6 @@ def refusal(check: Json) -> str | None:
         return f"its scheme {details['scheme']!r} is neither http nor https"
     if not details.get("path", "/").startswith("/"):
         return f"its path {details['path']!r} does not begin with a slash"
-    if negative := [name for name in _TIMES if check.get(name, 0) < 0]:
-        return f"its {negative[0]} is negative"
     return None
 
 

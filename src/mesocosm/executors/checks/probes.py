@@ -61,7 +61,7 @@ def _command(command: Json, children: Children) -> Probe:
     async def probe() -> Json:
         try:
             pid, exited = children.start(command_of(command), environment, TO_STDERR)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # Of which the latter is for a NUL character.
             raise CheckError(f"the command cannot be executed: {error}") from error
         try:
             status = await exited
