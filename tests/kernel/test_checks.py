@@ -16,6 +16,7 @@ from tests.executor_agent import EXECUTOR, ExecutorAgent, Json, seconds, task_in
 from tests.launching import TIMEOUT
 
 pytestmark = pytest.mark.kernel
+TRUE = {"value": "true"}
 SOON = {"delay_seconds": 0, "interval_seconds": 0.02, "timeout_seconds": 10, "grace_period_seconds": 0}
 CHECKED, HEALTH = "REASON_TASK_CHECK_STATUS_UPDATED", "REASON_TASK_HEALTH_CHECK_STATUS_UPDATED"
 
@@ -260,7 +261,10 @@ async def test_both_kinds_of_checks(executor_agent: ExecutorAgent, server: Serve
         ({"type": "HTTP", "http": {"port": 1, "scheme": "ftp"}}, "its scheme 'ftp'"),
         ({"type": "HTTP", "http": {"port": 1, "path": "x"}}, "its path 'x'"),
         ({"type": "TCP", "tcp": {"port": 1}, "delay_seconds": -1}, "its delay_seconds is negative"),
-        ({"type": "COMMAND", "command": {"value": "true"}, "interval_seconds": -1}, "its interval_seconds is negative"),
+        (
+            {"type": "COMMAND", "command": TRUE | {"command": TRUE}, "interval_seconds": -1},
+            "its interval_seconds is neg",
+        ),
     ],
 )
 @pytest.mark.parametrize("name", ["check", "health_check"])
