@@ -204,7 +204,7 @@ async def running_agent(
         host, port = await server.listen("127.0.0.1", port, None)
         agent.tasks.listens(host, port)
         if agent.domain_socket is not None:
-            await server.listen_locally(agent.domain_socket, mode=0o666)
+            await server.listen_for_executors(agent.domain_socket)
         inbox = Inbox()
         agent.tasks.actors.listen(inbox)
         add_actor(routes, ACTOR, inbox, lambda: agent.tasks.awaits_executors)

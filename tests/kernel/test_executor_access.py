@@ -97,4 +97,8 @@ async def test_executors_reach_the_agent_by_a_socket(flags: Flags) -> None:
         task.command.user = "nobody"
         master.run(task)
         await master.update("any", v1.TASK_FINISHED)
+        async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as session:
+            for name, status in (("/slave(1)/api/v1", 200), ("/tasks", 403), ("/slave(1)/state", 403), ("/help", 403)):
+                async with session.post(f"http://agent{name}", json={"type": "GET_HEALTH"}) as answer:
+                    assert (name, answer.status) == (name, status)
     assert not path.exists()

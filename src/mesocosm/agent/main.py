@@ -156,7 +156,7 @@ async def _listen(agent: Agent, server: Server, routes: Routes, logs: Logs, clus
         await server.listen_locally(flags.operator_socket)
         logger.info("listening on %s", flags.operator_socket)
     if agent.domain_socket is not None:
-        await server.listen_locally(agent.domain_socket, "domain_socket_location", 0o666)
+        await server.listen_for_executors(agent.domain_socket)
     return address
 
 

@@ -19,7 +19,7 @@ from aiohttp.http import HttpProcessingError
 
 from mesocosm.agent.authentication import Authenticator, Unauthorized
 from mesocosm.agent.http.reply import Reply, RequestError
-from mesocosm.agent.http.routes import Request, Route, Routes
+from mesocosm.agent.http.routes import AGENT, Request, Route, Routes
 from mesocosm.errors import FlagError
 
 logger = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ _PATIENCE = 60.0
 """Seconds that a client may be silent in the middle of a body."""
 _IDLE = 30 * 86400.0
 """Seconds that a connection may rest: to an executor of libprocess, its end is that of the agent."""
+_FOR_EXECUTORS = frozenset(prefix + path for prefix in ("", AGENT) for path in ("/api/v1", "/api/v1/executor"))
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _MISTAKES = (HttpProcessingError, ClientPayloadError, web.RequestPayloadError)
 """What aiohttp raises where a client speaks no HTTP."""
@@ -54,6 +55,7 @@ class Server:
             shutdown_timeout=_FAREWELL,
         )
         self._unix_sockets: list[Path] = []
+        self._executors_socket: Path | None = None
 
     async def start(self) -> None:
         """Makes ready to listen."""
@@ -88,6 +90,14 @@ class Server:
         self._unix_sockets.append(path)
         await web.SockSite(self._runner, listening).start()
 
+    async def listen_for_executors(self, path: Path) -> None:
+        """Listens on a Unix socket that every user can open, and has there nothing but what executors need.
+
+        Containers see it that cannot reach the port. Raises FlagError.
+        """
+        self._executors_socket = path
+        await self.listen_locally(path, "domain_socket_location", 0o666)
+
     async def close(self) -> None:
         """Stops listening; requests that take longer than a second are dropped."""
         await self._runner.cleanup()
@@ -97,6 +107,8 @@ class Server:
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
+            if self._is_of_executors(request) and request.path not in _FOR_EXECUTORS:
+                raise RequestError(HTTPStatus.FORBIDDEN, f"{request.path!r} is not for executors")
             route = self._routes.find(request.path, request.method)
             reply = await route.handler(self._received(request, route))
         except RequestError as error:
@@ -110,6 +122,10 @@ class Server:
         if reply.stream is not None:
             return await _send(request, reply)
         return web.Response(status=reply.status, body=reply.body or None, headers=_headers(reply))
+
+    def _is_of_executors(self, request: web.BaseRequest) -> bool:
+        name = None if request.transport is None else request.transport.get_extra_info("sockname")
+        return self._executors_socket is not None and name == str(self._executors_socket)
 
     def _received(self, request: web.BaseRequest, route: Route) -> Request:
         principal, executor = None, None
