@@ -40,6 +40,8 @@ JUNIT = --junit-xml=$(RESULTS)/$@.xml
 # which look at all that changes on the machine.
 TOGETHER := test-vm lint-rules lint-format lint-types lint-tools test-unit test-systemd
 ALONE := test-kernel
+# Steps that run together print what they have to say when they end. GNU make 3.81, that of macOS, cannot do that.
+SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync)
 
 .PHONY: help run test packages lint benchmark clean $(TOGETHER) $(ALONE)
 
@@ -51,8 +53,8 @@ run: $(VENV)/installed ## Run a command in a container, CMD='…' or one that sh
 
 test: $(VENV)/installed-dev packages ## Run all checks and tests, on this kernel and on Debian's own
 	@rm -rf $(RESULTS)
-	@$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync $(TOGETHER); together=$$?; \
-	  $(MAKE) --no-print-directory $(ALONE); alone=$$?; \
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 $(SYNC) --old-file=packages $(TOGETHER); together=$$?; \
+	  $(MAKE) --no-print-directory --old-file=packages $(ALONE); alone=$$?; \
 	  $(PYTHON) -m tests.setup.summary $(RESULTS) && exit $$((together + alone))
 
 test-unit: $(VENV)/installed-dev ## Run the tests that need no privilege
