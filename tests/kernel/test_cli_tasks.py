@@ -8,12 +8,17 @@ import select
 import signal
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
+from mesocosm.agent.http.routes import Request
+from mesocosm.agent.http.state import Address
+from mesocosm.agent.http.tasks import LocalTasks
+from mesocosm.flags import Flags
 from tests.agent_process import AgentProcess
 from tests.command_line import MESOCOSM, TIMEOUT, CommandLine, children
+from tests.task_agent import running_agent
 
 pytestmark = pytest.mark.kernel
 
@@ -110,6 +115,21 @@ def test_the_end_of_the_client_is_that_of_the_task(agent: AgentProcess, tmp_path
     ended = agent.call("WAIT_CONTAINER", container_id={"value": container})
     assert ended.status in (200, 404)  # It may have been forgotten already, as those of executors are.
     assert agent.get("/containers").json == []
+
+
+async def test_tasks_whose_client_is_gone_before_the_answer_do_not_begin(flags: Flags) -> None:
+    async def read() -> bytes:
+        return json.dumps({"task": task("t", "exec sleep 1000")}).encode()
+
+    def chunks() -> NoReturn:
+        raise NotImplementedError
+
+    async with running_agent(flags) as master:
+        tasks = LocalTasks(master.agent, Address("localhost", "127.0.0.1", 5051))
+        reply = await tasks.submit(Request("POST", "/tasks", {}, {}, None, None, read, chunks))
+        assert reply.stream is not None
+        await reply.stream.aclose()
+        assert not list(master.agent.tasks.frameworks)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -44,8 +45,9 @@ class LocalTasks:
         except ValueError as error:
             raise bad_request(str(error)) from None
         user = _text(asked, "user", pwd.getpwuid(os.geteuid()).pw_name)
-        run = master.submit(submission, name=_text(asked, "name", _NAME), user=user, principal=request.principal)
-        return Reply(content_type=RECORDIO, headers={"Message-Content-Type": JSON}, stream=_events(run))
+        name, principal = _text(asked, "name", _NAME), request.principal
+        submit = partial(master.submit, submission, name=name, user=user, principal=principal)
+        return Reply(content_type=RECORDIO, headers={"Message-Content-Type": JSON}, stream=_events(submit))
 
     async def kill(self, request: Request) -> Reply:
         """Takes `{"framework_id": {"value": …}}`. Raises RequestError."""
@@ -72,7 +74,8 @@ class LocalTasks:
         return self._master
 
 
-async def _events(run: Run) -> AsyncGenerator[bytes, None]:
+async def _events(submit: Callable[[], Run]) -> AsyncGenerator[bytes, None]:
+    run = submit()  # Not before: a stream that has not begun is never ended.
     try:
         yield _event("SUBMITTED", framework_id={"value": run.framework_id})
         async for status in run.statuses():
