@@ -164,6 +164,23 @@ async def test_an_outbox_sends_nothing_where_an_answer_points() -> None:
             assert (len(asked), received) == (1, [])
 
 
+async def test_those_that_do_not_answer_keep_no_other_waiting() -> None:
+    """Whoever sends from many ports would have the agent wait for an answer at each of them."""
+    outbox = Outbox(AGENT)
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(100):
+            silent = await asyncio.start_server(lambda reader, writer: reader.read(), "127.0.0.1", 0)
+            await stack.enter_async_context(silent)
+            outbox.send(ActorAddress("executor", *silent.sockets[0].getsockname()), internal.PongSlaveMessage())
+        reached = asyncio.Event()
+        another = await asyncio.start_server(lambda reader, writer: reached.set(), "127.0.0.1", 0)
+        await stack.enter_async_context(another)
+        outbox.send(ActorAddress("executor", *another.sockets[0].getsockname()), internal.PongSlaveMessage())
+        async with asyncio.timeout(20):
+            await reached.wait()
+        await outbox.close()
+
+
 async def test_an_outbox_reads_no_endless_answer() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")

@@ -86,7 +86,9 @@ class Outbox:
         """Raises aiohttp.ClientError or TimeoutError."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit_per_host=1, keepalive_timeout=_IDLE, ssl=self._tls or True),
+                connector=aiohttp.TCPConnector(
+                    limit=0, limit_per_host=1, keepalive_timeout=_IDLE, ssl=self._tls or True
+                ),
                 headers={AGENT: f"{AGENT_PREFIX}{self.sender}", FROM: str(self.sender)},
                 skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type"),
                 timeout=_PATIENCE,
