@@ -366,6 +366,17 @@ async def test_a_user_that_a_framework_may_not_be(flags: Flags) -> None:
         master.run(task_info("any"))
         status = await master.update("any", v1.TASK_ERROR)
         assert status.reason == Status.REASON_TASK_UNAUTHORIZED
+        executor = executor_info()
+        executor.command.user = "root"
+        group = v1.TaskGroupInfo(tasks=[command_task("grouped", "true")])
+        group.tasks[0].command.user = "nobody"
+        master.tell(
+            internal.RunTaskGroupMessage(
+                framework=framework_info(), executor=executor, task_group=group, launch_executor=True
+            )
+        )
+        status = await master.update("grouped", v1.TASK_ERROR)
+        assert status.reason == Status.REASON_TASK_GROUP_UNAUTHORIZED
         await master.gone()
 
 

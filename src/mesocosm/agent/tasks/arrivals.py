@@ -218,18 +218,17 @@ class Arrivals:
         return None
 
     def _unauthorized(self, arrival: Arrival) -> str | None:
-        """A task whose user its framework may not be."""
+        """A user that its framework may not be: of a task, or of an executor that says so."""
+        principal = arrival.framework.principal if arrival.framework.HasField("principal") else None
+        own = [arrival.executor.command.user] if arrival.executor.command.HasField("user") else []
         for task in arrival.tasks:
-            user = next(
-                (each.user for each in (task.command, arrival.executor.command) if each.HasField("user")),
-                arrival.framework.user,
-            )
-            principal = arrival.framework.principal if arrival.framework.HasField("principal") else None
-            if not ownership.allows(self._authorizer, principal, Action.RUN_TASKS, user):
-                return (
-                    f"Framework {arrival.framework.id.value} is not authorized to launch task"
-                    f" {task.task_id.value} as the user {user!r}"
-                )
+            given = [task.command.user] if task.command.HasField("user") else []
+            for user in [*given, *own] or [arrival.framework.user]:
+                if not ownership.allows(self._authorizer, principal, Action.RUN_TASKS, user):
+                    return (
+                        f"Framework {arrival.framework.id.value} is not authorized to launch task"
+                        f" {task.task_id.value} as the user {user!r}"
+                    )
         return None
 
     def _used(self, arrival: Arrival) -> Iterator[tuple[str, Sequence[v1.Resource]]]:
