@@ -70,6 +70,20 @@ async def test_an_executor_proves_who_it_is(flags: Flags, key: Path) -> None:
         assert await post(master, "/api/v1", {"type": "GET_FLAGS"}, tokens.make(own)) == 403
 
 
+async def test_an_executor_launches_as_whom_its_framework_may_run_tasks(flags: Flags, key: Path) -> None:
+    allowed = '{"permissive": false, "run_tasks": [{"principals": {"type": "ANY"}, "users": {"values": ["nobody"]}}]}'
+    arguments = ("--authenticate_http_executors", f"--jwt_secret_key={key}", f"--acls={allowed}")
+    async with running_agent(flags, *arguments) as master:
+        master.run(task_info("any", executor_info(script="sleep 1000")), user="nobody")
+        container_id = master.executor().container_id.value
+        token = ExecutorTokens.load(key).make(ExecutorClaims(FRAMEWORK_ID, "shell", container_id))
+        launch = {"container_id": {"value": "kid", "parent": {"value": container_id}}}
+        for user, refused in (("root", True), ("0", True), ("nobody", False)):
+            command = {"value": "true", "user": user}
+            call = {"type": "LAUNCH_CONTAINER", "launch_container": {**launch, "command": command}}
+            assert (await post(master, "/api/v1", call, token) == 403) is refused
+
+
 async def test_executors_that_are_built_in_prove_it(flags: Flags, key: Path) -> None:
     allowed = '{"permissive": false, "run_tasks": [{"principals": {"type": "ANY"}, "users": {"type": "ANY"}}]}'
     arguments = ("--authenticate_http_executors", f"--jwt_secret_key={key}", f"--acls={allowed}")

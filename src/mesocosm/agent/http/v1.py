@@ -27,6 +27,7 @@ from mesocosm.agent.tokens import ExecutorClaims
 from mesocosm.api import convert, recordio, validation
 from mesocosm.api.binary import from_bytes
 from mesocosm.api.json import from_json, loads, to_json
+from mesocosm.api.v1 import CommandInfo
 from mesocosm.api.v1 import ContainerID as ContainerIDMessage
 from mesocosm.api.v1.agent import Call, Response
 from mesocosm.concurrency import each
@@ -101,7 +102,7 @@ class Api:
         handler = self._handlers.get(kind)
         if handler is None:
             raise RequestError(HTTPStatus.NOT_IMPLEMENTED, f"{kind} is not served by this version")
-        principal = request.principal if request.executor is None else _own(call, kind, request.executor)
+        principal = request.principal if request.executor is None else self._own(call, kind, request.executor)
         logger.debug("processing %s", kind, extra={"principal": principal})
         answer = await handler(call, principal)
         if isinstance(answer, HTTPStatus):
@@ -272,22 +273,31 @@ class Api:
             raise bad_request(f"The images could not be pruned: {error}") from None
         return HTTPStatus.OK
 
+    def _own(self, call: Call, kind: str, executor: ExecutorClaims) -> str:
+        """The principal that an executor is where it calls for what is in its own container. Raises RequestError: 403.
+
+        As another user it launches what its framework might run as that one.
+        """
+        asked = getattr(call, kind.lower(), None)
+        if kind not in _OF_EXECUTORS or asked is None:
+            raise RequestError(HTTPStatus.FORBIDDEN, f"{kind} is not for executors")
+        container_id = _container_id(asked.container_id)
+        if container_id.parent is None or container_id.root.value != executor.container_id:
+            raise RequestError(HTTPStatus.FORBIDDEN, f"{container_id} is in no container of {executor.principal}")
+        command: CommandInfo = getattr(asked, "command", CommandInfo())
+        framework = self._agent.tasks.frameworks.get(executor.framework_id)
+        if command.HasField("user") and (
+            framework is None or not framework.may_be(command.user, self._agent.authorizer)
+        ):
+            text = f"the framework {executor.framework_id} may run nothing as the user {command.user!r}"
+            raise RequestError(HTTPStatus.FORBIDDEN, text)
+        return executor.principal
+
     def _existing(self, asked: ContainerIDMessage, verb: str, principal: str | None) -> ContainerID:
         """The container that a call is about, which `principal` may do that with. Raises RequestError."""
         container_id = _container_id(asked)
         self._access.require_on(principal, verb, container_id)
         return container_id
-
-
-def _own(call: Call, kind: str, executor: ExecutorClaims) -> str:
-    """The principal that an executor is where it calls for what is in its own container. Raises RequestError: 403."""
-    asked = getattr(call, kind.lower(), None)
-    if kind not in _OF_EXECUTORS or asked is None:
-        raise RequestError(HTTPStatus.FORBIDDEN, f"{kind} is not for executors")
-    container_id = _container_id(asked.container_id)
-    if container_id.parent is None or container_id.root.value != executor.container_id:
-        raise RequestError(HTTPStatus.FORBIDDEN, f"{container_id} is in no container of {executor.principal}")
-    return executor.principal
 
 
 def _container_id(asked: ContainerIDMessage) -> ContainerID:

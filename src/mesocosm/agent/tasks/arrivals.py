@@ -7,8 +7,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from mesocosm.agent import ownership
-from mesocosm.agent.authorization import Action, Authorizer
+from mesocosm.agent.authorization import Authorizer
 from mesocosm.agent.tasks import allocation
 from mesocosm.agent.tasks.drain import Drain
 from mesocosm.agent.tasks.ended import Verdict
@@ -173,7 +172,7 @@ class Arrivals:
             yield Verdict(framework.dropped, v1.TaskStatus.REASON_GC_ERROR, text)  # As Mesos calls it.
         if (text := self._nameless(arrival)) is not None:
             yield Verdict(v1.TASK_ERROR, v1.TaskStatus.REASON_TASK_INVALID, text)
-        if (text := self._unauthorized(arrival)) is not None:
+        if (text := self._unauthorized(framework, arrival)) is not None:
             reason = (
                 v1.TaskStatus.REASON_TASK_GROUP_UNAUTHORIZED
                 if arrival.grouped
@@ -217,16 +216,15 @@ class Arrivals:
             return str(error)
         return None
 
-    def _unauthorized(self, arrival: Arrival) -> str | None:
+    def _unauthorized(self, framework: Framework, arrival: Arrival) -> str | None:
         """A user that its framework may not be: of a task, or of an executor that says so."""
-        principal = arrival.framework.principal if arrival.framework.HasField("principal") else None
         own = [arrival.executor.command.user] if arrival.executor.command.HasField("user") else []
         for task in arrival.tasks:
             given = [task.command.user] if task.command.HasField("user") else []
-            for user in [*given, *own] or [arrival.framework.user]:
-                if not ownership.allows(self._authorizer, principal, Action.RUN_TASKS, user):
+            for user in [*given, *own] or [framework.info.user]:
+                if not framework.may_be(user, self._authorizer):
                     return (
-                        f"Framework {arrival.framework.id.value} is not authorized to launch task"
+                        f"Framework {framework.id} is not authorized to launch task"
                         f" {task.task_id.value} as the user {user!r}"
                     )
         return None

@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from mesocosm.agent import ownership
+from mesocosm.agent.authorization import Action, Authorizer
 from mesocosm.agent.tasks.executor import Executor, ExecutorState
 from mesocosm.agent.tasks.task import Task
 from mesocosm.api import v1
@@ -62,6 +64,11 @@ class Framework:
     def gone(self) -> v1.TaskState:
         """The state of a task that ran, and of which nothing is known but that it does not any more."""
         return v1.TASK_GONE if self.is_partition_aware else v1.TASK_LOST
+
+    def may_be(self, user: str, authorizer: Authorizer) -> bool:
+        """Whether the access control lists let it run tasks as that user."""
+        principal = self.info.principal if self.info.HasField("principal") else None
+        return ownership.allows(authorizer, principal, Action.RUN_TASKS, user)
 
     def terminate(self) -> None:
         """Takes no more tasks."""
