@@ -420,7 +420,6 @@ def test_a_watchdog_gets_to_see_where_it_stands(agent: AgentProcess) -> None:
     [
         ((), "--work_dir is missing; write --work_dir=PATH"),
         (("--wrok_dir=x",), "there is no flag '--wrok_dir'; did you mean --work_dir?"),
-        (("--work_dir=x", "--master=host:5050"), "--master: nothing serves this flag yet; remove it"),
         (("--work_dir", "x"), "'x' is no flag; write --work_dir=VALUE, as one word"),
         (("--work_dir=x", "--port=70000"), "--port: '70000' is no whole number from 0 to 65535"),
         (("--work_dir=x", "--ip=localhost"), "--ip: 'localhost' is no IP address"),

@@ -286,7 +286,7 @@ async def test_an_agent_that_comes_back(executor_agent: ExecutorAgent) -> None:
     executor_agent.unavailable = 3
     await executor_agent.start()
     subscribe = await executor_agent.subscribed(container_id=container_id)
-    assert [each["task_id"]["value"] for each in subscribe["unacknowledged_tasks"]] == ["a", "b"]
+    assert sorted(each["task_id"]["value"] for each in subscribe["unacknowledged_tasks"]) == ["a", "b"]
     updates = [each["status"] for each in subscribe["unacknowledged_updates"]]
     assert [each["state"] for each in updates[:4]] == ["TASK_STARTING", "TASK_STARTING", "TASK_RUNNING", "TASK_RUNNING"]
     for each in updates:
