@@ -184,9 +184,12 @@ class _Removal:
 
     def _open(self, name: str, parent: int) -> int:
         descriptor = os.open(name, _DIRECTORY, dir_fd=parent)
-        if _mount_of(descriptor) != self._mount:
+        try:
+            if _mount_of(descriptor) != self._mount:
+                raise OSError(errno.EBUSY, "something is mounted on it", name)
+        except OSError:
             os.close(descriptor)
-            raise OSError(errno.EBUSY, "something is mounted on it", name)
+            raise
         return descriptor
 
     def _keep(self, name: str, error: OSError) -> None:
