@@ -68,12 +68,13 @@ else
 	$(STEP) sh -c 'echo "test-kernel: skipped: needs root on Linux"; exit 77'
 endif
 
-test-vm: LIMIT := 1200
+test-vm: LIMIT := 1500
 test-vm: $(VENV)/installed-dev packages ## Run those that depend on the kernel on Debian's, in a virtual machine
 	$(STEP) $(PYTHON) -m tests.vm $(JUNIT)
 
+test-systemd: LIMIT := 660
 test-systemd: $(VENV)/installed-dev packages ## Run those of the agent as a service of systemd, in the same machine
-	$(STEP) $(PYTHON) -m tests.vm --systemd --timeout 360 $(JUNIT)
+	$(STEP) $(PYTHON) -m tests.vm --systemd --timeout 600 $(JUNIT)
 
 lint: lint-rules lint-format lint-types lint-tools ## Check style, format and types
 
