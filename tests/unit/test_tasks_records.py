@@ -18,12 +18,11 @@ from hypothesis import strategies as st
 
 from mesocosm.agent.tasks import disk, records
 from mesocosm.agent.tasks.paths import Layout, RunPaths
-from mesocosm.agent.tasks.records import NOBODY
 from mesocosm.agent.tasks.recovery import RecoveredAgent, RecoveredRun, RecoveredTask, read
 from mesocosm.agent.tasks.updates import StatusUpdates
 from mesocosm.api import internal, v1
 from mesocosm.errors import RecoveryError
-from mesocosm.libprocess.address import ActorAddress
+from mesocosm.libprocess.address import NOBODY, ActorAddress
 from tests.unit.stout import fields_of, messages
 from tests.unit.test_tasks_updates import FINISHED, RUNNING, Sent, update_of
 

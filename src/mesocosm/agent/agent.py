@@ -19,6 +19,7 @@ from mesocosm.agent.authorization import Authorizer
 from mesocosm.agent.boot import Boot
 from mesocosm.agent.cgroups import OwnCgroups
 from mesocosm.agent.flags import AgentFlags, Loaded
+from mesocosm.agent.flags.parsed import parsed
 from mesocosm.agent.image_gc import ImageGcConfig, watch
 from mesocosm.agent.resources import offered, offered_ports
 from mesocosm.agent.sandboxes import Sandboxes
@@ -37,7 +38,7 @@ from mesocosm.containerizer.base import LaunchResult
 from mesocosm.containerizer.checkpoint import Checkpoints
 from mesocosm.containerizer.directory import DirectoryLock
 from mesocosm.containerizer.mesos import MesosContainerizer
-from mesocosm.errors import FlagError, MesocosmError, RecoveryError, leaves
+from mesocosm.errors import MesocosmError, RecoveryError, leaves
 from mesocosm.fetcher.fetcher import Fetcher
 from mesocosm.flags import Flags
 from mesocosm.hooks import Hooks
@@ -98,7 +99,7 @@ class Agent:
         self.domain_socket = _domain_socket(flags, loaded.containerizer.runtime_dir)
         self.tasks = self._make_tasks(own)
         self.resources: tuple[v1.Resource, ...] = ()
-        attributes = _parsed("attributes", lambda: parse_attributes(self.flags.attributes or ""))
+        attributes = parsed("attributes", lambda: parse_attributes(self.flags.attributes or ""))
         self.attributes = self.hooks.attributes(attributes)
         self.launch_errors = 0
         self.launch_time = Timer()
@@ -147,7 +148,7 @@ class Agent:
         """Takes the directories. Raises FlagError or OSError, and has taken nothing then."""
         self._lock.acquire()
         try:
-            self.resources = _parsed(
+            self.resources = parsed(
                 "resources", lambda: offered(self.flags.resources, self.flags.default_role, self.work_dir)
             )
             self.resources = self.hooks.resources(self.resources)
@@ -336,10 +337,7 @@ def _default_container(flags: AgentFlags) -> v1.ContainerInfo | None:
     """What a container is that says nothing of it. Raises FlagError."""
     if flags.default_container_info is None:
         return None
-    try:
-        return from_json(flags.default_container_info, v1.ContainerInfo)
-    except ValueError as error:
-        raise FlagError(f"--default_container_info: {error}") from None
+    return parsed("default_container_info", lambda: from_json(flags.default_container_info, v1.ContainerInfo))
 
 
 def _tokens(flags: AgentFlags) -> ExecutorTokens | None:
@@ -354,14 +352,6 @@ def _domain_socket(flags: AgentFlags, runtime_dir: Path) -> Path | None:
     if not flags.http_executor_domain_sockets:
         return None
     return Path(flags.domain_socket_location or runtime_dir / "agent.sock").absolute()
-
-
-def _parsed(flag: str, parse: Callable[[], Result]) -> Result:
-    """Raises FlagError where `parse` raises ValueError."""
-    try:
-        return parse()
-    except ValueError as error:
-        raise FlagError(f"--{flag}: {error}") from None
 
 
 def _containerizer_flags(loaded: Loaded, work_dir: Path) -> Flags:

@@ -10,6 +10,7 @@ from mesocosm.agent import tls
 from mesocosm.agent.agent import Agent
 from mesocosm.agent.authentication import load_credential
 from mesocosm.agent.flags import AgentFlags
+from mesocosm.agent.flags.parsed import parsed
 from mesocosm.agent.http.actors import add_actor
 from mesocosm.agent.http.routes import Routes
 from mesocosm.agent.http.state import Address
@@ -123,7 +124,4 @@ def _domain(flags: AgentFlags) -> v1.DomainInfo | None:
     """Raises FlagError."""
     if flags.domain is None:
         return None
-    try:
-        return from_json(flags.domain, v1.DomainInfo)
-    except ValueError as error:
-        raise FlagError(f"--domain: {error}") from None
+    return parsed("domain", lambda: from_json(flags.domain, v1.DomainInfo))

@@ -49,3 +49,7 @@ async def host_name(ip: str) -> str:
         name, _ = await asyncio.get_running_loop().getnameinfo((ip, 0), socket.NI_NAMEREQD)
         return name
     return ip
+
+
+NOBODY = ActorAddress("", "0.0.0.0", 0)
+"""Where a framework is that speaks HTTP, in messages and records that need an address."""

@@ -17,7 +17,7 @@ from mesocosm.api import internal, recordio, v1
 from mesocosm.api.json import to_json
 from mesocosm.api.v1.executor import Event
 from mesocosm.container import ContainerID
-from mesocosm.libprocess.address import ActorAddress
+from mesocosm.libprocess.address import NOBODY, ActorAddress
 
 logger = logging.getLogger(__name__)
 
@@ -202,7 +202,7 @@ class ActorLink:
     def launch(self, framework: v1.FrameworkInfo, pid: str, task: v1.TaskInfo) -> None:
         """RunTaskMessage."""
         # The field that is no longer used is not, as in Mesos, but a driver insists on an address.
-        self._send(self.address, internal.RunTaskMessage(framework=framework, task=task, pid=pid or NOBODY))
+        self._send(self.address, internal.RunTaskMessage(framework=framework, task=task, pid=pid or str(NOBODY)))
 
     def launch_group(self, tasks: Sequence[v1.TaskInfo]) -> None:
         """Is not called: there are no groups in that language."""
@@ -239,10 +239,6 @@ class ActorLink:
 
     def close(self) -> None:
         """Nothing: it is told what it is told."""
-
-
-NOBODY = "@0.0.0.0:0"
-"""The address of a driver that there is not."""
 
 
 def agent_info(slave: internal.SlaveInfo) -> v1.AgentInfo:

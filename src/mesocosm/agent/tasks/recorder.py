@@ -11,11 +11,10 @@ from mesocosm.agent.tasks.executor import Executor
 from mesocosm.agent.tasks.framework import Framework
 from mesocosm.agent.tasks.links import ActorLink
 from mesocosm.agent.tasks.paths import ExecutorPaths, Layout, RunPaths
-from mesocosm.agent.tasks.records import NOBODY
 from mesocosm.agent.tasks.registration import Registration
 from mesocosm.agent.tasks.task import Stage, Task
 from mesocosm.api import internal
-from mesocosm.libprocess.address import ActorAddress
+from mesocosm.libprocess.address import NOBODY, ActorAddress
 
 
 class Recorder:

@@ -18,10 +18,7 @@ from functools import partial
 from mesocosm.agent.tasks import disk
 from mesocosm.agent.tasks.paths import ExecutorPaths, FrameworkPaths, Layout, RunPaths
 from mesocosm.api import internal, v1
-from mesocosm.libprocess.address import ActorAddress
-
-NOBODY = ActorAddress("", "0.0.0.0", 0)
-"""The address of a framework that speaks HTTP."""
+from mesocosm.libprocess.address import NOBODY, ActorAddress
 
 
 async def write_agent(layout: Layout, info: internal.SlaveInfo) -> None:

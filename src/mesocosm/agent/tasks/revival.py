@@ -14,7 +14,6 @@ from mesocosm.agent.tasks.executions import Executions
 from mesocosm.agent.tasks.executor import Executor, ExecutorState
 from mesocosm.agent.tasks.framework import Framework, Frameworks
 from mesocosm.agent.tasks.links import ActorLink
-from mesocosm.agent.tasks.records import NOBODY
 from mesocosm.agent.tasks.recovery import RecoveredAgent, RecoveredExecutor, RecoveredFramework, RecoveredTask
 from mesocosm.agent.tasks.registration import Registration
 from mesocosm.agent.tasks.remains import Remains
@@ -22,6 +21,7 @@ from mesocosm.agent.tasks.states import is_terminal
 from mesocosm.agent.tasks.task import Refused, Stage, Task
 from mesocosm.api import v1
 from mesocosm.container import ContainerID
+from mesocosm.libprocess.address import NOBODY
 
 logger = logging.getLogger(__name__)
 

@@ -13,10 +13,9 @@ from mesocosm.api import internal, v1
 from mesocosm.api.json import from_json, unknown_fields
 from mesocosm.api.resources import validate_gpus, validate_resources
 from mesocosm.api.validation import validate_command, validate_container, validate_id
+from mesocosm.libprocess.address import NOBODY
 
 _ROLE = "*"
-_NOBODY = "@0.0.0.0:0"
-"""The address of a framework that speaks HTTP."""
 _EXECUTOR_NEEDS = {"cpus": 0.1, "mem": 32.0}
 """Of the executor of a group, as much as `mesos-execute` gives it."""
 _CAPABILITIES = ("TASK_KILLING_STATE", "PARTITION_AWARE", "RESERVATION_REFINEMENT")
@@ -49,7 +48,9 @@ class Submission:
     def message(self, framework: v1.FrameworkInfo) -> Message:
         """What a master sends to have them run."""
         if not self.grouped:
-            return internal.RunTaskMessage(framework=framework, task=self.tasks[0], pid=_NOBODY, launch_executor=True)
+            return internal.RunTaskMessage(
+                framework=framework, task=self.tasks[0], pid=str(NOBODY), launch_executor=True
+            )
         executor = v1.ExecutorInfo(
             type=v1.ExecutorInfo.DEFAULT, executor_id=v1.ExecutorID(value="default"), framework_id=framework.id
         )
