@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -13,6 +14,8 @@ import pytest
 
 from mesocosm.container import LinuxInfo, RLimit, SeccompInfo, TTYInfo
 from mesocosm.launcher import client, spawn
+from mesocosm.launcher.info import LaunchInfo
+from mesocosm.linux.namespaces import Namespace
 from tests.launching import LINUX, Launch
 
 pytestmark = pytest.mark.kernel
@@ -142,6 +145,33 @@ async def test_the_launcher_keeps_nothing_of_its_caller(launch: Launch, monkeypa
     numbers = {int(name) for name in os.listdir(f"/proc/{await container.pid()}/fd")}  # noqa: PTH208 - of /proc.
     assert numbers - {0, 1, 2} == {3, 4}, "the first three it closes when the command has them"
     assert os.getsid(launcher or 0) == launcher
+
+
+async def test_one_init_is_cloned_in_advance_and_no_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even when a container ends while that is being cloned: the first would be forgotten, its pidfd left."""
+    loop, after = asyncio.get_running_loop(), asyncio.Event()
+    process = client.LauncherProcess()
+    process._likely = LaunchInfo(clone_namespaces=Namespace.PID)
+    monkeypatch.setattr(client, "_IDLE", 0.0)
+    with process.busy():
+        pass
+    loop.call_later(0.001, after.set)
+    await after.wait()
+    after.clear()
+    refill = process._refill
+    assert refill is not None, "it takes longer than a moment"
+    monkeypatch.setattr(client, "_IDLE", 0.5)
+    with process.busy():
+        pass
+    timer = process._timer
+    assert timer is not None
+    loop.call_at(timer.when() + 0.001, after.set)
+    await asyncio.wait([refill])
+    spare = process._spare
+    await after.wait()
+    assert process._refill is None
+    assert process._spare is spare is not None
+    process.close()
 
 
 async def test_a_command_may_use_every_cpu_of_its_caller(launch: Launch) -> None:

@@ -168,7 +168,7 @@ class LauncherProcess:
 
     def _begin_refill(self, info: LaunchInfo) -> None:
         self._timer = None
-        if self._refill is None:
+        if self._refill is None and self._spare is None:  # One may have been cloned since the timer was set.
             self._refill = asyncio.get_running_loop().create_task(self._make_spare(info))
 
     def _cancel_timer(self) -> None:
