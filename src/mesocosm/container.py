@@ -14,6 +14,7 @@ from dataclasses import field, replace
 from pathlib import Path, PurePosixPath
 
 from mesocosm.dataclass import dataclass
+from mesocosm.docker.info import DockerInfo
 from mesocosm.errors import ContainerError
 from mesocosm.images.image import ImageConfig
 from mesocosm.networks import NetworkInfo
@@ -385,6 +386,7 @@ class ContainerConfig:
     default to the requests as in Mesos. `environment` is exactly what the command gets besides PATH, MESOS_SANDBOX and
     the `secret_environment`. `user` is a name or `UID`, and perhaps `:` and that of a group. Those of `network_infos`
     that have a name are networks that it joins, and then it is not in the host's; with `loopback_only` it is in none.
+    A container of the type DOCKER has `docker`, too; its `user` owns the sandbox, and the image says who runs in it.
     """
 
     command: CommandInfo
@@ -411,6 +413,7 @@ class ContainerConfig:
     image: ImageRequest | None = None
     image_volumes: tuple[ImageVolume, ...] = ()
     provisioned: ProvisionedImage | None = None
+    docker: DockerInfo | None = None
 
     @property
     def networks(self) -> tuple[NetworkInfo, ...]:

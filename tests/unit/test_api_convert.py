@@ -39,6 +39,7 @@ from mesocosm.container import (
     Volume,
     VolumeMode,
 )
+from mesocosm.docker.info import DockerInfo, DockerNetwork
 from mesocosm.errors import ContainerError
 from mesocosm.linux import capabilities, rlimits
 from mesocosm.networks import IPAddress, Label, NetworkInfo, PortMapping
@@ -157,9 +158,107 @@ def test_a_default_for_containers_that_ask_for_none() -> None:
     assert not convert.container_config(launch, default).linux_info.share_pid_namespace
 
 
-def test_containers_for_another_containerizer() -> None:
-    config = launched(container={"type": "DOCKER", "docker": {"image": "alpine"}, "hostname": "h"})
-    assert config == ContainerConfig(CommandInfo(), type=ContainerType.DOCKER)
+def test_containers_of_docker() -> None:
+    docker = {
+        "image": "alpine",
+        "network": "BRIDGE",
+        "port_mappings": [
+            {"host_port": 31000, "container_port": 80},
+            {"host_port": 31001, "container_port": 53, "protocol": "udp"},
+        ],
+        "privileged": True,
+        "parameters": [{"key": "env", "value": "A=1"}, {"key": "env", "value": "B=2"}],
+        "force_pull_image": True,
+        "volume_driver": "rexray",
+    }
+    config = launched(
+        container={"type": "DOCKER", "docker": docker, "hostname": "h"},
+        command={"value": "true", "environment": {"variables": [{"name": "A", "value": "1"}]}},
+        resources=[CPUS, MEM],
+    )
+    assert config == ContainerConfig(
+        CommandInfo("true"),
+        type=ContainerType.DOCKER,
+        environment={"A": "1"},
+        resources=Resources(cpus=0.5, mem=64 * MB),
+        hostname="h",
+        docker=DockerInfo(
+            "alpine",
+            network=DockerNetwork.BRIDGE,
+            port_mappings=(PortMapping(31000, 80), PortMapping(31001, 53, "udp")),
+            privileged=True,
+            parameters=(("env", "A=1"), ("env", "B=2")),
+            force_pull_image=True,
+            volume_driver="rexray",
+        ),
+    )
+
+
+def in_docker(**fields: Any) -> ContainerConfig:
+    """What becomes of a ContainerInfo of the type DOCKER."""
+    return launched(container={"type": "DOCKER", "docker": {"image": "alpine"}, **fields})
+
+
+def test_a_container_of_docker_that_asks_for_nothing() -> None:
+    assert in_docker() == ContainerConfig(CommandInfo(), type=ContainerType.DOCKER, docker=DockerInfo("alpine"))
+
+
+def test_volumes_of_containers_of_docker() -> None:
+    at = {"mode": "RO", "container_path": "/data"}
+    shared = {"path": "/srv", "mount_propagation": {"mode": "BIDIRECTIONAL"}}
+    config = in_docker(
+        volumes=[
+            {**at, "host_path": "/srv"},
+            {**at, "host_path": "cache"},
+            {**at, **source("HOST_PATH", **shared)},
+            {**at, **source("DOCKER_VOLUME", name="x")},
+        ]
+    )
+    assert config.volumes == (
+        Volume("/data", "/srv", VolumeMode.RO),
+        Volume("/data", "cache", VolumeMode.RO),
+        Volume("/data", "/srv", VolumeMode.RO, MountPropagation.BIDIRECTIONAL),
+        Volume("/data", mode=VolumeMode.RO, docker_volume=DockerVolume("local", "x")),
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"mesos": {}}, "container.mesos"),
+        ({"linux_info": {}}, "container.linux_info"),
+        ({"rlimit_info": {}}, "container.rlimit_info"),
+        ({"tty_info": {}}, "container.tty_info"),
+        (
+            {"volumes": [{"mode": "RW", "container_path": "/a", "image": {"type": "DOCKER", "docker": {"name": "x"}}}]},
+            "container.volumes[0].image",
+        ),
+        (
+            {
+                "volumes": [
+                    {"mode": "RW", "container_path": "/a", **source("SANDBOX_PATH", type="SELF", path="x")},
+                ]
+            },
+            "container.volumes[0].source.sandbox_path",
+        ),
+        (
+            {
+                "volumes": [
+                    {
+                        "mode": "RW",
+                        "container_path": "/a",
+                        **source("SECRET", type="VALUE", value={"data": "eA=="}),
+                    },
+                ]
+            },
+            "container.volumes[0].source.secret",
+        ),
+    ],
+)
+def test_what_containers_of_docker_cannot_have(fields: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ContainerError) as caught:
+        in_docker(**fields)
+    assert str(caught.value).startswith(f"{expected} is not supported in a container of the type DOCKER; ")
 
 
 def test_what_is_for_another_containerizer_alone() -> None:

@@ -34,10 +34,10 @@ from mesocosm.api.json import from_json
 from mesocosm.api.value_text import parse_attributes
 from mesocosm.concurrency import Turns, Work
 from mesocosm.container import ContainerConfig, ContainerID, ContainerStatus, Termination
-from mesocosm.containerizer.base import LaunchResult
+from mesocosm.containerizer.base import Containerizer, LaunchResult
 from mesocosm.containerizer.checkpoint import Checkpoints
 from mesocosm.containerizer.directory import DirectoryLock
-from mesocosm.containerizer.mesos import MesosContainerizer
+from mesocosm.containerizer.selection import create_containerizer
 from mesocosm.errors import MesocosmError, RecoveryError, leaves
 from mesocosm.fetcher.fetcher import Fetcher
 from mesocosm.flags import Flags
@@ -90,7 +90,9 @@ class Agent:
         self.fetcher = Fetcher(flags.fetcher_cache_dir, flags.fetcher_cache_size, flags.fetcher_stall_timeout)
         self.logger = _logger(flags, loaded.containerizer.runtime_dir)
         own = _containerizer_flags(loaded, self.work_dir)
-        self.containerizer = MesosContainerizer(own, fetch=self._fetch, log=self.logger.prepare)
+        self.containerizer: Containerizer = create_containerizer(
+            flags.containerizers, own, self._fetch, self.logger.prepare
+        )
         self.volume_gids = VolumeGids.create(own)
         self.sandboxes = Sandboxes(
             flags, self.containerizer, self.work_dir, loaded.containerizer.disk_watch_interval, self.authorizer

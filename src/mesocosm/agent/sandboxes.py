@@ -11,7 +11,7 @@ from mesocosm.agent.files import Files
 from mesocosm.agent.flags import AgentFlags
 from mesocosm.agent.gc import GarbageCollector
 from mesocosm.container import RUNTIME_SEPARATOR, ContainerID
-from mesocosm.containerizer.mesos import MesosContainerizer
+from mesocosm.containerizer.base import Containerizer
 from mesocosm.errors import ContainerError
 
 
@@ -21,7 +21,7 @@ class Sandboxes:
     def __init__(
         self,
         flags: AgentFlags,
-        containerizer: MesosContainerizer,
+        containerizer: Containerizer,
         work_dir: Path,
         disk_watch_interval: float,
         authorizer: Authorizer,

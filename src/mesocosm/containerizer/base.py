@@ -5,12 +5,16 @@ from __future__ import annotations
 import enum
 from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from mesocosm.container import ContainerConfig, ContainerID, ContainerStatus, Resources, Termination
 from mesocosm.dataclass import dataclass
 from mesocosm.launcher.info import Credentials
 from mesocosm.statistics import ResourceStatistics
+
+if TYPE_CHECKING:
+    from mesocosm.images.provisioner import Provisioner
+    from mesocosm.images.store import Pruned
 
 
 class LaunchResult(enum.Enum):
@@ -41,18 +45,47 @@ Log = Callable[[ContainerID, ContainerConfig, Path], Awaitable[ContainerIO]]
 
 
 class Containerizer(Protocol):
-    """Launches containers, watches over them, and takes them apart. Every method may raise MesocosmError."""
+    """Launches containers, watches over them, and takes them apart.
 
-    async def recover(self, known: Collection[ContainerID] | None = None) -> None:
+    Every method that is a coroutine may raise MesocosmError, OSError or ExceptionGroup of them.
+    """
+
+    destroy_errors: int
+    """How often a container could not be taken apart."""
+
+    @property
+    def isolation(self) -> list[str]:
+        """The names of the isolators that containers are made of; none, where something else makes them."""
+
+    @property
+    def provisioner(self) -> Provisioner | None:
+        """What makes root file systems of images, if that is done here."""
+
+    # Beginning and end.
+
+    def start(self) -> None:
+        """Makes ready for launches. Raises FlagError or OSError, and has taken nothing then."""
+
+    def warm_up_programs(self) -> None:
+        """Has ready what the first container of a built-in program would wait for. Raises OSError."""
+
+    async def recover(self, known: Collection[ContainerID] | None = None, *, strict: bool = True) -> None:
         """Takes up the containers that an earlier containerizer with the same directories left.
 
-        Those that are not among `known` are destroyed with everything they hold. None: all of them are known.
+        Those that are not among `known` are destroyed with everything they hold. None: all of them are known. Raises
+        RecoveryError for state on disk that is damaged; if not `strict`, such a container is destroyed. ExceptionGroup
+        is for what could not be destroyed, when all others are recovered.
         """
+
+    async def close(self) -> None:
+        """Lets go of everything. Containers that run go on; one whose launch is not complete leaves nothing."""
+
+    # What can be done with a container.
 
     async def launch(
         self, container_id: ContainerID, config: ContainerConfig, io: ContainerIO | None = None
     ) -> LaunchResult:
-        """Makes a container and starts its command. Raises ContainerError, and has left nothing then."""
+        """Makes a container and starts its command. Has left nothing if it raises."""
 
     async def attach(self, container_id: ContainerID) -> int:
         """The master of the container's terminal, which then is the caller's."""
@@ -67,19 +100,42 @@ class Containerizer(Protocol):
         """What a running container is."""
 
     async def wait(self, container_id: ContainerID) -> Termination:
-        """Returns when the container has ended and everything it held is given back, also if that was before."""
+        """Returns when the container has ended and everything it held is given back, also if that was before.
+
+        Raises UnknownContainerError for one that is not known.
+        """
 
     async def destroy(self, container_id: ContainerID) -> Termination | None:
         """Ends a container in any state, nested ones first; None for one that is not known."""
 
-    async def kill(self, container_id: ContainerID, signal: int) -> bool:
+    async def kill(self, container_id: ContainerID, number: int) -> bool:
         """Sends a signal to the container's command; False if that has ended."""
-
-    async def containers(self) -> set[ContainerID]:
-        """The containers that have not ended."""
 
     async def remove(self, container_id: ContainerID) -> None:
         """Forgets a container that has ended, and its sandbox."""
 
-    async def prune_images(self, excluded: Collection[str] = ()) -> None:
-        """Deletes the images that no container uses."""
+    async def prune_images(self, excluded: Collection[str] = ()) -> Pruned | None:
+        """Deletes the images that no container uses, but those `excluded`; None where there are none at all."""
+
+    # What there is.
+
+    async def containers(self) -> set[ContainerID]:
+        """The containers that have not ended."""
+
+    def terminated(self) -> set[ContainerID]:
+        """Those that have, and were not removed."""
+
+    def knows(self, container_id: ContainerID) -> bool:
+        """Whether it is one of either."""
+
+    def pending(self) -> dict[ContainerID, str]:
+        """Those that are on their way to run, or to end, and where they are on it: a state, in capitals."""
+
+    def config(self, container_id: ContainerID) -> ContainerConfig | None:
+        """What was asked of a container; None for one that is not known, or has ended."""
+
+    def sandbox(self, container_id: ContainerID) -> Path:
+        """The sandbox of a container that asked for no other."""
+
+    def gauges(self) -> dict[str, Callable[[], float]]:
+        """Numbers for metrics, by their names."""

@@ -14,9 +14,8 @@ from mesocosm.agent.tasks.task import Stage
 from mesocosm.api import convert, v1, validation
 from mesocosm.api.v1.agent import Call
 from mesocosm.container import ContainerConfig, ContainerID, ContainerStatus, Termination, Volume
-from mesocosm.containerizer.base import LaunchResult
+from mesocosm.containerizer.base import Containerizer, LaunchResult
 from mesocosm.containerizer.command import find_credentials
-from mesocosm.containerizer.mesos import MesosContainerizer
 from mesocosm.containerizer.sandbox import open_sandbox
 from mesocosm.errors import ContainerError, MesocosmError, UnknownContainerError
 
@@ -33,7 +32,7 @@ class Containers:
 
     def __init__(
         self,
-        containerizer: MesosContainerizer,
+        containerizer: Containerizer,
         launch: Launch,
         config_of: Callable[[ContainerID], ContainerConfig | None],
         sandboxes: Path,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mesocosm.api import v1
+from mesocosm.api.convert.docker import DEFAULT_DRIVER, docker_config
 from mesocosm.api.convert.environment import environment, secret_environment
 from mesocosm.api.convert.images import image_request, image_volume
 from mesocosm.api.convert.linux import linux_info, rlimits
@@ -10,7 +13,7 @@ from mesocosm.api.convert.networks import network_info
 from mesocosm.api.convert.resources import limits, persistent_volumes, resources
 from mesocosm.api.convert.volumes import volume
 from mesocosm.api.v1.agent import Call
-from mesocosm.container import URI, CommandInfo, ContainerClass, ContainerConfig, ContainerType, TTYInfo
+from mesocosm.container import URI, CommandInfo, ContainerClass, ContainerConfig, TTYInfo
 from mesocosm.errors import ContainerError
 
 Launch = Call.LaunchContainer | Call.LaunchNestedContainer | Call.LaunchNestedContainerSession
@@ -25,37 +28,44 @@ def container_config(
 ) -> ContainerConfig:
     """What a call asks to launch; `default` is the ContainerInfo of a call that has none. Raises ContainerError.
 
-    A session is a debug container. Without `switch_user`, the user that is asked for does not matter. A container of
-    another type than MESOS is that and nothing else: the containerizer does not support it.
+    A session is a debug container. Without `switch_user`, the user that is asked for does not matter.
     """
     container = launch.container if launch.HasField("container") else default or _ANY_CONTAINER
-    command = command_info(launch.command)
-    if container.type != v1.ContainerInfo.MESOS:
-        return ContainerConfig(command, type=ContainerType.DOCKER)
-    if container.HasField("docker"):
-        raise ContainerError("container.docker is not supported in a container of the type MESOS", "leave it out")
+    is_docker = container.type == v1.ContainerInfo.DOCKER
     is_session = isinstance(launch, Call.LaunchNestedContainerSession)
     amounts, bounds = (launch.resources, launch.limits) if isinstance(launch, Call.LaunchContainer) else ((), {})
-    return ContainerConfig(
-        command,
+    config = ContainerConfig(
+        command_info(launch.command),
         user=(launch.command.user or None) if switch_user else None,
         environment=environment(launch.command.environment),
         secret_environment=secret_environment(launch.command.environment),
         volumes=tuple(
-            volume(index, asked) for index, asked in enumerate(container.volumes) if not asked.HasField("image")
+            volume(index, asked, DEFAULT_DRIVER if is_docker else None)
+            for index, asked in enumerate(container.volumes)
+            if not asked.HasField("image")
         ),
-        image_volumes=tuple(
-            image_volume(index, asked) for index, asked in enumerate(container.volumes) if asked.HasField("image")
-        ),
-        linux_info=linux_info(container.linux_info),
         persistent_volumes=persistent_volumes(amounts),
         resources=resources(amounts),
         limits=limits(bounds),
         container_class=ContainerClass.DEBUG if is_session else ContainerClass.DEFAULT,
-        tty_info=tty_info(container.tty_info) if container.HasField("tty_info") else None,
-        rlimits=rlimits(container.rlimit_info),
         network_infos=tuple(network_info(info) for info in container.network_infos if info.ListFields()),
         hostname=container.hostname if container.HasField("hostname") else None,
+    )
+    return docker_config(config, container) if is_docker else _mesos_config(config, container)
+
+
+def _mesos_config(config: ContainerConfig, container: v1.ContainerInfo) -> ContainerConfig:
+    """`config` with what only a container of the type MESOS can be asked for. Raises ContainerError."""
+    if container.HasField("docker"):
+        raise ContainerError("container.docker is not supported in a container of the type MESOS", "leave it out")
+    return replace(
+        config,
+        image_volumes=tuple(
+            image_volume(index, asked) for index, asked in enumerate(container.volumes) if asked.HasField("image")
+        ),
+        linux_info=linux_info(container.linux_info),
+        tty_info=tty_info(container.tty_info) if container.HasField("tty_info") else None,
+        rlimits=rlimits(container.rlimit_info),
         image=image_request("container.mesos.image", container.mesos.image)
         if container.mesos.HasField("image")
         else None,

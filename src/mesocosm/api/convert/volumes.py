@@ -9,8 +9,11 @@ from mesocosm.container import DockerVolume, MountPropagation, SandboxOf, Sandbo
 from mesocosm.errors import ContainerError
 
 
-def volume(index: int, message: v1.Volume) -> Volume:
-    """The volume number `index` of a container, which is of no image. Raises ContainerError."""
+def volume(index: int, message: v1.Volume, driver: str | None = None) -> Volume:
+    """The volume number `index` of a container, which is of no image. Raises ContainerError.
+
+    `driver` is that of a Docker volume that names none; without it, such a one is refused.
+    """
     where = f"container.volumes[{index}]"
     mode = VolumeMode[v1.Volume.Mode.Name(message.mode)]
     if not message.HasField("source"):
@@ -29,18 +32,19 @@ def volume(index: int, message: v1.Volume) -> Volume:
             raise ContainerError(f"{where}: Invalid secret specified in volume: {reason}")
         return Volume(message.container_path, mode=mode, secret=secret(source.secret))
     if kind == "DOCKER_VOLUME":
-        return Volume(message.container_path, mode=mode, docker_volume=_docker_volume(where, source.docker_volume))
+        return Volume(
+            message.container_path, mode=mode, docker_volume=_docker_volume(where, source.docker_volume, driver)
+        )
     raise ContainerError(
         f"{where}.source.{kind.lower()} is not supported", "mount the volume on the host, and use a host path"
     )
 
 
-def _docker_volume(where: str, message: v1.Volume.Source.DockerVolume) -> DockerVolume:
-    if not message.HasField("driver"):
+def _docker_volume(where: str, message: v1.Volume.Source.DockerVolume, default: str | None) -> DockerVolume:
+    driver = message.driver if message.HasField("driver") else default
+    if driver is None:
         raise ContainerError(f"{where}: The volume driver is not specified for volume {message.name!r}")
-    return DockerVolume(
-        message.driver, message.name, {each.key: each.value for each in message.driver_options.parameter}
-    )
+    return DockerVolume(driver, message.name, {each.key: each.value for each in message.driver_options.parameter})
 
 
 def _sandbox_path(where: str, message: v1.Volume.Source.SandboxPath) -> SandboxPath:

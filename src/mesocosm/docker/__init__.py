@@ -1,0 +1,1 @@
+"""Containers of Docker: what is asked of them, and its command line as a client."""
