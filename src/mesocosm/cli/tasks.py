@@ -15,7 +15,9 @@ from pathlib import Path
 
 from mesocosm.cli.execution import Options
 from mesocosm.cli.messages import complain
-from mesocosm.client import AgentClient, AgentError, Json
+from mesocosm.client import Json
+from mesocosm.client.address import Address, AgentError
+from mesocosm.client.streaming import AgentClient
 from mesocosm.errors import FlagError
 from mesocosm.oneshot import janitor
 from mesocosm.oneshot.agent import PRINCIPAL, private_agent
@@ -60,13 +62,13 @@ def _run_here(options: Options, task: Json, user: str) -> int:
 async def _run_privately(place: Place, choice: Choice, task: Json, user: str) -> int:
     async with (
         private_agent(place, choice) as (agent, secret),
-        AgentClient(agent, (PRINCIPAL, secret)) as client,
+        AgentClient(Address.parse(str(agent), (PRINCIPAL, secret))) as client,
     ):
         return await _Watch(client).run(task, user)
 
 
 async def _run_there(agent: str, task: Json, user: str) -> int:
-    async with AgentClient(agent) as client:
+    async with AgentClient(Address.parse(agent)) as client:
         return await _Watch(client).run(task, user)
 
 

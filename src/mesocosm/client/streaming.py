@@ -1,47 +1,33 @@
-"""What a program asks of an agent, over TCP or the agent's Unix socket."""
+"""An agent that is asked many things at the same time, for programs of asyncio."""
 
 from __future__ import annotations
 
 import base64
 import json
 from collections.abc import AsyncGenerator
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import aiohttp
 
 from mesocosm.api.recordio import Decoder
-from mesocosm.errors import MesocosmError
-
-Json = dict[str, Any]
-
-_ANYWHERE = "http://agent"
-"""Stands for the agent in URLs of requests by a Unix socket."""
-_LONGEST = 200
-
-
-class AgentError(MesocosmError):
-    """The agent cannot be reached, or refuses a request."""
+from mesocosm.client import Json
+from mesocosm.client.address import CONNECT_SECONDS, Address
 
 
 class AgentClient:
-    """Speaks to one agent, by a URL such as `http://user:password@host:5051` or by its Unix socket."""
+    """Speaks to one agent."""
 
-    def __init__(self, agent: str | Path, credentials: tuple[str, str] | None = None) -> None:
-        """`credentials` are a principal and its secret, if they are not in the URL. Raises AgentError for no URL."""
-        by_socket = isinstance(agent, Path)
-        self._name = str(agent)
-        self._url = _ANYWHERE if by_socket else _checked(str(agent))
-        self._socket = agent if isinstance(agent, Path) else None
-        self._credentials = credentials
+    def __init__(self, address: Address) -> None:
+        self.address = address
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        auth = None if self._credentials is None else aiohttp.BasicAuth(*self._credentials)
-        connector = None if self._socket is None else aiohttp.UnixConnector(str(self._socket))
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
-        self._session = aiohttp.ClientSession(connector=connector, auth=auth, timeout=timeout)
+        """Raises FlagError for certificates that are none."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
+        self._session = aiohttp.ClientSession(
+            connector=_connector(self.address), headers=self.address.headers, timeout=timeout
+        )
         return self
 
     async def __aexit__(
@@ -62,7 +48,7 @@ class AgentClient:
                     for record in decoder.feed(part):
                         yield json.loads(record)
             except aiohttp.ClientError as error:
-                raise AgentError(f"{self._name}: the connection is lost: {error}") from None
+                raise self.address.lost(error) from None
 
     async def kill_tasks(self, framework_id: str) -> None:
         """Has the tasks of such a run killed, each as its policy says. Raises AgentError."""
@@ -83,19 +69,18 @@ class AgentClient:
     async def _post(self, path: str, call: Json) -> aiohttp.ClientResponse:
         """Raises AgentError unless the answer is a success."""
         assert self._session is not None
-        headers = {"Accept": "application/json"}
         try:
-            answer = await self._session.post(f"{self._url}{path}", json=call, headers=headers)
+            answer = await self._session.post(f"{self.address.url}{path}", json=call)
             if answer.status < 300:
                 return answer
             async with answer:
-                text = " ".join((await answer.text(errors="replace")).split())[:_LONGEST]
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise AgentError(f"{self._name}: no agent answers there: {error}") from None
-        raise AgentError(text or f"{self._name}: {answer.status} {answer.reason}")
+                text = await answer.text(errors="replace")
+        except (aiohttp.ClientError, OSError) as error:
+            raise self.address.unreachable(getattr(error, "os_error", error)) from None
+        raise self.address.refusal(answer.status, answer.reason or "", text)
 
 
-def _checked(url: str) -> str:
-    if not url.startswith(("http://", "https://")):
-        raise AgentError(f"{url!r} is no URL of an agent", "write it as http://HOST:PORT")
-    return url.rstrip("/")
+def _connector(address: Address) -> aiohttp.BaseConnector:
+    if address.socket is not None:
+        return aiohttp.UnixConnector(str(address.socket))
+    return aiohttp.TCPConnector(ssl=True if address.trust is None else address.trust.context())

@@ -1,0 +1,139 @@
+"""An agent that is asked one thing at a time, by http.client: for commands, which so load in no time."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlencode
+
+from mesocosm.client import Json
+from mesocosm.client.address import CONNECT_SECONDS, Address, AgentError
+
+_ANSWER = 60.0
+"""Seconds that an answer may take for which the agent has to wait for nothing."""
+_CHUNK = 1 << 16
+
+
+class Connection:
+    """A connection to one agent, which is made when it is needed, and kept."""
+
+    def __init__(self, address: Address) -> None:
+        """Raises FlagError for certificates that are none."""
+        self.address = address
+        self._http = _connection(address)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def call(self, kind: str, fields: Json | None = None, *, patient: bool = False) -> Json:
+        """The answer to a call of the v1 API, without its envelope; one that is `patient` may take any time.
+
+        Raises AgentError.
+        """
+        message = {"type": kind, **({} if fields is None else {kind.lower(): fields})}
+        body = json.dumps(message).encode()
+        with self._answer("POST", "/api/v1", body, patient=patient) as answer:
+            data = self._read(answer)
+        found: Json = (json.loads(data) if data else {}).get(kind.lower(), {})
+        return found
+
+    def get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
+        """What an endpoint answers, of JSON. Raises AgentError."""
+        with self._answer("GET", _target(path, query)) as answer:
+            return json.loads(self._read(answer))
+
+    def download(self, path: str, query: Mapping[str, str] | None = None) -> Iterator[bytes]:
+        """The body of what an endpoint answers, piece by piece as it comes. Raises AgentError."""
+        with self._answer("GET", _target(path, query), patient=True) as answer:
+            while data := self._read_some(answer):
+                yield data
+
+    @contextlib.contextmanager
+    def _answer(
+        self, method: str, target: str, body: bytes | None = None, *, patient: bool = False
+    ) -> Iterator[http.client.HTTPResponse]:
+        """The answer to a request. Raises AgentError unless it is a success."""
+        answer = self._ask(method, target, body, patient=patient)
+        try:
+            if answer.status >= 300:
+                text = self._read(answer).decode(errors="replace")
+                raise self.address.refusal(answer.status, answer.reason, text)
+            yield answer
+        finally:
+            if not answer.isclosed():  # Somebody has seen enough of it.
+                self._http.close()
+
+    def _ask(self, method: str, target: str, body: bytes | None, *, patient: bool) -> http.client.HTTPResponse:
+        headers = self.address.headers | ({} if body is None else {"Content-Type": "application/json"})
+        was_kept = self._http.sock is not None
+        try:
+            self._request(method, target, body, headers, patient=patient)
+            return self._http.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            self._http.close()
+            if was_kept and isinstance(error, ConnectionError):  # The agent has closed it meanwhile, or is another.
+                return self._ask(method, target, body, patient=patient)
+            raise self.address.unreachable(error) from None
+
+    def _request(self, method: str, target: str, body: bytes | None, headers: Json, *, patient: bool) -> None:
+        if self._http.sock is None:
+            self._http.connect()
+        self._http.sock.settimeout(None if patient else _ANSWER)
+        self._http.request(method, target, body, headers)
+
+    def _read(self, answer: http.client.HTTPResponse) -> bytes:
+        try:
+            return answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise self._lost(error) from None
+
+    def _read_some(self, answer: http.client.HTTPResponse) -> bytes:
+        try:
+            return answer.read1(_CHUNK)
+        except (OSError, http.client.HTTPException) as error:
+            raise self._lost(error) from None
+
+    def _lost(self, error: Exception) -> AgentError:
+        self._http.close()
+        return self.address.lost(error)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self.sock.settimeout(self.timeout)
+            self.sock.connect(self._path)
+        except BaseException:
+            self.close()
+            raise
+
+
+def _connection(address: Address) -> http.client.HTTPConnection:
+    if address.socket is not None:
+        return _UnixConnection(str(address.socket), CONNECT_SECONDS)
+    if address.trust is None:
+        return http.client.HTTPConnection(address.host, address.port, timeout=CONNECT_SECONDS)
+    return http.client.HTTPSConnection(
+        address.host, address.port, timeout=CONNECT_SECONDS, context=address.trust.context()
+    )
+
+
+def _target(path: str, query: Mapping[str, str] | None) -> str:
+    return f"{path}?{urlencode(query)}" if query else path

@@ -1,0 +1,104 @@
+"""How an agent is named, and what is said of one that cannot be asked."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mesocosm.cli.agent_option import address_of
+from mesocosm.client import address as addresses
+from mesocosm.client.address import Address, AgentError, default_address
+from mesocosm.client.connection import Connection
+from mesocosm.client.streaming import AgentClient
+from mesocosm.errors import FlagError
+
+GOOD = {
+    "http://host:1": "http://host:1",
+    "http://host": "http://host:5051",
+    "https://host/": "https://host:5051",
+    "http://[::1]:7": "http://[::1]:7",
+    "http://user:pass@host:1": "http://host:1",
+    "/run/a.sock": "/run/a.sock",
+    "unix:/run/a.sock": "/run/a.sock",
+    "unix:///run/a.sock": "/run/a.sock",
+}
+BAD = ["", "host", "host:5051", "ftp://host", "http://", "http://host:x", "http://host/api/v1", "http://host?a=b"]
+
+
+@pytest.mark.parametrize(("text", "shown"), GOOD.items())
+def test_addresses(text: str, shown: str) -> None:
+    assert str(Address.parse(text)) == shown
+
+
+@pytest.mark.parametrize("text", BAD)
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(AgentError, match="is no address of an agent; write http://HOST:PORT"):
+        Address.parse(text)
+
+
+def test_credentials_of_a_url_are_sent_and_never_shown() -> None:
+    address = Address.parse("http://ops:open%20sesame@host:1")
+    assert address.headers["Authorization"] == "Basic b3BzOm9wZW4gc2VzYW1l"
+    assert "sesame" not in repr(address) + str(address)
+
+
+def test_credentials_of_a_file_go_first(tmp_path: Path) -> None:
+    file = tmp_path / "credential"
+    file.write_text("web hunter2")
+    file.chmod(0o600)
+    assert address_of("http://ops:x@host", file).credentials == ("web", "hunter2")
+
+
+def test_the_agent_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(addresses, "DEFAULT_SOCKET", tmp_path / "operator.sock")
+    assert default_address({}) == "http://127.0.0.1:5051"
+    assert default_address({"MESOCOSM_AGENT": "http://host:1"}) == "http://host:1"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "operator.sock"))
+        assert default_address({}) == str(tmp_path / "operator.sock")
+
+
+def test_certificates_that_are_none_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "ca").write_text("no certificate")
+    with pytest.raises(FlagError, match="has no certificates of authorities"):
+        Connection(address_of("https://host", ca_file=tmp_path / "ca"))
+    with pytest.raises(FlagError, match="no certificate with its key"):
+        Connection(address_of("https://host", cert=tmp_path / "ca"))
+    with pytest.raises(FlagError, match="--key goes with --cert"):
+        address_of("https://host", key=tmp_path / "ca")
+
+
+@pytest.fixture
+def speechless() -> Iterator[str]:
+    """A server that takes one request and answers with nothing that is HTTP."""
+
+    def answer() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1 << 16)
+            connection.sendall(b"220 ESMTP\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread.join()
+
+
+def test_who_speaks_no_http_is_no_agent(speechless: str) -> None:
+    with pytest.raises(AgentError, match=f"no agent answers at {speechless}: 220 ESMTP"):
+        Connection(Address.parse(speechless)).call("GET_HEALTH")
+
+
+async def test_nobody_there(tmp_path: Path) -> None:
+    for text, reason in (("http://127.0.0.1:1", "Connection refused"), (f"{tmp_path}/a", "No such file or directory")):
+        expected = f"^no agent answers at {text}: {reason}; start one, or say where it is by --agent"
+        with pytest.raises(AgentError, match=expected):
+            Connection(Address.parse(text)).call("GET_HEALTH")
+        async with AgentClient(Address.parse(text)) as client:
+            with pytest.raises(AgentError, match=expected):
+                await client.kill_tasks("x")
