@@ -1,17 +1,27 @@
-"""Prints the closing line of "make test", the sum of the results in a directory; fails if any failed or none passed."""
+"""Prints the closing line of "make test": the sum of what its steps have written.
+
+    python -m tests.setup.summary RESULTS STEP...
+
+Fails if anything failed, nothing passed, or a step left no results in the directory RESULTS.
+"""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.setup.junit import Counts
 
 
-def main(directory: Path) -> int:
+def main(directory: Path, steps: Sequence[str]) -> int:
     """Returns the exit status."""
-    counts = sum((Counts.read(file) for file in directory.glob("*.xml")), Counts())
+    files = {step: directory / f"{step}.xml" for step in steps}
+    missing = [step for step, file in files.items() if not file.exists()]
+    for step in missing:
+        sys.stderr.write(f"{step}: left no results\n")
+    counts = sum((Counts.read(file) for file in files.values() if file.exists()), Counts())
     sys.stdout.write(f"{counts}\n")
-    return 1 if counts.failed or not counts.passed else 0
+    return 1 if missing or counts.failed or not counts.passed else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))

@@ -16,12 +16,13 @@ from tests.vm.kernel import Kernel
 MODULES = ("virtio_pci", "virtio_blk", "9pnet_virtio", "9p", "overlay")
 
 
-def build(kernel: Kernel, checkout: Path, command: str, *, init: str = "") -> bytes:
+def build(kernel: Kernel, checkout: Path, command: str, *, init: str = "", scratch: Path) -> bytes:
     """A cpio archive with which `kernel` runs `command`, for sh, at the root of the checkout.
 
-    With the `init` "systemd" that is a service, else all that runs. Raises VirtualMachineError or OSError.
+    With the `init` "systemd" that is a service, else all that runs. It is put together in a directory in `scratch`.
+    Raises VirtualMachineError or OSError.
     """
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory(dir=scratch) as directory:
         root = Path(directory)
         _fill(root, kernel)
         settings = {

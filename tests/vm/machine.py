@@ -40,7 +40,7 @@ def run(kernel: Path, initramfs: bytes, *, memory: int, accelerator: str, timeou
 
     Raises VirtualMachineError if it does not power off within `timeout` seconds or leaves no results.
     """
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory(dir=log.parent) as directory:  # Tests of the host look at what comes into /tmp.
         archive = Path(directory) / "initramfs"
         archive.write_bytes(initramfs)
         disk = Path(directory) / "disk"
