@@ -12,7 +12,7 @@ import pytest
 
 from mesocosm.executors import statuses
 from mesocosm.executors.checks import probes
-from mesocosm.executors.checks.probes import CheckError
+from mesocosm.executors.checks.probes import Beside, CheckError
 from mesocosm.executors.http import Address, Connection
 from mesocosm.executors.processes import Children
 from mesocosm.executors.settings import ExecutorError, Settings
@@ -141,4 +141,4 @@ async def test_a_check_that_cannot_be_executed() -> None:
         for command in ("/none such", "a NUL\0"):
             check = {"type": "COMMAND", "command": {"value": command, "shell": False}}
             with pytest.raises(CheckError):
-                await probes.create(check, children)()
+                await probes.create(check, Beside(children))()

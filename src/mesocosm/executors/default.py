@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mesocosm.executors import base, statuses
+from mesocosm.executors.checks.probes import Beside
 from mesocosm.executors.client import say
 from mesocosm.executors.operator import Operator, Refused
 from mesocosm.executors.processes import Children
@@ -166,7 +167,7 @@ class DefaultExecutor(base.Executor):
         def unhealthy() -> None:
             self._begin_kill(nested, grace_period({}, nested.task.info))
 
-        nested.task.follow(self.children, exceeded=exceeded, unhealthy=unhealthy)
+        nested.task.follow(Beside(self.children), exceeded=exceeded, unhealthy=unhealthy)
 
     def _begin_kill(self, nested: _Nested, period: float = KILL_GRACE_PERIOD) -> None:
         """SIGTERM, as soon as the container is there, and after some time SIGKILL."""

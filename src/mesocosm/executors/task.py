@@ -9,8 +9,8 @@ from typing import Any
 from mesocosm.executors import statuses
 from mesocosm.executors.checks import probes
 from mesocosm.executors.checks.checker import Health, empty, refusal, watch, watch_health
+from mesocosm.executors.checks.probes import Place
 from mesocosm.executors.client import Client
-from mesocosm.executors.processes import Children
 from mesocosm.executors.statuses import Json
 from mesocosm.executors.tasks import id_of, seconds_of
 
@@ -41,6 +41,10 @@ class Task:
             return "a terminal for a task is not served"
         return None
 
+    def describe(self, **fields: Any) -> None:
+        """Has each of its statuses say this, too, from now on."""
+        self._fixed |= fields
+
     def report(self, state: str, **more: Any) -> None:
         """Tells the agent of a state that it has come to. What is None is left out."""
         self._last = statuses.make(self._executor_id, self.task_id, state, **{**self._fixed, **more})
@@ -51,12 +55,15 @@ class Task:
         self._last = statuses.again(self._last, **changes)
         self._client.update(self._last)
 
-    def follow(self, children: Children, *, exceeded: Callable[[], None], unhealthy: Callable[[], None]) -> None:
-        """From now on it is checked as it asks for. Calls one of both when it is to be ended for that, or its time."""
+    def follow(self, place: Place, *, exceeded: Callable[[], None], unhealthy: Callable[[], None]) -> None:
+        """From now on it is checked as it asks for, where it is.
+
+        Calls one of both when it is to be ended for that, or for its time.
+        """
         if limit := seconds_of(self.info.get("max_completion_time")):
             self._limit = asyncio.get_running_loop().call_later(limit, exceeded)
         if (check := self.info.get("check")) is not None:
-            self._begin(watch(check, probes.create(check, children), self._checked))
+            self._begin(watch(check, probes.create(check, place), self._checked))
         if (check := self.info.get("health_check")) is not None:
 
             def tell(health: Health) -> None:
@@ -65,7 +72,7 @@ class Task:
                     self.unhealthy = True
                     unhealthy()
 
-            self._begin(watch_health(check, probes.create(check, children), tell))
+            self._begin(watch_health(check, probes.create(check, place), tell))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         self._checks.append(asyncio.ensure_future(work))

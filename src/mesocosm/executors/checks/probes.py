@@ -7,7 +7,8 @@ import os
 import signal
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Protocol
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from mesocosm.executors.http import Address, Connection
@@ -41,26 +42,27 @@ class CheckError(Exception):
     """A check could not be performed."""
 
 
-def create(check: Json, children: Children) -> Probe:
-    """The probe of a `CheckInfo` or a `HealthCheck`, which is complete."""
-    kind = check["type"]
-    if kind == "COMMAND":
-        command = check["command"]
-        return _command(command.get("command", command), children)
-    details = check[kind.lower()]
-    host = _LOOPBACK[details.get("protocol", "IPv4")]
-    if kind == "TCP":
-        return _tcp(Address(host, details["port"]))
-    named = f"[{host}]" if ":" in host else host
-    return _http(f"{details.get('scheme', 'http')}://{named}:{details['port']}{details.get('path', '')}")
+class Place(Protocol):
+    """Where a task is, and from where it is asked."""
+
+    async def execute(self, command: Json) -> int:
+        """The exit code of a `CommandInfo`. Killed, if it is cancelled. Raises CheckError if there is none."""
+
+    def address(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> Address:
+        """An address, as the task has it."""
 
 
-def _command(command: Json, children: Children) -> Probe:
-    environment = {**os.environ, **variables_of(command)}
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Where the executor itself is."""
 
-    async def probe() -> Json:
+    children: Children
+
+    async def execute(self, command: Json) -> int:
+        """With the executor's environment; what it prints is no output of the task."""
         try:
-            pid, exited = children.start(command_of(command), environment, TO_STDERR)
+            environment = {**os.environ, **variables_of(command)}
+            pid, exited = self.children.start(command_of(command), environment, TO_STDERR)
         except (OSError, ValueError) as error:  # Of which the latter is for a NUL character.
             raise CheckError(f"the command cannot be executed: {error}") from error
         try:
@@ -70,7 +72,30 @@ def _command(command: Json, children: Children) -> Probe:
             raise
         if not os.WIFEXITED(status):
             raise CheckError(describe(status))
-        return {"type": "COMMAND", "command": {"exit_code": os.WEXITSTATUS(status)}}
+        return os.WEXITSTATUS(status)
+
+    def address(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> Address:
+        """As it is."""
+        return Address(host, port, tls=tls)
+
+
+def create(check: Json, place: Place) -> Probe:
+    """The probe of a `CheckInfo` or a `HealthCheck`, which is complete."""
+    kind = check["type"]
+    if kind == "COMMAND":
+        command = check["command"]
+        return _command(command.get("command", command), place)
+    details = check[kind.lower()]
+    host = _LOOPBACK[details.get("protocol", "IPv4")]
+    if kind == "TCP":
+        return _tcp(place.address(host, details["port"]))
+    named = f"[{host}]" if ":" in host else host
+    return _http(f"{details.get('scheme', 'http')}://{named}:{details['port']}{details.get('path', '')}", place)
+
+
+def _command(command: Json, place: Place) -> Probe:
+    async def probe() -> Json:
+        return {"type": "COMMAND", "command": {"exit_code": await place.execute(command)}}
 
     return probe
 
@@ -86,21 +111,21 @@ def _tcp(address: Address) -> Probe:
     return probe
 
 
-def _http(url: str) -> Probe:
+def _http(url: str, place: Place) -> Probe:
     async def probe() -> Json:
         try:
-            return {"type": "HTTP", "http": {"status_code": await _get(url)}}
+            return {"type": "HTTP", "http": {"status_code": await _get(url, place)}}
         except (OSError, ValueError) as error:
             raise CheckError(f"{url}: {error}") from error
 
     return probe
 
 
-async def _get(url: str) -> int:
+async def _get(url: str, place: Place) -> int:
     """The status of the answer to a GET, after all redirections. Raises OSError, ValueError."""
     for _ in range(_MOST_REDIRECTIONS):
         parts = urlsplit(url)
-        async with await Connection.open(_address(parts)) as connection:
+        async with await Connection.open(_address(parts, place)) as connection:
             target = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
             response = await connection.request("GET", target, {"Accept": "*/*", "Connection": "close"})
         if response.status not in _REDIRECTIONS or "location" not in response.headers:
@@ -109,10 +134,10 @@ async def _get(url: str) -> int:
     raise ValueError(f"more than {_MOST_REDIRECTIONS} redirections")
 
 
-def _address(parts: SplitResult) -> Address:
+def _address(parts: SplitResult, place: Place) -> Address:
     """Raises ValueError: only addresses are followed, as no name is looked up in a container."""
     host = str(ipaddress.ip_address(parts.hostname or ""))
     if parts.scheme not in _DEFAULT_PORTS:
         raise ValueError(f"{parts.scheme!r} is neither http nor https")
-    tls: Any = _TLS if parts.scheme == "https" else None
-    return Address(host, parts.port or _DEFAULT_PORTS[parts.scheme], tls=tls)
+    tls = _TLS if parts.scheme == "https" else None
+    return place.address(host, parts.port or _DEFAULT_PORTS[parts.scheme], tls)
