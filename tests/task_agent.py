@@ -199,7 +199,7 @@ async def running_agent(
     async with contextlib.AsyncExitStack() as stack:
         await server.start()
         stack.push_async_callback(server.close)
-        agent.start()
+        await agent.start()
         stack.push_async_callback(agent.close)
         host, port = await server.listen("127.0.0.1", port, None)
         agent.tasks.listens(host, port)

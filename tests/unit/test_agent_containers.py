@@ -46,7 +46,7 @@ async def test_numbers_that_isolators_have(tmp_path: Path, third_party: ThirdPar
         return {"mine/left": lambda: self.left}"""
     third_party("mine/one", ISOLATOR.format(body=body))
     agent = agent_in(tmp_path, "posix/cpu,mine/one")
-    agent.start()
+    await agent.start()
     try:
         metrics = Metrics()
         add_agent_metrics(metrics, agent)

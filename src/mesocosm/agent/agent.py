@@ -35,7 +35,6 @@ from mesocosm.api.value_text import parse_attributes
 from mesocosm.concurrency import Turns, Work
 from mesocosm.container import ContainerConfig, ContainerID, ContainerStatus, Termination
 from mesocosm.containerizer.base import Containerizer, LaunchResult
-from mesocosm.containerizer.checkpoint import Checkpoints
 from mesocosm.containerizer.directory import DirectoryLock
 from mesocosm.containerizer.selection import create_containerizer
 from mesocosm.errors import MesocosmError, RecoveryError, leaves
@@ -114,7 +113,6 @@ class Agent:
         self._cgroups = OwnCgroups(flags.agent_subsystems, own.cgroups_hierarchy, own.cgroups_root)
         self._lock = DirectoryLock(self.work_dir / "meta", "work_dir")
         self._work = Work()
-        self._checkpoints = Checkpoints(loaded.containerizer.runtime_dir)
 
     def _make_tasks(self, own: Flags) -> Tasks:
         containers = Containers(
@@ -146,7 +144,7 @@ class Agent:
 
     # Beginning and end.
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Takes the directories. Raises FlagError or OSError, and has taken nothing then."""
         self._lock.acquire()
         try:
@@ -160,6 +158,7 @@ class Agent:
             if self.containerizer.provisioner is not None:
                 self.containerizer.provisioner.time_pulls(self.image_pull_time.record)
         except BaseException:
+            await self.containerizer.close()
             self._cgroups.leave()
             self._lock.release()
             raise
@@ -287,7 +286,7 @@ class Agent:
     def _config(self, container_id: ContainerID) -> ContainerConfig | None:
         """What was asked of a container, also if it has ended."""
         try:
-            return self.containerizer.config(container_id) or self._checkpoints.config(container_id)
+            return self.containerizer.recorded(container_id)
         except RecoveryError as error:
             logger.error("recovery: %s", error)
             return None

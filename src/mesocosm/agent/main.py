@@ -64,7 +64,7 @@ async def serve(loaded: Loaded, logs: Logs) -> None:
         async with contextlib.AsyncExitStack() as stack:
             await server.start()
             stack.push_async_callback(server.close)
-            agent.start()
+            await agent.start()
             stack.push_async_callback(agent.close)  # Before the server: who waits for a container is told.
             if cluster is not None:
                 stack.push_async_callback(cluster.close)

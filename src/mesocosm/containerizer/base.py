@@ -47,11 +47,13 @@ Log = Callable[[ContainerID, ContainerConfig, Path], Awaitable[ContainerIO]]
 class Containerizer(Protocol):
     """Launches containers, watches over them, and takes them apart.
 
-    Every method that is a coroutine may raise MesocosmError, OSError or ExceptionGroup of them.
+    Every method that is a coroutine may raise MesocosmError, OSError or ExceptionGroup of them. Containerizers of
+    different kinds may have the same flags: what each keeps is in a place of its own below `runtime_dir`.
     """
 
-    destroy_errors: int
-    """How often a container could not be taken apart."""
+    @property
+    def destroy_errors(self) -> int:
+        """How often a container could not be taken apart."""
 
     @property
     def isolation(self) -> list[str]:
@@ -64,7 +66,7 @@ class Containerizer(Protocol):
     # Beginning and end.
 
     def start(self) -> None:
-        """Makes ready for launches. Raises FlagError or OSError, and has taken nothing then."""
+        """Makes ready for launches. Raises FlagError or OSError; what it has taken by then, `close` gives back."""
 
     def warm_up_programs(self) -> None:
         """Has ready what the first container of a built-in program would wait for. Raises OSError."""
@@ -133,6 +135,9 @@ class Containerizer(Protocol):
 
     def config(self, container_id: ContainerID) -> ContainerConfig | None:
         """What was asked of a container; None for one that is not known, or has ended."""
+
+    def recorded(self, container_id: ContainerID) -> ContainerConfig | None:
+        """The same, also of one that has ended and was not removed. Raises RecoveryError for a damaged record."""
 
     def sandbox(self, container_id: ContainerID) -> Path:
         """The sandbox of a container that asked for no other."""

@@ -345,6 +345,10 @@ class MesosContainerizer:
         container = self._containers.get(container_id)
         return None if container is None else container.config
 
+    def recorded(self, container_id: ContainerID) -> ContainerConfig | None:
+        """The same, also of one that has ended and was not removed. Raises RecoveryError for a damaged record."""
+        return self.config(container_id) or self._checkpoints.config(container_id)
+
     def sandbox(self, container_id: ContainerID) -> Path:
         """The sandbox of a container that asked for no other; that of a nested one is in its parent's."""
         parent = None if container_id.parent is None else self.config(container_id.parent)

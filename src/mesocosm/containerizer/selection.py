@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mesocosm.containerizer.base import Containerizer, Fetch, Log
+from mesocosm.containerizer.composing import ComposingContainerizer
 from mesocosm.containerizer.mesos import MesosContainerizer
 from mesocosm.errors import FlagError
 from mesocosm.flags import Flags
 
 
 def create_containerizer(names: Sequence[str], flags: Flags, fetch: Fetch, log: Log) -> Containerizer:
-    """The one that `names` has. Raises FlagError for a name that is none."""
-    (name,) = names
-    if name != "mesos":
-        raise FlagError(f"--containerizers: there is no containerizer {name!r}", "write mesos")
-    return MesosContainerizer(flags, fetch=fetch, log=log)
+    """Those of `names`, as one, which are asked in that order. Raises FlagError for a name that is none."""
+    made = [_create(name, flags, fetch, log) for name in names]
+    if not made:
+        raise FlagError("--containerizers names none", "write mesos")
+    return made[0] if len(made) == 1 else ComposingContainerizer(made)
+
+
+def _create(name: str, flags: Flags, fetch: Fetch, log: Log) -> Containerizer:
+    if name == "mesos":
+        return MesosContainerizer(flags, fetch=fetch, log=log)
+    raise FlagError(f"--containerizers: there is no containerizer {name!r}", "write mesos")
