@@ -7,12 +7,22 @@ from pathlib import Path
 
 import pytest
 
+from tests.docker_daemon import shared_docker
 from tests.executor_agent import certificate, executor_agent
 from tests.kernel.cgroup_support import legacy
 from tests.launching import launch
 from tests.mounts import shared_mount, source
 
-__all__ = ["certificate", "executor_agent", "launch", "legacy", "set_user_id_grep", "shared_mount", "source"]
+__all__ = [
+    "certificate",
+    "executor_agent",
+    "launch",
+    "legacy",
+    "set_user_id_grep",
+    "shared_docker",
+    "shared_mount",
+    "source",
+]
 
 
 @pytest.fixture

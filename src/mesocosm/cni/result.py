@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mesocosm.external import one_line
+
 _WORD = re.compile(r"[!-~]+")
-_LONGEST = 400
-"""Characters of an error that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +93,6 @@ def parse_error(text: bytes) -> str | None:
         return None
     parts = [str(content[name]) for name in ("msg", "details") if content.get(name)]
     return one_line(": ".join(parts))
-
-
-def one_line(text: str) -> str:
-    """Any text as one line that can be shown, cut where it is long."""
-    line = "".join(character if character.isprintable() else " " for character in text)
-    line = " ".join(line.split())
-    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
 
 
 def _addresses(content: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,1 +1,4 @@
-"""Containers of Docker: what is asked of them, and its command line as a client."""
+"""Containers of Docker: its command line as a client, and what is asked of it.
+
+The executor of Docker's tasks uses this package, too: what is imported here is the standard library's.
+"""

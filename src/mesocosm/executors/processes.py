@@ -56,11 +56,12 @@ class Children:
         return pid, ended
 
     def _reap(self) -> None:
-        with contextlib.suppress(ChildProcessError):
-            while (found := os.waitpid(-1, os.WNOHANG))[0]:
-                ended = self._running.pop(found[0], None)
-                if ended is not None and not ended.done():
-                    ended.set_result(found[1])
+        for pid in list(self._running):  # And no other, which somebody else has started and waits for.
+            found, status = os.waitpid(pid, os.WNOHANG)
+            if found:
+                ended = self._running.pop(pid)
+                if not ended.done():
+                    ended.set_result(status)
 
 
 def signal_tree(leader: int, number: int) -> None:
