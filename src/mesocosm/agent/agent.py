@@ -34,7 +34,7 @@ from mesocosm.api.json import from_json
 from mesocosm.api.value_text import parse_attributes
 from mesocosm.concurrency import Turns, Work
 from mesocosm.container import ContainerConfig, ContainerID, ContainerStatus, Termination
-from mesocosm.containerizer.base import Containerizer, LaunchResult
+from mesocosm.containerizer.base import Containerizer, LaunchResult, Times
 from mesocosm.containerizer.directory import DirectoryLock
 from mesocosm.containerizer.selection import create_containerizer
 from mesocosm.errors import MesocosmError, RecoveryError, leaves
@@ -118,7 +118,7 @@ class Agent:
         containers = Containers(
             self.containerizer,
             self.launch_executor,
-            self._config,
+            self.config,
             self.work_dir / "slaves",
             self.domain_socket,
             self.default_container,
@@ -186,7 +186,7 @@ class Agent:
         terminated = self.containerizer.terminated()
         executors = {each for each in running | terminated if self.tasks.containers.is_executor(each.root)}
         for container_id in (running | terminated) - executors:
-            if (config := self._config(container_id)) is not None:
+            if (config := self.config(container_id)) is not None:
                 self.sandboxes.show(container_id, config.user)
         self.sandboxes.recover(terminated - executors, running)
         for container_id in running - executors:
@@ -283,13 +283,17 @@ class Agent:
         if (pruned := await self.containerizer.prune_images(kept)) is not None:
             logger.info("removed %d images, %d layers, %d bytes", len(pruned.images), pruned.layers, pruned.size)
 
-    def _config(self, container_id: ContainerID) -> ContainerConfig | None:
+    def config(self, container_id: ContainerID) -> ContainerConfig | None:
         """What was asked of a container, also if it has ended."""
         try:
             return self.containerizer.recorded(container_id)
         except RecoveryError as error:
             logger.error("recovery: %s", error)
             return None
+
+    def times(self, container_id: ContainerID) -> Times:
+        """When the container was launched and when it ended. Raises OSError."""
+        return self.containerizer.times(container_id)
 
     def user_of(self, container_id: ContainerID) -> str | None:
         """As whom the command of a top-level container runs, or ran, if that was said; None also for an unknown one."""

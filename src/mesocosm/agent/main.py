@@ -148,6 +148,7 @@ async def _listen(agent: Agent, server: Server, routes: Routes, logs: Logs, clus
     ip = flags.advertise_ip or host
     agent.tasks.listens(ip, flags.advertise_port or port)
     address = Address(await _hostname(flags, ip), ip, flags.advertise_port or port)
+    server.names = frozenset({address.hostname})
     add_endpoints(routes, agent, access, metrics, limit, logs, address)
     if (log := flags.external_log_file or logs.path) is not None:
         agent.sandboxes.files.attach("/slave/log", log, lambda who: access.allows(who, Action.ACCESS_MESOS_LOGS))

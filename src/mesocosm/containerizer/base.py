@@ -37,6 +37,14 @@ class ContainerIO:
     stderr: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Times:
+    """When a container was launched and when it ended, in seconds of the epoch, as far as that is on record."""
+
+    launched: float | None = None
+    ended: float | None = None
+
+
 Fetch = Callable[[ContainerID, ContainerConfig, Credentials | None, int], Awaitable[None]]
 """Brings what a command needs into its sandbox; tells of it in the descriptor. Raises MesocosmError or OSError."""
 
@@ -141,6 +149,9 @@ class Containerizer(Protocol):
 
     def sandbox(self, container_id: ContainerID) -> Path:
         """The sandbox of a container that asked for no other."""
+
+    def times(self, container_id: ContainerID) -> Times:
+        """When a container was launched and when it ended, as far as that is known. Raises OSError."""
 
     def gauges(self) -> dict[str, Callable[[], float]]:
         """Numbers for metrics, by their names."""

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mesocosm.container import RUNTIME_SEPARATOR, ContainerConfig, ContainerID, Termination
+from mesocosm.containerizer.base import Times
 from mesocosm.containerizer.directory import make_directories, set_aside
 from mesocosm.dataclass import dataclass
 from mesocosm.errors import ContainerError, RecoveryError
@@ -104,6 +105,11 @@ class Checkpoints:
         """How the container ended; None if it has not, or nobody saw it."""
         return _read(self._path(container_id, _STATUS), Termination)
 
+    def times(self, container_id: ContainerID) -> Times:
+        """By the times of the records. That of its init is written once, and what was asked for again if it changes."""
+        launched = _written(self._path(container_id, _PID)) or _written(self._path(container_id, _CONFIG))
+        return Times(launched, _written(self._path(container_id, _STATUS)))
+
     def containers(self, misplaced: list[Path] | None = None) -> list[ContainerID]:
         """All containers that have a directory, parents before their children.
 
@@ -174,6 +180,13 @@ def _write(path: str, value: object) -> None:
         with contextlib.suppress(OSError):
             Path(temporary).unlink()
         raise OSError(error.errno, error.strerror, path) from error
+
+
+def _written(path: str) -> float | None:
+    try:
+        return Path(path).stat().st_mtime
+    except FileNotFoundError:
+        return None
 
 
 def _encode(value: object) -> bytes:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mesocosm.concurrency import together
 from mesocosm.container import ContainerConfig, ContainerID, ContainerStatus, Resources, Termination
-from mesocosm.containerizer.base import ContainerIO, Containerizer, LaunchResult
+from mesocosm.containerizer.base import ContainerIO, Containerizer, LaunchResult, Times
 from mesocosm.dataclass import dataclass
 from mesocosm.errors import ContainerError, UnknownContainerError
 from mesocosm.statistics import ResourceStatistics
@@ -183,6 +183,11 @@ class ComposingContainerizer:
     def sandbox(self, container_id: ContainerID) -> Path:
         """The sandbox of a container that asked for no other, which is the same for all of them."""
         return (self._find(container_id) or self._containerizers[0]).sandbox(container_id)
+
+    def times(self, container_id: ContainerID) -> Times:
+        """When a container was launched and when it ended, as far as that is known. Raises OSError."""
+        owner = self._find(container_id)
+        return Times() if owner is None else owner.times(container_id)
 
     def gauges(self) -> dict[str, Callable[[], float]]:
         """Numbers for metrics, by their names."""

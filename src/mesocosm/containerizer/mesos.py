@@ -21,7 +21,7 @@ from mesocosm.container import (
     Resources,
     Termination,
 )
-from mesocosm.containerizer.base import ContainerIO, Fetch, LaunchResult, Log
+from mesocosm.containerizer.base import ContainerIO, Fetch, LaunchResult, Log, Times
 from mesocosm.containerizer.checkpoint import Checkpoints, boot_id
 from mesocosm.containerizer.directory import DirectoryLock
 from mesocosm.containerizer.ended import EndedContainers
@@ -348,6 +348,10 @@ class MesosContainerizer:
     def recorded(self, container_id: ContainerID) -> ContainerConfig | None:
         """The same, also of one that has ended and was not removed. Raises RecoveryError for a damaged record."""
         return self.config(container_id) or self._checkpoints.config(container_id)
+
+    def times(self, container_id: ContainerID) -> Times:
+        """When a container was launched and when it ended, as far as that is on record. Raises OSError."""
+        return self._checkpoints.times(container_id)
 
     def sandbox(self, container_id: ContainerID) -> Path:
         """The sandbox of a container that asked for no other; that of a nested one is in its parent's."""

@@ -7,6 +7,7 @@ from mesocosm.agent.authentication import Realm
 from mesocosm.agent.http import executor, state, v0, v1
 from mesocosm.agent.http.access import Access
 from mesocosm.agent.http.help import Help
+from mesocosm.agent.http.overview import Overview
 from mesocosm.agent.http.routes import Route, Routes
 from mesocosm.agent.http.tasks import LocalTasks
 from mesocosm.agent.logs import Logs
@@ -35,4 +36,8 @@ def add_endpoints(
     summary = "Runs a TaskInfo or a TaskGroupInfo where there is no master, and tells how it goes."
     routes.add(Route("/tasks", tasks.submit, Realm.READ_WRITE, frozenset({"POST"}), summary))
     routes.add(Route("/tasks/kill", tasks.kill, Realm.READ_WRITE, frozenset({"POST"}), "Kills tasks of /tasks."))
+    overview = Overview(agent, access, address)
+    routes.add(
+        Route("/overview", overview.handle, summary="The machine, and its containers with those that have ended.")
+    )
     routes.add(Route("/help", Help(routes).handle, realm=None, summary="What there is, also as `format=json`."))

@@ -66,7 +66,7 @@ class Routes:
 
     def find(self, path: str, method: str) -> Route:
         """The route of the longest part of `path` that is registered. Raises RequestError: 404, 405."""
-        part = path.rstrip("/")
+        part = path.rstrip("/") or "/"
         while part and part not in self._routes:
             part = part.rpartition("/")[0]
         if not part:

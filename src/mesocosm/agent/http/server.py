@@ -18,6 +18,7 @@ from aiohttp import ClientPayloadError, HttpVersion11, web
 from aiohttp.http import HttpProcessingError
 
 from mesocosm.agent.authentication import Authenticator, Unauthorized
+from mesocosm.agent.http.origin import check_origin
 from mesocosm.agent.http.reply import Reply, RequestError
 from mesocosm.agent.http.routes import AGENT, Request, Route, Routes
 from mesocosm.errors import FlagError
@@ -33,6 +34,8 @@ _PATIENCE = 60.0
 _IDLE = 30 * 86400.0
 """Seconds that a connection may rest: to an executor of libprocess, its end is that of the agent."""
 _FOR_EXECUTORS = frozenset(prefix + path for prefix in ("", AGENT) for path in ("/api/v1", "/api/v1/executor"))
+_SAFE = frozenset({"GET", "HEAD"})
+"""Methods that change nothing."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _MISTAKES = (HttpProcessingError, ClientPayloadError, web.RequestPayloadError)
 """What aiohttp raises where a client speaks no HTTP."""
@@ -56,6 +59,8 @@ class Server:
         )
         self._unix_sockets: list[Path] = []
         self._executors_socket: Path | None = None
+        self.names: frozenset[str] = frozenset()
+        """How pages of its own may call it, besides by addresses."""
 
     async def start(self) -> None:
         """Makes ready to listen."""
@@ -137,6 +142,9 @@ class Server:
                     principal = self._authenticator.authenticate(route.realm, given)
             except Unauthorized as error:
                 raise RequestError(HTTPStatus.UNAUTHORIZED, headers={"WWW-Authenticate": error.challenge}) from None
+        if request.method not in _SAFE:
+            known = principal is not None or executor is not None
+            check_origin(request.headers, self.names, is_known=known)
         return Request(
             method=request.method,
             path=request.path,
