@@ -25,7 +25,7 @@ def add_endpoints(
     address: state.Address,
 ) -> None:
     """Fills `routes`. `limit` is how often there is a snapshot of the metrics, `address` where the agent is reached."""
-    api = v1.Api(agent, access, metrics, logs, address)
+    api = v1.Api(agent, access, metrics, logs, address, {})
     summary = "The calls of the v1 API, in JSON or protobuf."
     routes.add(Route("/api/v1", api.handle, Realm.READ_WRITE, frozenset({"POST"}), summary), of_agent=True)
     executors = executor.ExecutorApi(agent)

@@ -27,6 +27,8 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     stream: AsyncGenerator[bytes, None] | None = None
     """The body piece by piece, instead of `body`. It is closed in any case."""
+    patience: float | None = None
+    """Seconds after which a client that takes nothing of the stream is cut; None: it is waited for."""
 
 
 class RequestError(Exception):

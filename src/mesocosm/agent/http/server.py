@@ -9,19 +9,21 @@ import logging
 import socket
 import ssl
 import stat
+import struct
 from collections.abc import AsyncGenerator
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from aiohttp import ClientPayloadError, HttpVersion11, web
-from aiohttp.http import HttpProcessingError
+from aiohttp.http import HttpProcessingError, StreamWriter
 
 from mesocosm.agent.authentication import Authenticator, Unauthorized
 from mesocosm.agent.http.origin import check_origin
 from mesocosm.agent.http.reply import Reply, RequestError
 from mesocosm.agent.http.routes import AGENT, Request, Route, Routes
 from mesocosm.errors import FlagError
+from mesocosm.linux.socket_queue import unsent
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +39,8 @@ _FOR_EXECUTORS = frozenset(prefix + path for prefix in ("", AGENT) for path in (
 _SAFE = frozenset({"GET", "HEAD"})
 """Methods that change nothing."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_NO_LINGER = struct.pack("=2i", 1, 0)
+"""`struct linger`: what was not sent is dropped, and the client told so (socket(7))."""
 _MISTAKES = (HttpProcessingError, ClientPayloadError, web.RequestPayloadError)
 """What aiohttp raises where a client speaks no HTTP."""
 
@@ -218,9 +222,42 @@ async def _send(request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
         async for piece in stream:  # Also for HEAD: a stream that has not begun cannot be closed.
             if request.method == "HEAD":
                 break
-            await response.write(piece)
+            await response.write(piece) if reply.patience is None else await _write(request, piece, reply.patience)
     await response.write_eof()
     return response
+
+
+async def _write(request: web.BaseRequest, piece: bytes, patience: float) -> None:
+    """Returns when there is room for more. Raises ConnectionResetError for a client that takes nothing, and cuts it."""
+    transport, writer = request.transport, request.writer
+    assert isinstance(writer, StreamWriter)
+    await writer.write(piece, drain=False)
+    if transport is None or transport.get_write_buffer_size() <= transport.get_write_buffer_limits()[1]:
+        return
+    left, draining = _waiting(transport), asyncio.ensure_future(writer.drain())
+    try:
+        while not (await asyncio.wait([draining], timeout=patience))[0]:
+            still = _waiting(transport)
+            if still >= left:
+                logger.info("%s is cut: %s takes nothing for %g s", request.path, request.remote or "it", patience)
+                _cut(transport)
+                raise ConnectionResetError("the client takes nothing")
+            left = still
+        draining.result()
+    finally:
+        draining.cancel()
+
+
+def _waiting(transport: asyncio.WriteTransport) -> int:
+    """Bytes that the client has not taken yet."""
+    connection = transport.get_extra_info("socket")
+    return transport.get_write_buffer_size() + (0 if connection.fileno() < 0 else unsent(connection.fileno()))
+
+
+def _cut(transport: asyncio.WriteTransport) -> None:
+    """Ends a connection at once. Neither this process nor the kernel keeps what the client has not taken."""
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    transport.abort()
 
 
 def _headers(reply: Reply) -> dict[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import logging
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -21,12 +21,12 @@ from mesocosm.agent.http.frameworks import Shown
 from mesocosm.agent.http.negotiation import MediaTypes, negotiate
 from mesocosm.agent.http.reply import JSON, PROTOBUF, RECORDIO, Reply, RequestError, bad_request, json_reply, not_found
 from mesocosm.agent.http.routes import Request
+from mesocosm.agent.http.streams import Exchange, Records, StreamHandler, decoded
 from mesocosm.agent.logs import Logs
 from mesocosm.agent.metrics import Metrics
 from mesocosm.agent.tokens import ExecutorClaims
-from mesocosm.api import convert, recordio, validation
-from mesocosm.api.binary import from_bytes
-from mesocosm.api.json import from_json, loads, to_json
+from mesocosm.api import convert, validation
+from mesocosm.api.json import from_json, to_json
 from mesocosm.api.v1 import CommandInfo
 from mesocosm.api.v1 import ContainerID as ContainerIDMessage
 from mesocosm.api.v1.agent import Call, Response
@@ -57,7 +57,17 @@ _STREAMING = frozenset({"ATTACH_CONTAINER_OUTPUT", "LAUNCH_NESTED_CONTAINER_SESS
 class Api:
     """The handler of /api/v1."""
 
-    def __init__(self, agent: Agent, access: Access, metrics: Metrics, logs: Logs, address: state.Address) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        access: Access,
+        metrics: Metrics,
+        logs: Logs,
+        address: state.Address,
+        streams: Mapping[str, StreamHandler],
+    ) -> None:
+        """`streams` are the handlers of the calls that go on."""
+        self._streams = streams
         self._agent = agent
         self._access = access
         self._metrics = metrics
@@ -96,15 +106,17 @@ class Api:
         if not self._agent.recovered:
             raise RequestError(HTTPStatus.SERVICE_UNAVAILABLE, "Agent has not finished recovery")
         media = negotiate(request.headers)
-        call = await _read_call(request, media)
+        records = None if media.message_content is None else Records(request.chunks(), media.message_content)
+        call = await _read_call(request, media, records)
         kind = Call.Type.Name(call.type)
         _check_streaming(kind, media)
-        handler = self._handlers.get(kind)
-        if handler is None:
+        if kind not in self._handlers and kind not in self._streams:
             raise RequestError(HTTPStatus.NOT_IMPLEMENTED, f"{kind} is not served by this version")
         principal = request.principal if request.executor is None else self._own(call, kind, request.executor)
         logger.debug("processing %s", kind, extra={"principal": principal})
-        answer = await handler(call, principal)
+        if kind in self._streams:
+            return await self._streams[kind](call, Exchange(principal, media, records))
+        answer = await self._handlers[kind](call, principal)
         if isinstance(answer, HTTPStatus):
             return Reply(answer)
         response = {"type": kind} if answer is None else {"type": kind, kind.lower(): answer}
@@ -308,31 +320,17 @@ def _container_id(asked: ContainerIDMessage) -> ContainerID:
         raise bad_request(str(error)) from None
 
 
-async def _read_call(request: Request, media: MediaTypes) -> Call:
+async def _read_call(request: Request, media: MediaTypes, records: Records | None) -> Call:
     """The call, of a stream its first record. Raises RequestError."""
     try:
-        if media.message_content is None:
-            call = _decoded(await request.read(), media.content)
-        else:
-            call = _decoded(await _first_record(request), media.message_content)
+        call = decoded(await request.read(), media.content) if records is None else await anext(records)
+    except StopAsyncIteration:
+        raise bad_request("Received EOF while reading request body") from None
     except ValueError as error:
         raise bad_request(str(error)) from None
     if (reason := validation.validate(call)) is not None:
         raise bad_request(f"Failed to validate agent::Call: {reason}")
     return call
-
-
-async def _first_record(request: Request) -> bytes:
-    decoder = recordio.Decoder()
-    async for chunk in request.chunks():
-        for record in decoder.feed(chunk):
-            return record
-    raise bad_request("Received EOF while reading request body")
-
-
-def _decoded(data: bytes, media_type: str) -> Call:
-    """Raises ValueError."""
-    return from_json(loads(data), Call) if media_type == JSON else from_bytes(data, Call)
 
 
 def _check_streaming(kind: str, media: MediaTypes) -> None:
