@@ -221,11 +221,28 @@ class RLimit:
     hard: int | None = None
 
 
+class DiskType(enum.Enum):
+    """How a disk beside that of the work directory is used: many volumes are made below a PATH, a MOUNT is one."""
+
+    PATH = "PATH"
+    MOUNT = "MOUNT"
+
+
+@dataclass(frozen=True, slots=True)
+class DiskSource:
+    """A disk that the operator named: where it is, in the work directory if that is relative."""
+
+    type: DiskType
+    root: str
+
+
 @dataclass(frozen=True, slots=True)
 class PersistentVolume:
-    """`size` bytes of the agent's disk that outlive containers: its directory is `persistent_volume_path`.
+    """`size` bytes of a disk that outlive containers: its directory is `persistent_volume_path`.
 
-    It is at `container_path`, which is relative to the sandbox. Raises ContainerError for an `id` that is no name.
+    It is at `container_path`, which is relative to the sandbox. Without a `source` it is on the disk of the work
+    directory. One that is `shared` may be used by several containers at a time. Raises ContainerError for an `id` that
+    is no name.
     """
 
     id: str
@@ -234,6 +251,8 @@ class PersistentVolume:
     container_path: str
     mode: VolumeMode = VolumeMode.RW
     principal: str | None = None
+    source: DiskSource | None = None
+    shared: bool = False
 
     def __post_init__(self) -> None:
         for name in (self.id, self.role):
@@ -244,10 +263,21 @@ class PersistentVolume:
         if self.size <= 0:
             raise ContainerError(f"persistent volume {self.id!r} has no size")
 
+    @property
+    def is_whole_disk(self) -> bool:
+        """Whether nothing else is on its disk, which then is all the limit that it needs."""
+        return self.source is not None and self.source.type is DiskType.MOUNT
+
 
 def persistent_volume_path(work_dir: Path, volume: PersistentVolume) -> Path:
-    """Where the volume is, as in Mesos (slave/paths.cpp): `volumes/roles/ROLE/ID`; a `/` in the role is a space."""
-    return work_dir / "volumes" / "roles" / volume.role.replace("/", " ") / volume.id
+    """Where the volume is, as in Mesos (slave/paths.cpp): `volumes/roles/ROLE/ID`; a `/` in the role is a space.
+
+    That is below the disk that it is on, and a disk that is one volume is where it is mounted.
+    """
+    disk = work_dir if volume.source is None else work_dir / volume.source.root
+    if volume.is_whole_disk:
+        return disk
+    return disk / "volumes" / "roles" / volume.role.replace("/", " ") / volume.id
 
 
 @dataclass(frozen=True, slots=True)

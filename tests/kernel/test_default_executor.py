@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,42 +15,11 @@ from mesocosm.flags import Flags
 from tests.executor_agent import ExecutorAgent
 from tests.executor_agent import task_info as as_json
 from tests.kernel.test_checks import Server
-from tests.task_agent import AGENT_ID, FRAMEWORK_ID, Master, framework_info, running_agent, scalars
+from tests.task_agent import FRAMEWORK_ID, Master, running_agent
+from tests.task_groups import EXECUTOR, run, task
 
 pytestmark = pytest.mark.kernel
-EXECUTOR = "default"
 SOON = {"delay_seconds": 0, "interval_seconds": 0.02, "grace_period_seconds": 0}
-
-
-def task(name: str, script: str = "sleep 60", **fields: Any) -> v1.TaskInfo:
-    info = {
-        "name": name,
-        "task_id": v1.TaskID(value=name),
-        "agent_id": v1.AgentID(value=AGENT_ID),
-        "resources": scalars(cpus=0.1, mem=32),
-        "command": v1.CommandInfo(value=script),
-    }
-    return v1.TaskInfo(**{**info, **fields})
-
-
-def run(master: Master, tasks: Sequence[v1.TaskInfo], *, framework: dict[str, Any] | None = None, **more: Any) -> None:
-    """RunTaskGroupMessage, to the executor that may be there already."""
-    launched = master.agent.tasks.frameworks.executor(FRAMEWORK_ID, EXECUTOR) is not None
-    executor = v1.ExecutorInfo(
-        executor_id=v1.ExecutorID(value=EXECUTOR),
-        framework_id=v1.FrameworkID(value=FRAMEWORK_ID),
-        type=v1.ExecutorInfo.DEFAULT,
-        resources=scalars(cpus=0.1, mem=32),
-        **more,
-    )
-    master.tell(
-        internal.RunTaskGroupMessage(
-            framework=framework_info(**(framework or {})),
-            executor=executor,
-            task_group=v1.TaskGroupInfo(tasks=tasks),
-            launch_executor=not launched,
-        )
-    )
 
 
 async def checked(master: Master, name: str) -> v1.CheckStatusInfo:

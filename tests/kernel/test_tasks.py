@@ -17,8 +17,6 @@ from tests.task_agent import (
     AGENT_ID,
     EXECUTOR,
     FRAMEWORK_ID,
-    ISOLATION,
-    Master,
     command_task,
     executor_info,
     framework_info,
@@ -249,71 +247,6 @@ async def test_a_command_is_killed(flags: Flags) -> None:
         status = await master.update("command", v1.TASK_KILLED)
         assert status.message == "Command terminated with signal Terminated"
         await master.gone()
-
-
-def reserved(name: str, amount: float) -> v1.Resource:
-    (resource,) = scalars(**{name: amount})
-    kind = v1.Resource.ReservationInfo.DYNAMIC
-    resource.reservations.add(type=kind, role="web", principal="me")
-    return resource
-
-
-def volume(name: str, size: float) -> v1.Resource:
-    resource = reserved("disk", size)
-    resource.disk.persistence.id = name
-    resource.disk.volume.container_path = "data"
-    resource.disk.volume.mode = v1.Volume.RW
-    return resource
-
-
-def operation(kind: str, *resources: v1.Resource) -> internal.ApplyOperationMessage:
-    """RESERVE, CREATE or DESTROY, as the operation of that name."""
-    info = v1.Offer.Operation(type=v1.Offer.Operation.Type.Value(kind))
-    field = getattr(info, kind.lower())
-    (field.resources if kind == "RESERVE" else field.volumes).extend(resources)
-    return internal.ApplyOperationMessage(
-        operation_info=info,
-        operation_uuid=v1.UUID(value=kind.encode().ljust(16)),
-        resource_version_uuid=internal.ResourceVersionUUID(uuid=v1.UUID(value=bytes(16))),
-    )
-
-
-async def finished(master: Master, kind: str) -> None:
-    """Returns when an operation is told to be done, and acknowledges that."""
-    wanted = kind.encode().ljust(16)
-    told = await master.heard(internal.UpdateOperationStatusMessage, lambda each: each.operation_uuid.value == wanted)
-    assert told.status.state == v1.OPERATION_FINISHED
-    master.tell(
-        internal.AcknowledgeOperationStatusMessage(status_uuid=told.status.uuid, operation_uuid=told.operation_uuid)
-    )
-
-
-async def test_a_persistent_volume_outlives_its_task(flags: Flags) -> None:
-    path = flags.work_dir / "volumes/roles/web/v1"
-    isolation = f"{ISOLATION},volume/sandbox_path"
-    async with running_agent(flags, "--resources=disk:1000", isolation=isolation) as master:
-        master.tell(operation("RESERVE", reserved("disk", 100)))
-        master.tell(operation("CREATE", volume("v1", 60)))
-        task = task_info("quick", resources=[*scalars(cpus=0.1, mem=32), volume("v1", 60)])
-        task.executor.command.arguments[2] = f"echo kept > data/file; {task.executor.command.arguments[2]}"
-        master.run(task, role="web")
-        await master.update("quick", v1.TASK_FINISHED)
-        for kind in ("RESERVE", "CREATE"):
-            await finished(master, kind)
-        assert (path / "file").read_text() == "kept\n"
-        unknown = task_info("other", resources=[volume("v2", 10)])
-        master.run(unknown, role="web")
-        status = await master.update("other", v1.TASK_DROPPED)
-        assert status.reason == Status.REASON_RESOURCES_UNKNOWN
-        assert {each.disk.persistence.id for each in master.agent.tasks.reregistration().checkpointed_resources} == {
-            "",
-            "v1",
-        }
-    async with running_agent(flags, "--resources=disk:1000", isolation=isolation) as master:
-        assert len(master.agent.tasks.reregistration().checkpointed_resources) == 2
-        master.tell(operation("DESTROY", volume("v1", 60)))
-        await finished(master, "DESTROY")
-        assert not path.exists()
 
 
 async def test_an_agent_that_is_drained_ends_its_tasks(flags: Flags) -> None:

@@ -14,9 +14,9 @@ import pytest
 from mesocosm.api import v1
 from mesocosm.flags import Flags
 from tests.command_line import TIMEOUT
-from tests.kernel.test_default_executor import run, task
 from tests.networks import Networks, networks_in
 from tests.task_agent import AGENT_ID, FRAMEWORK_ID, Master, command_task, running_agent, scalars
+from tests.task_groups import run, task
 from tests.unit import recorded
 
 pytestmark = pytest.mark.kernel

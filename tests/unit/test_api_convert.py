@@ -22,6 +22,8 @@ from mesocosm.container import (
     ContainerID,
     ContainerStatus,
     ContainerType,
+    DiskSource,
+    DiskType,
     DockerVolume,
     ImageRequest,
     ImageVolume,
@@ -481,6 +483,17 @@ def test_persistent_volumes() -> None:
     )
 
 
+def test_persistent_volumes_of_named_disks() -> None:
+    """What is shared counts once in one place; space on a disk that is no volume is nothing that a container sees."""
+    shared = {**VOLUME, "shared": {}}
+    source = {"type": "MOUNT", "mount": {"root": "/mnt"}}
+    named = {**VOLUME, "disk": {**VOLUME["disk"], "source": source}}
+    plain = {**VOLUME, "disk": {"source": source}}
+    first, second = launched(resources=[shared, shared, named, plain]).persistent_volumes
+    assert (first.shared, first.source) == (True, None)
+    assert (second.shared, second.source) == (False, DiskSource(DiskType.MOUNT, "/mnt"))
+
+
 @pytest.mark.parametrize(
     ("resource", "expected"),
     [
@@ -488,12 +501,15 @@ def test_persistent_volumes() -> None:
         ({**CPUS, "scalar": {"value": -1}}, "resources: -1 is no amount of 'cpus'"),
         ({**MEM, "scalar": {"value": "Infinity"}}, "resources: inf is no amount of 'mem'"),
         ({**MEM, "revocable": {}}, "resources: 'mem' is revocable, which only 'cpus' can be"),
-        ({**CPUS, "name": "disk", "disk": {}}, f"{DISKS} only persistent volumes of the agent are supported"),
+        ({**CPUS, "name": "disk", "disk": {}}, f"{DISKS} only persistent volumes can be had in a container"),
         (
             {**VOLUME, "disk": {**VOLUME["disk"], "source": {"type": "MOUNT"}}},
-            f"{DISKS} only persistent volumes of the agent are supported",
+            "resources: a disk of the type MOUNT has no root; say where it is in mount",
         ),
-        ({**VOLUME, "shared": {}}, f"{DISKS} only persistent volumes of the agent are supported"),
+        (
+            {**VOLUME, "disk": {**VOLUME["disk"], "source": {"type": "RAW"}}},
+            "resources: a disk of the type RAW is not supported; use PATH or MOUNT",
+        ),
         (
             {**VOLUME, "disk": {"persistence": {"id": "id1"}}},
             "resources: the persistent volume 'id1' has no container_path",

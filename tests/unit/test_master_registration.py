@@ -16,6 +16,9 @@ RECORDED = next(
     if each.name == "mesos.internal.RegisterSlaveMessage"
 )
 RESOURCES = "cpus:2;mem:4096;disk:10000;ports:[31000-32000]"
+_DISK = '{"name": "disk", "type": "SCALAR", "scalar": {"value": 868000}}'
+DISKS = f"""[{_DISK}, {{"name": "disk", "type": "SCALAR", "scalar": {{"value": 1830000}},
+    "disk": {{"source": {{"type": "MOUNT", "mount": {{"root": "/srv/volumes/a"}}}}}}}}]"""
 
 
 def agent(
@@ -43,11 +46,12 @@ def test_capabilities_are_those_of_what_is_handled() -> None:
     assert [capability.type for capability in capabilities([])] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("resources", [RESOURCES, DISKS])
 @pytest.mark.parametrize("policy", ["equal", "additive"])
-def test_an_agent_may_stay_as_it_is(policy: str) -> None:
-    before = agent(region="x")
+def test_an_agent_may_stay_as_it_is(policy: str, resources: str) -> None:
+    before = agent(resources, region="x")
     before.id.value = "S0"
-    check_reconfiguration(policy, before, agent(region="x"))
+    check_reconfiguration(policy, before, agent(resources, region="x"))
 
 
 @pytest.mark.parametrize(
@@ -57,6 +61,7 @@ def test_an_agent_may_stay_as_it_is(policy: str) -> None:
         (agent(), agent("cpus:2;mem:4096;disk:10000;ports:[30000-31500,31501-33000]")),
         (agent(), agent(RESOURCES + ";gpus:1;cpus(web):1")),
         (agent("cpus:1;cpus:1"), agent("cpus:2")),
+        (agent(f"[{_DISK}]"), agent(DISKS)),
         (agent("disks:{a,b}"), agent("disks:{b,a,c}")),
         (agent(), agent(attributes="rack:r1;zone:z;more:1")),
         (agent(attributes="ports:[1-5]"), agent(attributes="ports:[1-6]")),

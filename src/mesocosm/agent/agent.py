@@ -21,7 +21,7 @@ from mesocosm.agent.cgroups import OwnCgroups
 from mesocosm.agent.flags import AgentFlags, Loaded
 from mesocosm.agent.flags.parsed import parsed
 from mesocosm.agent.image_gc import ImageGcConfig, watch
-from mesocosm.agent.resources import offered, offered_ports
+from mesocosm.agent.resources import make_disks, offered, offered_ports
 from mesocosm.agent.sandboxes import Sandboxes
 from mesocosm.agent.tasks.containers import Containers
 from mesocosm.agent.tasks.executor import Executor
@@ -152,6 +152,7 @@ class Agent:
                 "resources", lambda: offered(self.flags.resources, self.flags.default_role, self.work_dir)
             )
             self.resources = self.hooks.resources(self.resources)
+            parsed("resources", lambda: make_disks(self.resources, self.work_dir))
             self.tasks.reservations.offer(self.resources)
             self._cgroups.enter()
             self.containerizer.start()

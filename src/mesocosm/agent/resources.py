@@ -12,9 +12,12 @@ from pathlib import Path
 
 import psutil
 
-from mesocosm.api import v1
+from mesocosm.api import convert, v1
 from mesocosm.api.value_text import parse_resources
+from mesocosm.container import DiskType
+from mesocosm.errors import ContainerError
 from mesocosm.flags import AGENT_PORTS
+from mesocosm.linux.mount import is_mount_point
 
 _GB = 1 << 30
 _MB = 1 << 20
@@ -47,6 +50,25 @@ def offered_ports(text: str | None, default_role: str) -> tuple[tuple[int, int],
     if not named:
         return AGENT_PORTS
     return tuple((part.begin, part.end) for resource in named for part in resource.ranges.range)
+
+
+def make_disks(resources: Iterable[v1.Resource], work_dir: Path) -> None:
+    """Has the disks there that are named: makes the directory of a PATH. Raises ValueError for a MOUNT without one.
+
+    As Mesos does when an agent starts. Raises OSError.
+    """
+    for resource in resources:
+        if not resource.disk.HasField("source"):
+            continue
+        try:
+            disk = convert.disk_source(resource.disk.source)
+        except ContainerError as error:
+            raise ValueError(str(error)) from None
+        root = work_dir / disk.root
+        if disk.type is DiskType.PATH:
+            root.mkdir(parents=True, exist_ok=True)
+        elif not is_mount_point(os.path.realpath(root)):
+            raise ValueError(f"nothing is mounted at {root}, which is to be a disk of the type MOUNT; mount it there")
 
 
 def total(resources: Iterable[v1.Resource], name: str) -> float:

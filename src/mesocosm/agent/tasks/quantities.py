@@ -43,7 +43,7 @@ class Quantities:
         known = self._found.get(key)
         if known is None or not _contains(known, resource):
             raise ValueError(f"there is not so much of {resource.name!r} as is to be taken")
-        if _is_volume(known) or _subtract(known, resource):
+        if _is_whole(known) or _subtract(known, resource):
             del self._found[key]
 
     def has(self, resource: v1.Resource) -> bool:
@@ -109,6 +109,11 @@ def _is_volume(resource: v1.Resource) -> bool:
     return resource.disk.HasField("persistence")
 
 
+def _is_whole(resource: v1.Resource) -> bool:
+    """Whether it cannot be had in parts: a volume, or a disk of which a volume is made as a whole."""
+    return _is_volume(resource) or resource.disk.source.type == v1.Resource.DiskInfo.Source.MOUNT
+
+
 def _plain(resource: v1.Resource) -> v1.Resource:
     """Without whom it is given to, and where a container sees it."""
     plain = _copy(resource)
@@ -172,7 +177,7 @@ def _copy(resource: v1.Resource) -> v1.Resource:
 
 
 def _contains(known: v1.Resource, part: v1.Resource) -> bool:
-    if _is_volume(known):
+    if _is_whole(known):
         return round(known.scalar.value, 3) == round(part.scalar.value, 3)
     if known.type == v1.Value.SCALAR:
         return round(known.scalar.value, 3) >= round(part.scalar.value, 3)

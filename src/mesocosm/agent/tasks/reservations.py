@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -22,7 +21,7 @@ from mesocosm.agent.tasks.updates import FIRST_RETRY, LONGEST_RETRY
 from mesocosm.api import convert, internal, v1
 from mesocosm.container import PersistentVolume, persistent_volume_path
 from mesocosm.errors import ContainerError, RecoveryError
-from mesocosm.linux.tree import remove_tree
+from mesocosm.linux.tree import remove_path
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +40,7 @@ class Reservations:
         self._registration = registration
         self._background = background
         self._changed = changed
-        self._volumes: set[Path] = set()
+        self._volumes: dict[Path, PersistentVolume] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._turn = asyncio.Lock()
 
@@ -65,7 +64,7 @@ class Reservations:
                 "offer as much as before by --resources",
             ) from None
         self.operations = {operation.uuid.value: operation for operation in state.operations}
-        self._volumes = set(self._paths())
+        self._volumes = self._wanted()
 
     async def settled(self) -> None:
         """Returns when all that came before is on the disk."""
@@ -192,55 +191,60 @@ class Reservations:
     async def _save(self, operation: v1.Operation | None = None) -> None:
         """Has on the disk what is so now, with the directories of volumes; then tells of an operation."""
         async with self._turn:
-            wanted = set(self._paths())
+            wanted = self._wanted()
             state = internal.ResourceState(operations=self.operations.values(), resources=self.checkpointed)
-            for path in wanted - self._volumes:
-                await asyncio.to_thread(_make, path)
+            # No volume is gone on record whose content may be there for the next one on that disk.
+            for path in self._volumes.keys() - wanted.keys():
+                await asyncio.to_thread(_remove, path, self._volumes[path])
+                del self._volumes[path]
+            for path in wanted.keys() - self._volumes.keys():
+                await asyncio.to_thread(_make, path, wanted[path])
+                self._volumes[path] = wanted[path]
             await records.write_resources(self._layout, state)
-            for path in self._volumes - wanted:
-                await asyncio.to_thread(_remove, path)
-            self._volumes = wanted
         if operation is not None:
             self._tell(operation, operation.latest_status)
             if self._timer is None:
                 loop = asyncio.get_running_loop()
                 self._timer = loop.call_later(FIRST_RETRY, self._send_again, 2 * FIRST_RETRY)
 
-    def _paths(self) -> Iterable[Path]:
-        for resource in self.checkpointed:
-            for volume in _volumes(resource):
-                yield persistent_volume_path(self._layout.work_dir, volume)
+    def _wanted(self) -> dict[Path, PersistentVolume]:
+        """The volumes that there are to be, and where."""
+        volumes = [volume for each in self.checkpointed if (volume := _volume(each)) is not None]
+        return {persistent_volume_path(self._layout.work_dir, volume): volume for volume in volumes}
 
 
-def _volumes(resource: v1.Resource) -> tuple[PersistentVolume, ...]:
-    """The volume on the agent's own disk that a resource is, if it is one."""
+def _volume(resource: v1.Resource) -> PersistentVolume | None:
+    """The volume that a resource is, if it is one, wherever containers see it."""
     if not resource.disk.HasField("persistence"):
-        return ()
+        return None
     visible = v1.Resource()
     visible.CopyFrom(resource)
-    visible.ClearField("shared")
     visible.disk.volume.container_path = visible.disk.volume.container_path or "volume"
     visible.disk.volume.mode = v1.Volume.RW
     try:
-        return convert.persistent_volumes([visible])
+        return convert.persistent_volume(visible)
     except ContainerError as error:
         logger.error("%s", error)
-        return ()
+        return None
 
 
-def _make(path: Path) -> None:
-    """Makes the directory of a new volume. What a volume of that name has left was to be removed. Raises OSError."""
+def _make(path: Path, volume: PersistentVolume) -> None:
+    """Makes the directory of a new volume. What a volume of that name has left was to be removed. Raises OSError.
+
+    A disk that is one volume is as it was mounted: what is there may be meant to be.
+    """
+    if volume.is_whole_disk:
+        return
     if path.exists():
-        _remove(path)
+        remove_path(path)
     path.mkdir(parents=True)
 
 
-def _remove(path: Path) -> None:
-    """Removes what is in a volume, and itself. Raises OSError."""
+def _remove(path: Path, volume: PersistentVolume) -> None:
+    """Removes what is in a volume, and its directory, which may be gone already. Raises OSError."""
     logger.info("the persistent volume in %s is removed", path)
-    parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for _ in remove_tree(parent, path.name):
-            pass
-    finally:
-        os.close(parent)
+    if volume.is_whole_disk:
+        for each in list(path.iterdir()):
+            remove_path(each)
+    elif path.exists():
+        remove_path(path)

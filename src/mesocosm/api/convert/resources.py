@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from mesocosm.api import v1
-from mesocosm.container import PersistentVolume, Resources, VolumeMode
+from mesocosm.container import DiskSource, DiskType, PersistentVolume, Resources, VolumeMode
 from mesocosm.errors import ContainerError
 
 MB = 1 << 20
@@ -68,17 +68,27 @@ def _bytes(megabytes: float) -> int:
 
 
 def persistent_volumes(messages: Iterable[v1.Resource]) -> tuple[PersistentVolume, ...]:
-    """The parts of the agent's own disk that outlive containers. Raises ContainerError for those of any other disk."""
-    return tuple(_persistent_volume(message) for message in messages if message.HasField("disk"))
+    """The parts of disks that outlive containers. Raises ContainerError for what else could be mounted of disks.
+
+    A shared volume that several tasks of a container have in the same place is there once. Space on a named disk that
+    is no volume is a promise of the agent, as `gpus` are.
+    """
+    volumes = (persistent_volume(each) for each in messages if each.disk.HasField("persistence") or _is_mounted(each))
+    return tuple(dict.fromkeys(volumes))
 
 
-def _persistent_volume(message: v1.Resource) -> PersistentVolume:
+def _is_mounted(message: v1.Resource) -> bool:
+    return message.HasField("disk") and (message.disk.HasField("volume") or not message.disk.HasField("source"))
+
+
+def persistent_volume(message: v1.Resource) -> PersistentVolume:
+    """The volume that a resource is, with where a container sees it. Raises ContainerError."""
     disk = message.disk
-    if disk.HasField("source") or message.HasField("shared") or not disk.HasField("persistence"):
-        raise ContainerError("resources: of the resource 'disk', only persistent volumes of the agent are supported")
-    if not disk.HasField("volume"):
-        raise ContainerError(f"resources: the persistent volume {disk.persistence.id!r} has no container_path")
+    if not disk.HasField("persistence"):
+        raise ContainerError("resources: of the resource 'disk', only persistent volumes can be had in a container")
     persistence, volume = disk.persistence, disk.volume
+    if not disk.HasField("volume"):
+        raise ContainerError(f"resources: the persistent volume {persistence.id!r} has no container_path")
     return PersistentVolume(
         persistence.id,
         message.reservations[-1].role if message.reservations else message.role,
@@ -86,4 +96,16 @@ def _persistent_volume(message: v1.Resource) -> PersistentVolume:
         volume.container_path,
         VolumeMode[v1.Volume.Mode.Name(volume.mode)],
         persistence.principal if persistence.HasField("principal") else None,
+        disk_source(disk.source) if disk.HasField("source") else None,
+        message.HasField("shared"),
     )
+
+
+def disk_source(source: v1.Resource.DiskInfo.Source) -> DiskSource:
+    """The disk that an operator named. Raises ContainerError for the kinds that only resource providers have."""
+    kind = v1.Resource.DiskInfo.Source.Type.Name(source.type)
+    if kind not in DiskType.__members__:
+        raise ContainerError(f"resources: a disk of the type {kind} is not supported", "use PATH or MOUNT")
+    if not (root := getattr(source, kind.lower()).root):
+        raise ContainerError(f"resources: a disk of the type {kind} has no root", f"say where it is in {kind.lower()}")
+    return DiskSource(DiskType[kind], root)

@@ -33,8 +33,10 @@ class Directory:
 
     @property
     def exceeds(self) -> bool:
-        """Whether more is used than may be."""
-        return self.limit is not None and self.used is not None and self.used > self.limit
+        """Whether more is used than may be. A disk that is one volume has its limit by itself."""
+        if self.limit is None or self.used is None or (self.volume is not None and self.volume.is_whole_disk):
+            return False
+        return self.used > self.limit
 
     @property
     def limitation(self) -> Limitation:

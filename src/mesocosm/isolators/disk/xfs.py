@@ -164,6 +164,8 @@ class XfsIsolator(DiskIsolator):
         self._begin()
         space = await super().take_up(container_id, config)
         for directory in space.directories if space is not None else ():
+            if not _takes_quota(container_id, directory):
+                continue
             directory.path.mkdir(parents=True, exist_ok=True)  # A volume, which was never used.
             if self._projects.of(directory.path) is None:
                 project = self._next(container_id)
@@ -233,6 +235,19 @@ class XfsIsolator(DiskIsolator):
             self._read(directory)
             if directory.exceeds:
                 space.end(directory.limitation)
+
+
+def _takes_quota(container_id: ContainerID, directory: Directory) -> bool:
+    """Not a disk that is one volume. Raises ContainerError for a part of another disk than the work directory's."""
+    if directory.volume is None or directory.volume.source is None:
+        return True
+    if not directory.volume.is_whole_disk:
+        raise ContainerError(
+            f"{container_id}: the persistent volume {directory.volume.id!r} is a part of another disk than that of"
+            " --work_dir, which alone has quotas here",
+            "use disk/du, or disks of the type MOUNT",
+        )
+    return False
 
 
 async def _assign(directory: Path, project: int) -> None:

@@ -3,50 +3,69 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mesocosm.container import ContainerConfig, ContainerID, PersistentVolume, persistent_volume_path
 from mesocosm.errors import ContainerError
 from mesocosm.flags import Flags
+from mesocosm.isolators.base import ContainerState
 from mesocosm.launcher.operations import HostDirectory
 
 if TYPE_CHECKING:
     from mesocosm.volume_gids import VolumeGids
 
 
-def make_persistent_volume(
-    container_id: ContainerID, volume: PersistentVolume, config: ContainerConfig, flags: Flags
-) -> tuple[Path, tuple[int, ...]]:
-    """The directory of the volume, made if it is missing, and the groups that the container needs to use it.
+class PersistentVolumes:
+    """The persistent volumes that containers have. All methods block."""
 
-    Its owner is whose the sandbox is, or with `--volume_gid_range` it has a group. Raises ContainerError, OSError.
-    """
-    if Path(volume.container_path).is_absolute():
-        raise ContainerError(
-            f"{container_id}: the path {volume.container_path} of the persistent volume {volume.id!r} is absolute",
-            "give one in the sandbox",
-        )
-    path = persistent_volume_path(flags.work_dir, volume)
-    path.mkdir(parents=True, exist_ok=True)
-    if (gids := _gids(flags)) is not None:
-        return path, gids.groups(config, HostDirectory(str(path.parent)), path.name, lasting=True)
-    assert config.directory is not None
-    if container_id.parent is None and os.geteuid() == 0:
-        sandbox = config.directory.stat()
-        os.chown(path, sandbox.st_uid, sandbox.st_gid)
-    return path, ()
+    def __init__(self, flags: Flags) -> None:
+        self._work_dir = flags.work_dir
+        self._gid_range = flags.volume_gid_range
+        self._used: dict[ContainerID, set[Path]] = {}
 
+    def recover(self, containers: Collection[ContainerState]) -> None:
+        """Knows who has which, and takes back the groups of those that were removed. Raises RecoveryError, OSError."""
+        for state in containers:
+            paths = [persistent_volume_path(self._work_dir, volume) for volume in state.config.persistent_volumes]
+            self._used[state.container_id] = set(paths)
+        if (gids := self._gids()) is not None:
+            gids.release_removed()
 
-def release_removed_volumes(flags: Flags) -> None:
-    """Takes back the groups of persistent volumes that were removed. Raises RecoveryError, OSError."""
-    if (gids := _gids(flags)) is not None:
-        gids.release_removed()
+    def make(
+        self, container_id: ContainerID, volume: PersistentVolume, config: ContainerConfig
+    ) -> tuple[Path, tuple[int, ...]]:
+        """The directory of the volume, made if it is missing, and the groups that the container needs to use it.
 
+        Its owner is whose the sandbox is, unless another container has it, too; or with `--volume_gid_range` it has a
+        group. Raises ContainerError, OSError.
+        """
+        if Path(volume.container_path).is_absolute():
+            raise ContainerError(
+                f"{container_id}: the path {volume.container_path} of the persistent volume {volume.id!r} is absolute",
+                "give one in the sandbox",
+            )
+        path = persistent_volume_path(self._work_dir, volume)
+        if not volume.is_whole_disk:
+            path.mkdir(parents=True, exist_ok=True)
+        is_used = any(path in paths for user, paths in self._used.items() if user != container_id)
+        self._used.setdefault(container_id, set()).add(path)
+        if (gids := self._gids()) is not None:
+            return path, gids.groups(config, HostDirectory(str(path.parent)), path.name, lasting=True)
+        assert config.directory is not None
+        if container_id.parent is None and os.geteuid() == 0 and not is_used:
+            sandbox = config.directory.stat()
+            os.chown(path, sandbox.st_uid, sandbox.st_gid)
+        return path, ()
 
-def _gids(flags: Flags) -> VolumeGids | None:
-    if flags.volume_gid_range is None:
-        return None
-    from mesocosm.volume_gids import VolumeGids  # Much to load for who has none.
+    def forget(self, container_id: ContainerID) -> None:
+        """Knows that the container is gone. Its volumes stay."""
+        self._used.pop(container_id, None)
 
-    return VolumeGids(flags.work_dir, flags.volume_gid_range)
+    def _gids(self) -> VolumeGids | None:
+        if self._gid_range is None:
+            return None
+        from mesocosm.volume_gids import VolumeGids  # Much to load for who has none.
+
+        return VolumeGids(self._work_dir, self._gid_range)

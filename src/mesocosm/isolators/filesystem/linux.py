@@ -12,7 +12,7 @@ from mesocosm.errors import ContainerError, UnsupportedError
 from mesocosm.flags import Flags
 from mesocosm.isolators import mounting
 from mesocosm.isolators.base import ContainerState, Isolator, Phase
-from mesocosm.isolators.filesystem.base import make_persistent_volume, release_removed_volumes
+from mesocosm.isolators.filesystem.base import PersistentVolumes
 from mesocosm.launcher.info import LaunchInfo
 from mesocosm.launcher.kernel_filesystems import KernelFilesystems
 from mesocosm.launcher.operations import Bind, Mount, Operation, ReceiveMounts, RootFilesystem
@@ -33,7 +33,7 @@ class LinuxFilesystemIsolator(Isolator):
 
     def __init__(self, flags: Flags) -> None:
         self._sandbox_directory = flags.sandbox_directory
-        self._flags = flags
+        self._volumes = PersistentVolumes(flags)
 
     @classmethod
     def create(cls, flags: Flags) -> Self:
@@ -45,8 +45,8 @@ class LinuxFilesystemIsolator(Isolator):
         return cls(flags)
 
     async def recover(self, containers: Collection[ContainerState], orphans: Collection[ContainerID]) -> None:
-        """Takes back the groups of persistent volumes that were removed meanwhile."""
-        await asyncio.to_thread(release_removed_volumes, self._flags)
+        """Knows the persistent volumes of containers again, and what was removed of such meanwhile."""
+        await asyncio.to_thread(self._volumes.recover, containers)
 
     async def prepare(self, container_id: ContainerID, config: ContainerConfig) -> LaunchInfo | None:
         """The mount namespace, the root file system and what is empty in memory."""
@@ -70,6 +70,10 @@ class LinuxFilesystemIsolator(Isolator):
             rootfs=None if config.rootfs is None else str(config.rootfs),
             rootfs_read_only=config.rootfs_read_only,
         )
+
+    async def cleanup(self, container_id: ContainerID) -> None:
+        """Knows that nobody has its volumes any more. The mounts end with the namespace."""
+        self._volumes.forget(container_id)
 
     def _root(self, container_id: ContainerID, config: ContainerConfig) -> tuple[Operation, ...]:
         if config.rootfs is None:
@@ -95,7 +99,7 @@ class LinuxFilesystemIsolator(Isolator):
         self, container_id: ContainerID, volume: PersistentVolume, config: ContainerConfig
     ) -> tuple[Bind, tuple[int, ...]]:
         """The mount of the volume, and the groups that the container needs to use it."""
-        path, groups = make_persistent_volume(container_id, volume, config, self._flags)
+        path, groups = self._volumes.make(container_id, volume, config)
         bind = Bind(
             source=str(path),
             read_only=volume.mode is VolumeMode.RO,

@@ -11,7 +11,7 @@ from mesocosm.container import ContainerConfig, ContainerID, PersistentVolume, V
 from mesocosm.errors import ContainerError
 from mesocosm.flags import Flags
 from mesocosm.isolators.base import ContainerState, Isolator, Phase
-from mesocosm.isolators.filesystem.base import make_persistent_volume, release_removed_volumes
+from mesocosm.isolators.filesystem.base import PersistentVolumes
 from mesocosm.launcher.info import LaunchInfo
 
 
@@ -21,7 +21,7 @@ class PosixFilesystemIsolator(Isolator):
     phase = Phase.FILESYSTEM
 
     def __init__(self, flags: Flags) -> None:
-        self._flags = flags
+        self._volumes = PersistentVolumes(flags)
 
     @classmethod
     def create(cls, flags: Flags) -> Self:
@@ -29,8 +29,8 @@ class PosixFilesystemIsolator(Isolator):
         return cls(flags)
 
     async def recover(self, containers: Collection[ContainerState], orphans: Collection[ContainerID]) -> None:
-        """Takes back the groups of persistent volumes that were removed meanwhile."""
-        await asyncio.to_thread(release_removed_volumes, self._flags)
+        """Knows the persistent volumes of containers again, and what was removed of such meanwhile."""
+        await asyncio.to_thread(self._volumes.recover, containers)
 
     async def prepare(self, container_id: ContainerID, config: ContainerConfig) -> LaunchInfo | None:
         """Refuses a root file system and tmpfs: a container without them would not be what was asked for."""
@@ -46,6 +46,10 @@ class PosixFilesystemIsolator(Isolator):
         groups = tuple(itertools.chain.from_iterable(links))
         return LaunchInfo(supplementary_groups=groups) if groups else None
 
+    async def cleanup(self, container_id: ContainerID) -> None:
+        """Knows that nobody has its volumes any more. The links end with the sandbox."""
+        self._volumes.forget(container_id)
+
     def _link(self, container_id: ContainerID, volume: PersistentVolume, config: ContainerConfig) -> tuple[int, ...]:
         """The groups that the container needs to use what the link leads to."""
         if container_id.parent is not None or "/" in volume.container_path or volume.mode is VolumeMode.RO:
@@ -53,7 +57,7 @@ class PosixFilesystemIsolator(Isolator):
                 f"{container_id}: the persistent volume {volume.id!r} cannot be nested, deep or read-only",
                 "enable the isolator filesystem/linux, which takes root on Linux",
             )
-        path, groups = make_persistent_volume(container_id, volume, config, self._flags)
+        path, groups = self._volumes.make(container_id, volume, config)
         assert config.directory is not None
         (config.directory / volume.container_path).symlink_to(path)
         return groups

@@ -11,7 +11,17 @@ from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 from typing import Self
 
-from mesocosm.container import ContainerConfig, ContainerID, SandboxOf, SandboxPath, Volume, VolumeMode
+from mesocosm.container import (
+    ContainerConfig,
+    ContainerID,
+    PersistentVolume,
+    SandboxOf,
+    SandboxPath,
+    Volume,
+    VolumeMode,
+    persistent_volume_path,
+)
+from mesocosm.dataclass import dataclass
 from mesocosm.errors import ContainerError, UnsupportedError
 from mesocosm.flags import Flags
 from mesocosm.isolators import mounting
@@ -22,11 +32,21 @@ from mesocosm.linux.path import Permissions, make_directory
 from mesocosm.volume_gids import VolumeGids
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """`path` in a directory of the host, which is that of a persistent `volume`, or a sandbox."""
+
+    within: HostDirectory
+    path: str
+    volume: PersistentVolume | None = None
+
+
 class SandboxPathVolumeIsolator(Isolator):
     """Shows a path of the container's own sandbox (SELF), or of that of the container it is nested in (PARENT).
 
-    Containers that are nested in the same one share what is in its sandbox. With `filesystem/linux` the path is bound;
-    without, there is a symbolic link to it in the container's sandbox. Source: the Mesos page on sandbox path volumes.
+    Containers that are nested in the same one share what is in its sandbox, also persistent volumes. With
+    `filesystem/linux` the path is bound; without, there is a symbolic link to it in the container's sandbox. Source:
+    the Mesos page on sandbox path volumes.
     """
 
     phase = Phase.VOLUMES
@@ -35,7 +55,8 @@ class SandboxPathVolumeIsolator(Isolator):
         self._binds = mounting.enabled(flags)
         self._sandbox_directory = flags.sandbox_directory
         self._gids = VolumeGids.create(flags) if self._binds else None
-        self._sandboxes: dict[ContainerID, Path | None] = {}
+        self._work_dir = flags.work_dir
+        self._configs: dict[ContainerID, ContainerConfig] = {}
 
     @classmethod
     def create(cls, flags: Flags) -> Self:
@@ -46,39 +67,39 @@ class SandboxPathVolumeIsolator(Isolator):
 
     async def recover(self, containers: Collection[ContainerState], orphans: Collection[ContainerID]) -> None:
         """Learns again where the sandboxes are, and takes back the groups of those that are gone."""
-        self._sandboxes.update((state.container_id, state.config.directory) for state in containers)
+        self._configs.update((state.container_id, state.config) for state in containers)
         if self._gids is not None:
             present = {mounting.sandbox(state.container_id, state.config.directory) for state in containers}
             await asyncio.to_thread(self._gids.release_others, present)
 
     async def prepare(self, container_id: ContainerID, config: ContainerConfig) -> LaunchInfo | None:
         """The volumes of paths in sandboxes. What is missing there is made, for the owner of the sandbox."""
-        self._sandboxes[container_id] = config.directory
+        self._configs[container_id] = config
         binds: list[Bind] = []
         groups: list[int] = []
         for volume in config.volumes:
             if (path := volume.in_sandbox) is None:
                 continue
-            sandbox = self._sandbox(container_id, volume, path)
+            place = self._place(self._owner(container_id, volume, path), path.path)
             if self._binds:
-                binds.append(self._bind(container_id, config, volume, sandbox, path.path))
+                binds.append(self._bind(container_id, config, volume, place))
                 if self._gids is not None and path.of is SandboxOf.PARENT and config.user is not None:
-                    groups += await asyncio.to_thread(self._gids.groups, config, sandbox, path.path)
+                    groups += await asyncio.to_thread(_groups, self._gids, config, place)
             else:
                 _refuse_unlinkable(container_id, config, volume)
                 own = mounting.sandbox(container_id, config.directory)
-                await asyncio.to_thread(_link, sandbox, path.path, own, volume.container_path)
+                await asyncio.to_thread(_link, place, own, volume.container_path)
         return LaunchInfo(volumes=tuple(binds), supplementary_groups=tuple(groups)) if binds else None
 
     async def cleanup(self, container_id: ContainerID) -> None:
         """Forgets the sandbox, with which the links go, and takes back the groups of what others saw of it."""
-        directory = self._sandboxes.get(container_id)
-        if self._gids is not None and directory is not None:
-            await asyncio.to_thread(self._gids.release, mounting.sandbox(container_id, directory))
-        self._sandboxes.pop(container_id, None)
+        config = self._configs.get(container_id)
+        if self._gids is not None and config is not None:
+            await asyncio.to_thread(self._gids.release, mounting.sandbox(container_id, config.directory))
+        self._configs.pop(container_id, None)
 
-    def _sandbox(self, container_id: ContainerID, volume: Volume, path: SandboxPath) -> HostDirectory:
-        """The sandbox that the path is in. Raises ContainerError for a path that could be in none."""
+    def _owner(self, container_id: ContainerID, volume: Volume, path: SandboxPath) -> ContainerID:
+        """In whose sandbox the path is. Raises ContainerError for a path that could be in none."""
         if PurePosixPath(path.path).is_absolute():
             raise ContainerError(f"{container_id}: the path {path.path} in a sandbox is absolute", "write it without /")
         mounting.refuse_parents(container_id, "path in a sandbox", path.path)
@@ -89,23 +110,39 @@ class SandboxPathVolumeIsolator(Isolator):
         if path.of is SandboxOf.PARENT:
             if (parent := container_id.parent) is None:
                 raise ContainerError(f"{container_id} asks for a path of its parent's sandbox, but is nested in none")
-            return mounting.sandbox(parent, self._sandboxes.get(parent))
+            return parent
         if not PurePosixPath(volume.container_path).is_absolute():
             raise ContainerError(
                 f"{container_id}: the container path {volume.container_path} is in the same sandbox as the volume",
                 "make a symbolic link instead",
             )
-        return mounting.sandbox(container_id, self._sandboxes[container_id])
+        return container_id
 
-    def _bind(
-        self, container_id: ContainerID, config: ContainerConfig, volume: Volume, sandbox: HostDirectory, path: str
-    ) -> Bind:
+    def _place(self, owner: ContainerID, path: str) -> _Place:
+        """Where a path of a sandbox is on the host. A persistent volume there is mounted for its container alone."""
+        config = self._configs[owner]
+        for volume in config.persistent_volumes:
+            if PurePosixPath(path).is_relative_to(volume.container_path):
+                inside = PurePosixPath(path).relative_to(volume.container_path)
+                directory = persistent_volume_path(self._work_dir, volume)
+                return _Place(HostDirectory(str(directory)), str(inside), volume)
+        return _Place(mounting.sandbox(owner, config.directory), path)
+
+    def _bind(self, container_id: ContainerID, config: ContainerConfig, volume: Volume, place: _Place) -> Bind:
         return Bind(
-            source=path,
-            read_only=volume.mode is VolumeMode.RO,
-            within=sandbox,
+            source=place.path,
+            read_only=VolumeMode.RO in (volume.mode, VolumeMode.RW if place.volume is None else place.volume.mode),
+            within=place.within,
             **mounting.target(container_id, volume.container_path, config, self._sandbox_directory),
         )
+
+
+def _groups(gids: VolumeGids, config: ContainerConfig, place: _Place) -> tuple[int, ...]:
+    """The group by which the container's user may use it: of a persistent volume that of the whole. Raises OSError."""
+    if place.volume is None:
+        return gids.groups(config, place.within, place.path)
+    volume = Path(place.within.directory)
+    return gids.groups(config, HostDirectory(str(volume.parent)), volume.name, lasting=True)
 
 
 def _refuse_unlinkable(container_id: ContainerID, config: ContainerConfig, volume: Volume) -> None:
@@ -120,18 +157,18 @@ def _refuse_unlinkable(container_id: ContainerID, config: ContainerConfig, volum
         )
 
 
-def _link(sandbox: HostDirectory, path: str, own: HostDirectory, container_path: str) -> None:
-    """Makes the path in the `sandbox` if it is missing, and a link to it in the container's `own`. Raises OSError."""
+def _link(place: _Place, own: HostDirectory, container_path: str) -> None:
+    """Makes the `place` if it is missing, and a link to it in the container's `own` sandbox. Raises OSError."""
     with contextlib.ExitStack() as opened:
 
         def keep(descriptor: int) -> int:
             opened.callback(os.close, descriptor)
             return descriptor
 
-        there, here = keep(sandbox.open()), keep(own.open())
-        keep(make_directory(there, path, permissions=Permissions.like(there)))
+        there, here = keep(place.within.open()), keep(own.open())
+        keep(make_directory(there, place.path, permissions=Permissions.like(there)))
         parent = keep(make_directory(here, posixpath.dirname(container_path)))
-        name, target = posixpath.basename(container_path), f"{sandbox}/{path}"
+        name, target = posixpath.basename(container_path), posixpath.normpath(f"{place.within}/{place.path}")
         try:
             os.symlink(target, name, dir_fd=parent)
         except FileExistsError:  # Of an earlier container with that sandbox.

@@ -1,0 +1,188 @@
+"""Persistent volumes of tasks: on the agent's disk or another one, in every executor, used by one or by several."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mesocosm.api import v1
+from mesocosm.api.json import to_json
+from mesocosm.errors import FlagError
+from mesocosm.flags import Flags
+from tests.mounts import mount_tmpfs, unmount
+from tests.task_agent import Master, command_task, executor_info, running_agent, scalars, task_info
+from tests.task_groups import run, task
+from tests.volumes import ROLE, create, operate, reserved, volume
+
+pytestmark = pytest.mark.kernel
+
+ISOLATION = "filesystem/linux,namespaces/pid,volume/sandbox_path"
+Disk = dict[str, Any]
+
+
+@pytest.fixture
+def whole_disk(run_directory: Path) -> Iterator[Path]:
+    """A disk that is to be one volume, with a file of before."""
+    directory = run_directory / "disk"
+    directory.mkdir()
+    mount_tmpfs(directory)
+    (directory / "before").write_text("of the operator\n")
+    yield directory
+    unmount(directory)
+
+
+def part_of(root: object) -> Disk:
+    return {"source": {"type": "PATH", "path": {"root": str(root)}}}
+
+
+def whole(root: object) -> Disk:
+    return {"source": {"type": "MOUNT", "mount": {"root": str(root)}}}
+
+
+def offering(*disks: Disk, size: float = 1000) -> str:
+    """The flag of an agent that has these disks."""
+    resources = []
+    for disk in disks:
+        (resource,) = scalars(disk=size)
+        resource.disk.CopyFrom(v1.Resource.DiskInfo(**disk))
+        resources.append(to_json(resource))
+    return f"--resources={json.dumps(resources)}"
+
+
+def start(master: Master, executor: str, script: str, used: v1.Resource, user: str = "root") -> None:
+    """Has a task do what `script` says, with a volume, in one of the executors."""
+    resources = [*scalars(cpus=0.1, mem=32), used]
+    if executor == "command":
+        master.run(command_task("t", script, resources=resources), role=ROLE, user=user)
+    elif executor == "default":
+        run(master, [task("t", script, resources=resources)], framework={"role": ROLE, "user": user})
+    else:
+        own = executor_info()
+        own.command.arguments[2] = f"{script}; {own.command.arguments[2]}"
+        master.run(task_info("quick", own, resources=resources), role=ROLE, user=user)
+
+
+async def ended(master: Master, executor: str) -> None:
+    await master.update("quick" if executor == "custom" else "t", v1.TASK_FINISHED)
+
+
+async def test_a_persistent_volume_outlives_its_task(flags: Flags) -> None:
+    path = flags.work_dir / "volumes/roles/web/v1"
+    async with running_agent(flags, "--resources=disk:1000", isolation=ISOLATION) as master:
+        await operate(master, "RESERVE", reserved("disk", 100))
+        await operate(master, "CREATE", volume("v1", 60))
+        start(master, "custom", "echo kept > data/file", volume("v1", 60))
+        await ended(master, "custom")
+        assert (path / "file").read_text() == "kept\n"
+        master.run(task_info("other", resources=[volume("v2", 10)]), role=ROLE)
+        status = await master.update("other", v1.TASK_DROPPED)
+        assert status.reason == v1.TaskStatus.REASON_RESOURCES_UNKNOWN
+        known = {each.disk.persistence.id for each in master.agent.tasks.reregistration().checkpointed_resources}
+        assert known == {"", "v1"}
+    async with running_agent(flags, "--resources=disk:1000", isolation=ISOLATION) as master:
+        assert len(master.agent.tasks.reregistration().checkpointed_resources) == 2
+        await operate(master, "DESTROY", volume("v1", 60))
+        assert not path.exists()
+
+
+@pytest.mark.parametrize("executor", ["command", "custom", "default"])
+@pytest.mark.parametrize("kind", ["", "PATH", "relative", "MOUNT"])
+async def test_a_volume_of_each_kind_of_disk(
+    flags: Flags, run_directory: Path, whole_disk: Path, executor: str, kind: str
+) -> None:
+    """It is made with the operation, seen in the sandbox, whose user may write, and emptied with the operation."""
+    disks: dict[str, tuple[Disk, Path]] = {
+        "": ({}, flags.work_dir / "volumes/roles/web/v"),
+        "PATH": (part_of(run_directory / "p"), run_directory / "p/volumes/roles/web/v"),
+        "relative": (part_of("p"), flags.work_dir / "p/volumes/roles/web/v"),
+        "MOUNT": (whole(whole_disk), whole_disk),
+    }
+    disk, path = disks[kind]
+    used = volume("v", 1000, **disk)
+    async with running_agent(flags, offering(disk) if disk else "--resources=disk:1000", isolation=ISOLATION) as master:
+        await create(master, used)
+        assert path.is_dir()
+        start(master, executor, "id -un > data/file", used, "nobody")
+        await ended(master, executor)
+        assert (path / "file").read_text() == "nobody\n"
+    async with running_agent(flags, offering(disk) if disk else "--resources=disk:1000", isolation=ISOLATION) as master:
+        assert (path / "file").exists()
+        await operate(master, "DESTROY", used)
+    assert (list(path.iterdir()) == []) if kind == "MOUNT" else not path.exists()
+
+
+async def test_a_whole_disk_is_not_divided(flags: Flags, whole_disk: Path) -> None:
+    async with running_agent(flags, offering(whole(whole_disk)), isolation=ISOLATION) as master:
+        status = await operate(master, "RESERVE", reserved("disk", 10, **whole(whole_disk)))
+        assert status.state == v1.OPERATION_ERROR
+        assert status.message == "there is not so much of 'disk' as is to be taken"
+        await create(master, volume("v", 1000, **whole(whole_disk)))
+        assert (whole_disk / "before").read_text() == "of the operator\n"
+
+
+@pytest.mark.parametrize(
+    ("disk", "reason"),
+    [
+        (whole("none"), "nothing is mounted at"),
+        ({"source": {"type": "BLOCK"}}, "a disk of the type BLOCK is not supported"),
+        ({"source": {"type": "PATH"}}, "a disk of the type PATH has no root"),
+    ],
+)
+async def test_a_disk_that_cannot_be_used_keeps_the_agent_from_starting(flags: Flags, disk: Disk, reason: str) -> None:
+    with pytest.raises(FlagError, match=reason):
+        async with running_agent(flags, offering(disk)):
+            pass
+
+
+@pytest.mark.parametrize("executor", ["command", "default"])
+async def test_a_shared_volume_is_used_by_several_at_a_time(flags: Flags, executor: str) -> None:
+    """Whoever comes second does not take it away from the first, whose it is."""
+    used = volume("v", 100, shared=True)
+    path = flags.work_dir / "volumes/roles/web/v"
+    async with running_agent(flags, "--resources=disk:1000", isolation=ISOLATION) as master:
+        await create(master, used)
+        resources = [*scalars(cpus=0.1, mem=32), used]
+        master.run(
+            command_task("reader", "mkfifo data/pipe; read -r line < data/pipe; echo $line", resources=resources),
+            identity="other",
+            role=ROLE,
+            user="nobody",
+        )
+        await master.update("reader", v1.TASK_RUNNING)
+        start(master, executor, "until test -p data/pipe; do :; done; echo hello > data/pipe", used)
+        await ended(master, executor)
+        await master.update("reader", v1.TASK_FINISHED)
+        assert path.owner() == "nobody"
+
+
+def seen_in(path: str) -> v1.ContainerInfo:
+    """A container that sees the executor's `data` there."""
+    parent = v1.Volume.Source.SandboxPath(type=v1.Volume.Source.SandboxPath.PARENT, path="data")
+    source = v1.Volume.Source(type=v1.Volume.Source.SANDBOX_PATH, sandbox_path=parent)
+    return v1.ContainerInfo(
+        type=v1.ContainerInfo.MESOS, volumes=[v1.Volume(container_path=path, mode=v1.Volume.RW, source=source)]
+    )
+
+
+@pytest.mark.parametrize("isolation", [ISOLATION, "filesystem/posix,volume/sandbox_path"])
+@pytest.mark.parametrize("whose", ["tasks", "executor"])
+async def test_tasks_of_a_group_share_a_volume(flags: Flags, isolation: str, whose: str) -> None:
+    """A shared resource of both, which is there once; or one of their executor, which they see as their parent's."""
+    used = volume("v", 100, shared=whose == "tasks")
+    scripts = {"a": "mkfifo data/pipe; read -r line < data/pipe; echo $line > data/line"}
+    scripts["b"] = "until test -p data/pipe; do :; done; echo hello > data/pipe"
+    own: dict[str, Any] = {"resources": [*scalars(cpus=0.1, mem=32), used]}
+    if whose == "executor":
+        own = {"container": seen_in("data")}
+    async with running_agent(flags, "--resources=disk:1000", isolation=isolation) as master:
+        await create(master, used)
+        tasks = [task(name, script, **own) for name, script in scripts.items()]
+        more = {"resources": [*scalars(cpus=0.1, mem=32), used]} if whose == "executor" else {}
+        run(master, tasks, framework={"role": ROLE, "user": "nobody"}, **more)
+        for name in scripts:
+            await master.update(name, v1.TASK_FINISHED)
+        assert (flags.work_dir / "volumes/roles/web/v/line").read_text() == "hello\n"
