@@ -417,6 +417,7 @@ class ContainerConfig:
     the `secret_environment`. `user` is a name or `UID`, and perhaps `:` and that of a group. Those of `network_infos`
     that have a name are networks that it joins, and then it is not in the host's; with `loopback_only` it is in none.
     A container of the type DOCKER has `docker`, too; its `user` owns the sandbox, and the image says who runs in it.
+    If its command has a program, that has the `program_environment`, and is not in the container but starts it.
     """
 
     command: CommandInfo
@@ -426,6 +427,7 @@ class ContainerConfig:
     rootfs_read_only: bool = False
     user: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    program_environment: Mapping[str, str] = field(default_factory=dict)
     secret_environment: Mapping[str, Secret] = field(default_factory=dict)
     working_directory: str | None = None
     volumes: tuple[Volume, ...] = ()

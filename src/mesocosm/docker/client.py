@@ -18,6 +18,7 @@ from typing import Any
 
 from mesocosm.docker.values import Container, DockerError, Image, NoSuchContainerError
 from mesocosm.external import MOST_OUTPUT, Execution, how_ended
+from mesocosm.linux.poll import readable
 from mesocosm.units import format_duration
 
 DEFAULT_SOCKET = "/var/run/docker.sock"
@@ -117,10 +118,39 @@ class Docker:
 
     async def inspect(self, name: str) -> Container:
         """What is to be known of it. Raises NoSuchContainerError."""
+        return Container.of(await self.describe(name))
+
+    async def describe(self, name: str) -> Mapping[str, Any]:
+        """All that Docker says of it. Raises NoSuchContainerError."""
         described = await self._describe("container", [name])
         if len(described) != 1:
             raise DockerError(f"docker inspect describes {len(described)} containers by the name {name!r}")
-        return Container.of(described[0])
+        return described[0]
+
+    async def event(self, name: str, kind: str, since: float) -> None:
+        """Returns when that has happened to it, however long that takes, or did `since` then, in seconds of the epoch.
+
+        The container does not have to be there yet.
+        """
+        chosen = [f"--since={since:.9f}", "--filter=type=container", f"--filter=container={name}"]
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        try:
+            execution = self._execute(["events", *chosen, f"--filter=event={kind}"], stdout=writer)
+        except BaseException:
+            os.close(reader)
+            raise
+        finally:
+            os.close(writer)
+        try:
+            await readable(reader)
+            told = os.read(reader, 1)
+            if not told:
+                await execution.converse()
+        finally:
+            os.close(reader)
+            status = await execution.end()
+        if not told:
+            self._raise(("events",), status, execution, partly=False)
 
     async def containers(self, prefix: str = "", *, ended: bool = True) -> list[Container]:
         """Those whose names begin so, also if they do not run, unless those that have `ended` are not wanted."""

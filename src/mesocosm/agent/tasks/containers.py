@@ -13,7 +13,7 @@ from mesocosm.agent.tasks.executor import Executor
 from mesocosm.agent.tasks.task import Stage
 from mesocosm.api import convert, v1, validation
 from mesocosm.api.v1.agent import Call
-from mesocosm.container import ContainerConfig, ContainerID, ContainerStatus, Termination, Volume
+from mesocosm.container import ContainerConfig, ContainerID, ContainerStatus, ContainerType, Termination, Volume
 from mesocosm.containerizer.base import Containerizer, LaunchResult
 from mesocosm.containerizer.command import find_credentials
 from mesocosm.containerizer.sandbox import open_sandbox
@@ -25,6 +25,7 @@ Launch = Callable[[ContainerID, ContainerConfig], Awaitable[LaunchResult]]
 
 COMMAND_EXECUTOR = "command-executor"
 DEFAULT_EXECUTOR = "default-executor"
+DOCKER_EXECUTOR = "docker-executor"
 
 
 class Containers:
@@ -154,14 +155,17 @@ class Containers:
         if reason is not None:
             raise ContainerError(reason)
         config = convert.container_config(launch, self._default, switch_user=self._switch_user)
-        return replace(
+        program = _program(executor, config)
+        config = replace(
             config,
-            command=replace(config.command, program=_program(executor)),
+            command=replace(config.command, program=program),
             directory=executor.directory,
             user=executor.user,
-            environment={**environment, **config.environment},
             volumes=(*config.volumes, *self._socket(config)),
         )
+        if program == DOCKER_EXECUTOR:  # It is root on the host, and nothing that a task says may tell it what to do.
+            return replace(config, program_environment=environment)
+        return replace(config, environment={**environment, **config.environment})
 
     def _socket(self, config: ContainerConfig) -> tuple[Volume, ...]:
         if self._domain_socket is None or config.image is None:
@@ -178,10 +182,10 @@ def _command(executor: Executor) -> v1.CommandInfo:
     return executor.info.command
 
 
-def _program(executor: Executor) -> str | None:
+def _program(executor: Executor, config: ContainerConfig) -> str | None:
     """What is built in for it, where its framework brings nothing."""
     if executor.generated:
-        return COMMAND_EXECUTOR
+        return DOCKER_EXECUTOR if config.type is ContainerType.DOCKER else COMMAND_EXECUTOR
     return DEFAULT_EXECUTOR if executor.is_default else None
 
 
