@@ -9,7 +9,7 @@ import pytest
 
 from mesocosm.linux import cgroup
 from mesocosm.linux.cgroup.events import listen, parse_stall_times
-from mesocosm.linux.cgroup.memory import Memory, UnifiedMemory
+from mesocosm.linux.cgroup.memory import MEMORY_AND_SWAP, Memory, UnifiedMemory
 
 MEMORY_STAT = """\
 cache 4096
@@ -121,6 +121,18 @@ def test_unified_memory_usage(tmp_path: Path) -> None:
     assert usage["kmem_usage"] == 1474560
     assert UnifiedMemory().limit(group) is None
     assert UnifiedMemory().request(group) is None
+
+
+def test_a_limit_of_memory_that_is_raised(tmp_path: Path) -> None:
+    """As much swap can be used as before. The kernel refuses a limit of memory that is greater than that of both."""
+    group = write(tmp_path, memory__limit_in_bytes="200", memory__memsw__limit_in_bytes="500")
+    Memory().raise_limit(group, 150)
+    assert Memory().limit(group) == 200, "it is only raised"
+    Memory().raise_limit(group, 300)
+    assert (Memory().limit(group), cgroup.read_int(group, MEMORY_AND_SWAP)) == (300, 600)
+    unified = write(tmp_path, memory__max="200")
+    UnifiedMemory().raise_limit(unified, None)
+    assert UnifiedMemory().limit(unified) is None
 
 
 @pytest.mark.parametrize("memory", [Memory(), UnifiedMemory()])

@@ -16,7 +16,7 @@ from mesocosm.errors import ContainerError, FlagError, UnknownContainerError, Un
 from mesocosm.flags import Flags
 from mesocosm.isolators.cgroups.all import expand
 from mesocosm.isolators.cgroups.base import CgroupIsolator, owns_cgroup
-from mesocosm.isolators.cgroups.cpu import CpuIsolator, CpuTimes, quota, shares, weight
+from mesocosm.isolators.cgroups.cpu import CpuIsolator
 from mesocosm.isolators.cgroups.cpuset import CpusetIsolator
 from mesocosm.isolators.cgroups.hugetlb import HugetlbIsolator
 from mesocosm.isolators.cgroups.mem import MemIsolator, _oom_score
@@ -27,6 +27,7 @@ from mesocosm.isolators.cgroups.pids import PidsIsolator
 from mesocosm.linux import cgroup
 from mesocosm.linux.cgroup import Hierarchies, Hierarchy
 from mesocosm.linux.cgroup.blkio import served_unified
+from mesocosm.linux.cgroup.cpu import CpuTimes, quota, shares, weight
 from mesocosm.linux.perf import EVENTS
 
 ISOLATORS = (

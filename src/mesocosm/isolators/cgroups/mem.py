@@ -154,18 +154,13 @@ class MemIsolator(CgroupIsolator):
     def measure(self, container_id: ContainerID, groups: tuple[str, ...]) -> ResourceStatistics:
         """Reads the amounts and the pressure counters."""
         group = groups[0]
-        amounts = self._memory.usage(group)
+        amounts = self._memory.measure(group)
         if not self.flags.cgroups_limit_swap:
             del amounts["total_memsw"]
         pressure = self._pressure(container_id, group)
         counts: dict[str, Any] = {f"mem_{name}_bytes": amount for name, amount in amounts.items()}
         counts |= {f"mem_{level}_pressure_counter": count for level, count in pressure.items()}
-        return ResourceStatistics(
-            mem_limit_bytes=self._memory.limit(group),
-            mem_soft_limit_bytes=self._memory.request(group),
-            mem_maximum_bytes=self._memory.maximum(group),
-            **counts,
-        )
+        return ResourceStatistics(**counts)
 
     def _pressure(self, container_id: ContainerID, group: str) -> dict[str, int]:
         if self.unified:

@@ -42,6 +42,25 @@ class Memory:
         for name in names if lower else reversed(names):
             files.write(group, name, -1 if amount is None else amount)
 
+    def raise_limit(self, group: str, amount: int | None) -> None:
+        """Sets `limit` if that is more than it is. Of swap, as much can be used as before."""
+        present = self.limit(group)
+        if present is None or (amount is not None and amount <= present):
+            return
+        both = _amount(group, MEMORY_AND_SWAP)
+        if both is not None:  # There is no such file without swap accounting, nor on cgroup v2.
+            files.write(group, MEMORY_AND_SWAP, -1 if amount is None else both + amount - present)
+        self.set_limit(group, amount, swap=False, lower=False)
+
+    def measure(self, group: str) -> dict[str, int | None]:
+        """`usage`, `limit`, `request` and `maximum`, by such names."""
+        return {
+            **self.usage(group),
+            "limit": self.limit(group),
+            "soft_limit": self.request(group),
+            "maximum": self.maximum(group),
+        }
+
     def usage(self, group: str) -> dict[str, int | None]:
         """What it uses, under the names that Mesos has for it in ResourceStatistics, less `mem_` and `_bytes`."""
         statistics = files.read_keyed(group, "memory.stat")
