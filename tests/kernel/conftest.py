@@ -12,9 +12,11 @@ from tests.executor_agent import certificate, executor_agent
 from tests.kernel.cgroup_support import legacy
 from tests.launching import launch
 from tests.mounts import shared_mount, source
+from tests.tls import certificates
 
 __all__ = [
     "certificate",
+    "certificates",
     "executor_agent",
     "launch",
     "legacy",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -134,9 +134,29 @@ UNUSED = (
 def test_a_container_that_asks_for_nothing_loads_nothing_for_more(tmp_path: Path) -> None:
     """What `mesocosm run` imports, it takes the time for, before every command."""
     directories = [f"--runtime-dir={tmp_path}/run", f"--work-dir={tmp_path}/work"]
-    command = [sys.executable, "-X", "importtime", "-m", "mesocosm", "run", *directories, "--", "true"]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
-    loaded = [line.rpartition("|")[2].strip() for line in lines]
+    loaded = loaded_by("run", *directories, "--", "true")
     assert "mesocosm.containerizer.mesos" in loaded
-    assert [name for name in loaded if any(f"{name}.".startswith(f"{unused}.") for unused in UNUSED)] == []
+    assert among(UNUSED, loaded) == []
+
+
+@pytest.mark.parametrize("command", [["ps"], ["kill", "x"], ["inspect", "x"]])
+def test_a_command_for_an_agent_loads_no_agent(command: list[str]) -> None:
+    loaded = loaded_by(*command, "--agent", "http://127.0.0.1:1")
+    assert "http.client" in loaded
+    others = ("aiohttp", "asyncio", "curses", "google", "logging", "msgspec", "psutil", "rich")
+    own = ("agent", "api", "container", "containerizer", "images", "isolators", "launcher", "linux", "oneshot")
+    assert among((*others, *(f"mesocosm.{name}" for name in own)), loaded) == []
+
+
+def loaded_by(*arguments: str) -> list[str]:
+    """The modules that a command line loads."""
+    command = [sys.executable, "-X", "importtime", "-m", "mesocosm", *arguments]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode in (0, 125), done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    return [line.rpartition("|")[2].strip() for line in lines]
+
+
+def among(unused: Iterable[str], loaded: list[str]) -> list[str]:
+    """Those of the loaded modules that are unused, or parts of such packages."""
+    return [name for name in loaded if any(f"{name}.".startswith(f"{each}.") for each in unused)]

@@ -12,6 +12,12 @@ from mesocosm.version import __version__
 _COMMANDS = {
     "agent": "Run the agent of this machine.",
     "run": "Run a command in a container.",
+    "ps": "Show containers.",
+    "inspect": "Show all that is known of a container.",
+    "stats": "Show what containers use.",
+    "kill": "End containers, or send them another signal.",
+    "wait": "Wait until containers have ended.",
+    "rm": "Remove containers that have ended.",
     "pull": "Get an image into the store.",
     "images": "Show the images in the store.",
     "prune": "Remove the images that no container uses.",
