@@ -11,7 +11,7 @@ from typing import Any
 
 from mesocosm.images.errors import ImageError
 from mesocosm.images.image import Image, ImageConfig
-from mesocosm.images.paths import containers_directory, mount_points_directory
+from mesocosm.images.paths import containers_directory, mount_points_directory, removed_directory
 from mesocosm.images.store import Pruned
 from mesocosm.linux.layers import OPAQUE
 
@@ -40,8 +40,8 @@ def image(name: str, *layers: Path, **config: Any) -> Image:
 
 
 def left(directory: Path) -> list[Path]:
-    """What the directory of a provisioner has of containers, and of what was cut short."""
-    of_all = (containers_directory(directory), mount_points_directory(directory))
+    """What the directory of a provisioner has of containers, and of what was cut short, but is not being removed."""
+    of_all = (containers_directory(directory), mount_points_directory(directory), removed_directory(directory))
     return sorted([*(path for path in directory.iterdir() if path not in of_all), *directory.glob("containers/*")])
 
 

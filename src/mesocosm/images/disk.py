@@ -94,7 +94,7 @@ class StoreDirectory:
             (self.path / name).mkdir(_DIRECTORY_MODE, exist_ok=True)
         self.partial = self.path / "partial"
         self._session = self.path / "sessions" / secrets.token_hex(8)
-        self._held: Counter[str] = Counter()
+        self._held: Counter[tuple[str, ...]] = Counter()
         self._descriptor = -1
         with self._locked():
             for name in ("", "uses", "staging", "trash"):
@@ -137,18 +137,18 @@ class StoreDirectory:
             return [record for _, record in self._records() if self._is_whole(record)]
 
     def hold(self, layers: Collection[str]) -> None:
-        """Keeps others from removing layers, which may not be there yet, until as many calls of `release`."""
+        """Keeps others from removing layers, which may not be there yet, until as many calls of `release` for these."""
         with self._locked():
             self._hold(layers)
 
     def release(self, layers: Collection[str]) -> None:
         """Takes back a `hold`."""
         with self._locked():
-            for name in layers:
-                self._held[name] -= 1
-                if self._held[name] <= 0:
-                    del self._held[name]
-                    (self._session / "uses" / name).unlink(missing_ok=True)
+            held = tuple(layers)
+            self._held[held] -= 1
+            if self._held[held] <= 0:
+                del self._held[held]
+                self._use_of(held).unlink(missing_ok=True)
 
     def stage(self) -> Path:
         """A directory for a new layer, with an empty one, `tree`, in it. It is to be installed, or discarded."""
@@ -224,13 +224,18 @@ class StoreDirectory:
             os.close(descriptor)
 
     def _hold(self, layers: Collection[str]) -> None:
-        for name in layers:
-            self._held[name] += 1
-            (self._session / "uses" / name).touch()
+        held = tuple(layers)
+        self._held[held] += 1
+        if self._held[held] == 1:
+            self._use_of(held).write_text("\n".join(held))
+
+    def _use_of(self, layers: tuple[str, ...]) -> Path:
+        """The file that tells others of layers held together: one, as each takes the disk a while."""
+        return self._session / "uses" / hashlib.sha256("\n".join(layers).encode()).hexdigest()
 
     def _used(self) -> set[str]:
         """The layers that a process has, which is alive, and those of containers."""
-        used = {path.name for path in (self.path / "sessions").glob("*/uses/*")}
+        used = {name for path in (self.path / "sessions").glob("*/uses/*") for name in path.read_text().split()}
         for user in (self.path / "users").iterdir():
             provisioner = Path(os.fsdecode(user.read_bytes()))
             if provisioner.is_dir():

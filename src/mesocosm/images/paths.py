@@ -7,6 +7,7 @@
         <n>/                      what its images are provisioned as; of an overlay, what the container changes
         <n>.work/                 what else they take: the `workdir` of an overlay
         containers/<id>/          the same for those nested in it
+    removed/                      what is being removed
 
 There are few directories, as a disk takes longer to make and to remove one than the kernel to mount all of this.
 """
@@ -41,6 +42,11 @@ def containers_directory(directory: Path) -> Path:
 def mount_points_directory(directory: Path) -> Path:
     """The layer of mount points."""
     return directory / "mountpoints"
+
+
+def removed_directory(directory: Path) -> Path:
+    """Where what is to be removed is put."""
+    return directory / "removed"
 
 
 def layers_file(directory: Path, container_id: ContainerID) -> Path:

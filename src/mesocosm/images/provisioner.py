@@ -7,7 +7,6 @@ import contextlib
 import errno
 import importlib
 import json
-import os
 import shutil
 import threading
 from collections.abc import Callable, Collection, Sequence
@@ -29,14 +28,15 @@ from mesocosm.images.paths import (
     mount_points_directory,
     provisioner_directory,
     read_layers,
+    removed_directory,
     rootfs_directory,
     scratch_directory,
 )
 from mesocosm.images.reference import DOCKER_HUB
+from mesocosm.images.removal import Removal
 from mesocosm.images.settings import ImageSettings
 from mesocosm.images.store import ImageStore, Pruned
 from mesocosm.linux.overlay import MOST_LAYERS
-from mesocosm.linux.tree import remove_tree
 from mesocosm.secret_resolver import SecretResolver, create_resolver, resolve
 
 _LAYERED = "overlay"
@@ -68,8 +68,7 @@ class Provisioner:
         mount_points: Path | None = None,
     ) -> None:
         """`mount_points` is a layer for all root file systems, below those of the image."""
-        self.remove_errors = 0
-        """How often a root file system could not be removed."""
+        self._removal = Removal(removed_directory(directory))
         self._store = store
         self._backend = backend
         self._directory = directory
@@ -105,6 +104,11 @@ class Provisioner:
         """The name of the backend in use."""
         return self._backend.name
 
+    @property
+    def remove_errors(self) -> int:
+        """How often a root file system could not be removed."""
+        return self._removal.errors
+
     def time_pulls(self, record: Callable[[float], None]) -> None:
         """Has `record` told the seconds that each pull of an image takes."""
         self._store.on_pulled = record
@@ -115,11 +119,12 @@ class Provisioner:
         Others are those that ended when nobody saw it, and those whose launch did not come so far as to be on record.
         """
         await self._store.register(self._directory)
+        await self._removal.recover()
         for container_id in reversed(await asyncio.to_thread(find_containers, self._directory)):
             if container_id in known:
                 self._layers[container_id] = await asyncio.to_thread(read_layers, self._directory, container_id)
             elif not any(other.is_within(container_id) for other in known):
-                await asyncio.to_thread(self._remove, container_id)
+                await self._remove(container_id)
 
     async def provision(self, container_id: ContainerID, config: ContainerConfig) -> ContainerConfig:
         """`config` with the images that it asks for provisioned, which are pulled if they are not here.
@@ -145,17 +150,16 @@ class Provisioner:
         )
 
     async def destroy(self, container_id: ContainerID) -> None:
-        """Removes what was made for a container; one that nothing is known of is no error. Raises OSError."""
+        """Gives back what a container has; one that nothing is known of is no error. Raises OSError.
+
+        What it has on disk is out of the way then, and removed soon: `close` waits for that.
+        """
         if (held := self._held.get(container_id)) is not None and held.making is not None:
             held.stop.set()
             await asyncio.wait([held.making])
             held.making.exception()  # Read, as whoever asked for it may be gone.
         if held is not None or container_id in self._layers:
-            try:
-                await asyncio.to_thread(self._remove, container_id)
-            except OSError:
-                self.remove_errors += 1
-                raise
+            await self._remove(container_id)
         self._layers.pop(container_id, None)
         for image in self._held.pop(container_id, _Held()).images:
             await self._store.release(image)
@@ -168,7 +172,15 @@ class Provisioner:
 
     async def close(self) -> None:
         """Lets go of the store. Containers keep what they have."""
+        await self._removal.finish()
         await self._store.close()
+
+    async def _remove(self, container_id: ContainerID) -> None:
+        """Has the directory of a container removed, and removes those of its parents that nothing is in any more."""
+        path = container_directory(self._directory, container_id)
+        await self._removal.take(path)
+        if container_id.parent is not None:
+            await asyncio.to_thread(self._remove_empty, path.parent)
 
     async def _get(self, container_id: ContainerID, request: ImageRequest) -> Image:
         config = None
@@ -202,33 +214,18 @@ class Provisioner:
             return image
         return replace(image, layers=(self._mount_points, *image.layers))
 
-    def _remove(self, container_id: ContainerID) -> None:
-        """Removes the directory of a container, and those of its parents that nothing is in any more."""
-        path = container_directory(self._directory, container_id)
-        try:
-            parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return
-        try:
-            with contextlib.suppress(FileNotFoundError):
-                for _ in remove_tree(parent, path.name):
-                    pass
-        finally:
-            os.close(parent)
-        with self._structure:
-            self._remove_empty(path.parent)
-
     def _remove_empty(self, path: Path) -> None:
-        while path != containers_directory(self._directory):
-            try:
-                path.rmdir()
-            except FileNotFoundError:  # Another one that was nested in the same container was the last.
-                pass
-            except OSError as error:
-                if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-                    return
-                raise
-            path = path.parent
+        with self._structure:
+            while path != containers_directory(self._directory):
+                try:
+                    path.rmdir()
+                except FileNotFoundError:  # Another one that was nested in the same container was the last.
+                    pass
+                except OSError as error:
+                    if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                        return
+                    raise
+                path = path.parent
 
     def _write_layers(self, container_id: ContainerID, layers: Sequence[Path]) -> None:
         path = layers_file(self._directory, container_id)

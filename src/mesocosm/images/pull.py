@@ -107,7 +107,8 @@ class Puller:
                 )
             )
         finally:
-            self._disk.release(held)
+            for name in held:
+                self._disk.release([name])
 
     def _settle(self, names: Sequence[str], held: list[str]) -> list[str]:
         """The layers to be used, the lowest first: see `settle`. Those of which nothing is to be seen are left out."""
