@@ -37,10 +37,18 @@ class Address:
             return "localhost"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
+    def make_socket(self) -> socket.socket:
+        """One of the family that it takes. Raises OSError."""
+        family = socket.AF_UNIX if self.path is not None else socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        return socket.socket(family, socket.SOCK_STREAM)
+
+    async def create(self) -> socket.socket:
+        """A socket that can be connected to it. Raises OSError."""
+        return self.make_socket()
+
     async def connect(self) -> socket.socket:
         """A connected socket that does not block. Raises OSError."""
-        family = socket.AF_UNIX if self.path is not None else socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        line = socket.socket(family, socket.SOCK_STREAM)
+        line = await self.create()
         try:
             line.setblocking(False)
             target = (self.host, self.port) if self.path is None else self.path

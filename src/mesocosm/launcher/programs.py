@@ -20,6 +20,7 @@ Program = Callable[[Command], int]
 _MODULES = {
     "command-executor": "mesocosm.executors.command",
     "default-executor": "mesocosm.executors.default",
+    "docker-executor": "mesocosm.executors.docker",
 }
 """Each has the function `main`."""
 _REHEARSAL = "mesocosm.executors.rehearsal"

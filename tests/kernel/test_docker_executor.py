@@ -1,0 +1,286 @@
+"""The Docker executor: tasks that are containers of a real daemon, against an agent that says what a test wants."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mesocosm.docker.orders import Orders
+from tests.docker_daemon import IMAGE, Docker
+from tests.executor_agent import EXECUTOR, ExecutorAgent, Json, seconds, task_info
+from tests.launching import Started
+
+pytestmark = pytest.mark.kernel
+SOON = {"delay_seconds": 0, "interval_seconds": 0.05, "timeout_seconds": 20, "grace_period_seconds": 0}
+HEALTH = "REASON_TASK_HEALTH_CHECK_STATUS_UPDATED"
+ENDLESS = "trap 'exit 0' TERM; echo up; while :; do sleep 0.1; done"
+STUBBORN = "trap '' TERM; echo up; while :; do sleep 0.1; done"
+
+
+class DockerTask:
+    """One task, whose container has a name of the test's."""
+
+    def __init__(self, agent: ExecutorAgent, docker: Docker, name: str) -> None:
+        self.agent = agent
+        self.docker = docker
+        self.name = name
+        self.program = "docker"
+
+    async def executor(self, script: str, *options: str, **variables: str) -> Started:
+        """An executor that has not subscribed yet. It isolates nothing, as that of a real agent."""
+        self.agent.launch.containerizer("", launcher="posix")
+        made = (
+            "--name",
+            self.name,
+            "--net=none",
+            "--pull=never",
+            "--entrypoint=/bin/sh",
+            *options,
+            IMAGE,
+            "-c",
+            script,
+        )
+        orders = Orders(self.program, str(self.docker.socket), self.name, made, variables)
+        environment = {"PATH": os.environ["PATH"], **orders.environment()}
+        return await self.agent.executor("docker-executor", isolation="", environment=environment)
+
+    async def launch(self, script: str, *options: str, task: Json | None = None, **variables: str) -> Started:
+        """One that has been given the task."""
+        started = await self.executor(script, *options, **variables)
+        await self.agent.subscribed()
+        container = {"type": "DOCKER", "docker": {"image": IMAGE}}
+        await self.agent.send("LAUNCH", task=task_info(script, container=container, **(task or {})))
+        await self.agent.update("TASK_STARTING")
+        return started
+
+    async def run(self, script: str, *options: str, **task: Any) -> Started:
+        """One whose task runs."""
+        started = await self.launch(script, *options, task=task)
+        await self.agent.update("TASK_RUNNING")
+        return started
+
+    async def kill(self, **policy: Any) -> None:
+        await self.agent.send("KILL", task_id={"value": EXECUTOR}, **policy)
+
+    async def end(self) -> None:
+        """Ends it at once."""
+        await self.kill(kill_policy={"grace_period": seconds(0)})
+        assert (await self.agent.end())["state"] == "TASK_KILLED"
+
+
+@pytest.fixture
+def task(executor_agent: ExecutorAgent, shared_docker: Docker, unique_name: str) -> Iterator[DockerTask]:
+    made = DockerTask(executor_agent, shared_docker, unique_name)
+    yield made
+    if unique_name in shared_docker.names():
+        shared_docker("rm", "--force", "--volumes", unique_name)
+
+
+@pytest.mark.parametrize(
+    ("script", "state", "status"),
+    [
+        ("echo out $OWN; echo err >&2", "TASK_FINISHED", 0),
+        ("exit 3", "TASK_FAILED", 3),
+        ("kill -KILL $$; sleep 60 & kill -TERM $!; wait $!", "TASK_FAILED", 143),
+    ],
+)
+async def test_a_task_ends_as_its_container(task: DockerTask, script: str, state: str, status: int) -> None:
+    """It is said to run first, with all that Docker says of it, however soon it ends."""
+    executor = await task.launch(script, OWN="1")
+    running = await task.agent.update("TASK_RUNNING")
+    (described,) = json.loads(base64.b64decode(running["data"]))
+    assert described["Name"] == f"/{task.name}"
+    ended = await task.agent.update(state)
+    assert ended["message"] == f"Container exited with status {status}"
+    assert await executor.wait() == 0
+    if status == 0:
+        assert (executor.stream(), executor.stream("stderr")) == ("out 1\n", "err\n")
+    assert task.name in task.docker.names(), "whoever has named it removes it"
+
+
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        ("--entrypoint=/nonesuch", "no such file or directory"),
+        ("--memory=1b", "inimum memory limit"),
+    ],
+)
+async def test_a_container_that_cannot_be_made_or_started(task: DockerTask, option: str, reason: str) -> None:
+    executor = await task.launch("true", option)
+    failed = await task.agent.update("TASK_FAILED")
+    assert failed["message"].startswith("Failed to run docker container: ")
+    assert reason in failed["message"]
+    assert "\n" not in failed["message"]
+    assert await executor.wait() == 0
+
+
+async def test_an_executor_without_orders(executor_agent: ExecutorAgent) -> None:
+    executor = await executor_agent.executor("docker-executor")
+    assert await executor.wait() == 1
+    assert "MESOCOSM_DOCKER_ORDERS has no orders" in executor.stream("stderr")
+
+
+@pytest.mark.parametrize("knows", [True, False])
+async def test_a_kill(task: DockerTask, knows: bool) -> None:
+    """What ends by itself after SIGTERM was killed, also with the status 0, and is not said to run again."""
+    task.agent.capabilities = ["TASK_KILLING_STATE"] if knows else []
+    executor = await task.run(ENDLESS)
+    await task.kill(kill_policy={"grace_period": seconds(60)})
+    if knows:
+        await task.agent.update("TASK_KILLING")
+    killed = await task.agent.update("TASK_KILLED")
+    assert killed["message"] == "Container exited with status 0"
+    assert await executor.wait() == 0
+
+
+@pytest.mark.parametrize("of", ["the task", "the kill", "a later kill"])
+async def test_a_kill_is_escalated(task: DockerTask, of: str) -> None:
+    """After the time that the kill or the task gives for it; a later kill can only make that less."""
+    soon, late = {"grace_period": seconds(0)}, {"grace_period": seconds(600)}
+    executor = await task.run(STUBBORN, kill_policy=soon if of == "the task" else late)
+    if of == "a later kill":
+        await task.kill()
+    await task.kill(**({} if of == "the task" else {"kill_policy": soon}))
+    killed = await task.agent.update("TASK_KILLED")
+    assert killed["message"] == "Container exited with status 137"
+    assert await executor.wait() == 0
+
+
+async def test_a_kill_before_there_is_a_container(task: DockerTask, run_directory: Path) -> None:
+    """Docker hangs where it is to make one. There is no container then, and no TASK_RUNNING."""
+    client = run_directory / "docker"
+    client.write_text("#!/bin/sh\nexec sleep 600\n")
+    client.chmod(0o755)
+    task.program = str(client)
+    task.agent.capabilities = ["TASK_KILLING_STATE"]
+    executor = await task.launch("true")
+    await task.kill()
+    await task.agent.update("TASK_KILLING")
+    killed = await task.agent.update("TASK_KILLED")
+    assert killed["message"] == "Container was not started"
+    assert await executor.wait() == 0
+
+
+async def test_a_task_has_only_so_much_time(task: DockerTask) -> None:
+    executor = await task.run(STUBBORN, max_completion_time=seconds(0.2))
+    failed = await task.agent.end()
+    assert (failed["state"], failed["reason"]) == ("TASK_FAILED", "REASON_MAX_COMPLETION_TIME_REACHED")
+    assert await executor.wait() == 0
+
+
+async def test_a_shutdown_and_a_second_task(task: DockerTask) -> None:
+    executor = await task.run(ENDLESS)
+    await task.agent.send("LAUNCH", task=task_info("true", "task-2"))
+    assert "multiple tasks" in (await task.agent.update("TASK_FAILED"))["message"]
+    await task.agent.send("SHUTDOWN")
+    await task.agent.update("TASK_KILLED")
+    assert await executor.wait() == 0
+
+
+async def test_a_task_outlives_its_agent(task: DockerTask) -> None:
+    """It is told again of what nobody has acknowledged, and what it is told later counts."""
+    executor = await task.run(ENDLESS)
+    await task.agent.stop()
+    await task.agent.start()
+    await task.agent.subscribed()
+    await task.end()
+    assert await executor.wait() == 0
+
+
+async def test_a_container_whose_client_is_killed_ends_too(task: DockerTask) -> None:
+    """Nobody would see its output, nor its end."""
+    executor = await task.run(STUBBORN)
+    (client,) = _clients(task.name)
+    os.kill(client, signal.SIGKILL)
+    failed = await task.agent.update("TASK_FAILED")
+    assert "client ended before it, with signal 9" in failed["message"]
+    assert await executor.wait() == 0
+    assert task.docker("inspect", "--format={{.State.Running}}", task.name) == "false\n"
+
+
+def _clients(name: str) -> list[int]:
+    """The processes of Docker's client that are attached to a container."""
+    wanted = ["start", "--attach", name]
+    lines = {path.parent.name: path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()}
+    return [int(pid) for pid, line in lines.items() if line.decode(errors="replace").split("\0")[-4:-1] == wanted]
+
+
+# Checks.
+
+
+def health(kind: str, what: Json, **more: Any) -> Json:
+    return {"health_check": {"type": kind, kind.lower(): what, **SOON, **more}}
+
+
+async def test_a_command_checks_in_the_container(task: DockerTask) -> None:
+    """With its variables and those of the check, by its files, and with any quotes."""
+    value = 'test "$OWN-$MORE" = "a \'b\'-\\"c\\"" && test -e /ready'
+    command = {"value": value, "environment": {"variables": [{"name": "MORE", "value": '"c"'}]}}
+    executor = await task.launch(f"touch /ready; {ENDLESS}", task=health("COMMAND", command), OWN="a 'b'")
+    await task.agent.update("TASK_RUNNING")
+    status = await task.agent.update("TASK_RUNNING")
+    assert (status["reason"], status["healthy"]) == (HEALTH, True)
+    await task.end()
+    assert await executor.wait() == 0
+    assert not Path("/ready").exists()
+
+
+async def test_the_health_of_a_task_changes_until_it_is_killed_for_it(task: DockerTask) -> None:
+    command = {"shell": False, "value": "test", "arguments": ["-e", "/healthy"]}
+    script = f"touch /healthy; {ENDLESS}"
+    executor = await task.run(
+        script, **health("COMMAND", command, consecutive_failures=2), kill_policy={"grace_period": seconds(0)}
+    )
+    assert (await task.agent.update("TASK_RUNNING"))["healthy"]
+    for change, healthy in (("rm", False), ("touch", True), ("rm", False)):
+        task.docker("exec", task.name, change, "/healthy")
+        while (status := await task.agent.update())["healthy"] is not healthy:
+            pass
+    while (status := await task.agent.update())["state"] == "TASK_RUNNING":
+        assert not status["healthy"]
+    assert (status["state"], status["healthy"]) == ("TASK_KILLED", False)
+    assert await executor.wait() == 0
+
+
+async def test_the_answers_of_a_check_are_told(task: DockerTask) -> None:
+    check = {"type": "COMMAND", "command": {"command": {"value": "exit 4"}}, **SOON}
+    executor = await task.launch(ENDLESS, task={"check": check})
+    for answer in ({}, {"exit_code": 4}):
+        assert (await task.agent.update("TASK_RUNNING"))["check_status"]["command"] == answer
+    await task.end()
+    assert await executor.wait() == 0
+
+
+async def test_a_check_without_an_answer_leaves_nothing_in_the_container(task: DockerTask) -> None:
+    """Docker ends nothing that it has executed, whoever has asked for it."""
+    command = {"value": "sleep 4321 & sleep 4321"}
+    executor = await task.run(
+        ENDLESS, **health("COMMAND", command, timeout_seconds=0.5, interval_seconds=600, consecutive_failures=9)
+    )
+    assert not (await task.agent.update("TASK_RUNNING"))["healthy"]
+    assert "sleep 4321" not in task.docker("top", task.name)
+    await task.end()
+    assert await executor.wait() == 0
+
+
+@pytest.mark.parametrize("kind", ["HTTP", "TCP"])
+async def test_connections_come_from_the_network_of_the_container(task: DockerTask, kind: str) -> None:
+    """That is none: from the host, nobody would answer."""
+    script = "mkdir /www; echo yes > /www/index.html; exec busybox httpd -f -p 127.0.0.1:8480 -h /www"
+    what = {"port": 8480, **({"path": "/index.html"} if kind == "HTTP" else {})}
+    executor = await task.run(script, **health(kind, what, consecutive_failures=100_000))
+    while not (status := await task.agent.update("TASK_RUNNING"))["healthy"]:
+        pass
+    assert status["reason"] == HEALTH
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", 8480)
+    await task.end()
+    assert await executor.wait() == 0
