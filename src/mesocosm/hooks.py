@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -46,6 +46,20 @@ class Hook:
         """Before the launch: what is to be launched instead, such as one with more variables; None: as it is.
 
         Whatever it raises fails the launch.
+        """
+        return None
+
+    async def pre_launch_docker(
+        self,
+        container_id: ContainerID,
+        config: ContainerConfig,
+        executor: v1.ExecutorInfo,
+        task: v1.TaskInfo | None,
+    ) -> ContainerConfig | None:
+        """The same before Docker makes the container of an executor, or of a `task` that has no other one.
+
+        It is called before `pre_launch`, which does not know what for the container is. The variables of a task's
+        container are the `environment`; those of the executor beside it are the `program_environment`.
         """
         return None
 
@@ -100,9 +114,35 @@ class Hooks:
 
     async def pre_launch(self, container_id: ContainerID, config: ContainerConfig) -> ContainerConfig:
         """What is to be launched: each hook is given what the one before made of it. Raises ContainerError."""
+
+        def ask(hook: Hook, config: ContainerConfig) -> Awaitable[ContainerConfig | None]:
+            return hook.pre_launch(container_id, config)
+
+        return await self._before_launch(container_id, config, ask)
+
+    async def pre_launch_docker(
+        self,
+        container_id: ContainerID,
+        config: ContainerConfig,
+        executor: v1.ExecutorInfo,
+        task: v1.TaskInfo | None,
+    ) -> ContainerConfig:
+        """The same for a container that Docker makes. Raises ContainerError."""
+
+        def ask(hook: Hook, config: ContainerConfig) -> Awaitable[ContainerConfig | None]:
+            return hook.pre_launch_docker(container_id, config, executor, task)
+
+        return await self._before_launch(container_id, config, ask)
+
+    async def _before_launch(
+        self,
+        container_id: ContainerID,
+        config: ContainerConfig,
+        ask: Callable[[Hook, ContainerConfig], Awaitable[ContainerConfig | None]],
+    ) -> ContainerConfig:
         for name, hook in self.named:
             try:
-                changed = await hook.pre_launch(container_id, config)
+                changed = await ask(hook, config)
             except Exception as error:
                 reason = str(error) or type(error).__name__
                 raise ContainerError(f"{container_id}: the hook {name!r} refuses the launch: {reason}") from error

@@ -110,6 +110,36 @@ async def test_a_hook_sees_what_the_one_before_returned() -> None:
     assert CONFIG.environment == {"GIVEN": "1"}
 
 
+class OfTask(Hook):
+    """Gives the containers of tasks a variable, and their executors another."""
+
+    def __init__(self, value: str) -> None:
+        self.value = value
+
+    async def pre_launch_docker(
+        self,
+        container_id: ContainerID,
+        config: ContainerConfig,
+        executor: v1.ExecutorInfo,
+        task: v1.TaskInfo | None,
+    ) -> ContainerConfig | None:
+        if task is None:
+            raise RuntimeError(f"{executor.executor_id.value} is custom")
+        environment = {**config.environment, "TASK": config.environment.get("TASK", "") + self.value}
+        return replace(config, environment=environment, program_environment={"EXECUTOR": task.task_id.value})
+
+
+async def test_a_hook_of_containers_that_docker_makes() -> None:
+    chain = hooks(one=OfTask("1"), nothing=Hook(), two=OfTask("2"))
+    executor = v1.ExecutorInfo(executor_id=v1.ExecutorID(value="e"))
+    task = v1.TaskInfo(task_id=v1.TaskID(value="t"))
+    config = await chain.pre_launch_docker(X, CONFIG, executor, task)
+    assert config.environment == {"GIVEN": "1", "TASK": "12"}
+    assert config.program_environment == {"EXECUTOR": "t"}
+    with pytest.raises(ContainerError, match="x: the hook 'one' refuses the launch: e is custom"):
+        await chain.pre_launch_docker(X, CONFIG, executor, None)
+
+
 async def test_without_hooks_nothing_changes(tmp_path: Path) -> None:
     assert await hooks().pre_launch(X, CONFIG) is CONFIG
     assert await hooks(nothing=Hook()).pre_launch(X, CONFIG) is CONFIG

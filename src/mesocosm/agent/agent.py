@@ -122,6 +122,7 @@ class Agent:
             self.work_dir / "slaves",
             self.domain_socket,
             self.default_container,
+            self.hooks,
             switch_user=self.flags.switch_user,
             cpus_are_bounded=own.cgroups_enable_cfs,
         )

@@ -18,6 +18,7 @@ from mesocosm.containerizer.base import Containerizer, LaunchResult
 from mesocosm.containerizer.command import find_credentials
 from mesocosm.containerizer.sandbox import open_sandbox
 from mesocosm.errors import ContainerError, MesocosmError, UnknownContainerError
+from mesocosm.hooks import Hooks
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class Containers:
         sandboxes: Path,
         domain_socket: Path | None,
         default: v1.ContainerInfo | None,
+        hooks: Hooks,
         *,
         switch_user: bool,
         cpus_are_bounded: bool,
@@ -54,6 +56,7 @@ class Containers:
         self._sandboxes = sandboxes
         self._domain_socket = domain_socket
         self._default = default
+        self._hooks = hooks
         self._switch_user = switch_user
         self._cpus_are_bounded = cpus_are_bounded
 
@@ -71,6 +74,8 @@ class Containers:
         """
         config = self._config(executor, environment)
         await asyncio.to_thread(_make_sandbox, executor, config)
+        if config.type is ContainerType.DOCKER:
+            config = await self._hooks.pre_launch_docker(executor.container_id, config, executor.info, _task(executor))
         result = await self._launch(executor.container_id, config)
         if result is LaunchResult.NOT_SUPPORTED:
             raise ContainerError("none of the containerizers of the agent makes such a container")
@@ -175,11 +180,17 @@ class Containers:
 
 def _command(executor: Executor) -> v1.CommandInfo:
     """What the executor executes; for one that was made up, what its task does."""
-    if executor.generated:
-        (task,) = executor.tasks.values()
-        assert task.info is not None
-        return task.info.command
-    return executor.info.command
+    task = _task(executor)
+    return executor.info.command if task is None else task.command
+
+
+def _task(executor: Executor) -> v1.TaskInfo | None:
+    """The task that an executor was made up for."""
+    if not executor.generated:
+        return None
+    (task,) = executor.tasks.values()
+    assert task.info is not None
+    return task.info
 
 
 def _program(executor: Executor, config: ContainerConfig) -> str | None:
