@@ -19,7 +19,7 @@ from mesocosm.isolators.cgroups.base import CgroupIsolator, owns_cgroup
 from mesocosm.isolators.cgroups.cpu import CpuIsolator
 from mesocosm.isolators.cgroups.cpuset import CpusetIsolator
 from mesocosm.isolators.cgroups.hugetlb import HugetlbIsolator
-from mesocosm.isolators.cgroups.mem import MemIsolator, _oom_score
+from mesocosm.isolators.cgroups.mem import MemIsolator
 from mesocosm.isolators.cgroups.net_cls import Handles, NetClsIsolator
 from mesocosm.isolators.cgroups.net_prio import NetPrioIsolator
 from mesocosm.isolators.cgroups.perf_event import events_of, field_of
@@ -28,6 +28,7 @@ from mesocosm.linux import cgroup
 from mesocosm.linux.cgroup import Hierarchies, Hierarchy
 from mesocosm.linux.cgroup.blkio import served_unified
 from mesocosm.linux.cgroup.cpu import CpuTimes, quota, shares, weight
+from mesocosm.linux.cgroup.memory import oom_score
 from mesocosm.linux.perf import EVENTS
 
 ISOLATORS = (
@@ -103,7 +104,7 @@ def test_split_cpu_times_never_fall_and_none_is_lost(steps: list[tuple[int, int,
 
 
 def test_a_greater_request_lowers_the_oom_score() -> None:
-    assert 1000 >= _oom_score(1 << 20) > _oom_score(1 << 29) >= 0
+    assert 1000 >= oom_score(1 << 20) > oom_score(1 << 29) >= 0
 
 
 NESTED = LinuxInfo(share_cgroups=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import math
-import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,7 @@ from mesocosm.isolators.cgroups.base import CgroupIsolator
 from mesocosm.launcher.info import LaunchInfo
 from mesocosm.linux import cgroup
 from mesocosm.linux.cgroup.events import OomListener, PressureCounters, UnifiedOomListener, stall_times
-from mesocosm.linux.cgroup.memory import MEMORY_AND_SWAP, Memory, UnifiedMemory
+from mesocosm.linux.cgroup.memory import MEMORY_AND_SWAP, Memory, UnifiedMemory, oom_score
 from mesocosm.linux.poll import ChangeWatcher
 from mesocosm.statistics import Limitation, ResourceStatistics
 from mesocosm.units import format_size
@@ -101,7 +100,7 @@ class MemIsolator(CgroupIsolator):
             return
         request, limit = self._memory.request(group), self._memory.limit(group)
         if request is not None and (limit is None or request < limit):
-            cgroup.write(f"/proc/{pid}", "oom_score_adj", _oom_score(request))
+            cgroup.write(f"/proc/{pid}", "oom_score_adj", oom_score(request))
 
     def watch(self, container_id: ContainerID) -> asyncio.Future[Limitation] | None:
         """Resolves when the container ran out of memory because of its own limit. Pressure is counted from now on."""
@@ -212,9 +211,3 @@ def _stalls(group: str) -> dict[str, int]:
             raise
         return {}
     return {"low": times["some"] // _STALL, "critical": times["full"] // _STALL}
-
-
-def _oom_score(request: int) -> int:
-    """What to add to the badness of a container: the less, the more of the machine's memory it was promised."""
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(0, 1000 - 1000 * request // total)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from typing import ClassVar
 
@@ -110,6 +111,12 @@ class UnifiedMemory(Memory):
             "swap": swap,
             "unevictable": statistics["unevictable"],
         }
+
+
+def oom_score(request: int) -> int:
+    """The oom_score_adj of a process (proc(5)) that is promised `request` bytes: the less, the more that is."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(0, 1000 - 1000 * request // total)
 
 
 def _amount(group: str, name: str) -> int | None:
