@@ -1,4 +1,4 @@
-"""What the agent tells of its containers as a number."""
+"""What the agent tells of its containers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from mesocosm.agent.agent import Agent
 from mesocosm.agent.counts import add_agent_metrics
 from mesocosm.agent.flags.loading import load
 from mesocosm.agent.metrics import Metrics
-from mesocosm.container import CommandInfo, ContainerConfig, ContainerID
+from mesocosm.container import CommandInfo, ContainerConfig, ContainerID, ContainerStatus
+from mesocosm.errors import ContainerError
+from mesocosm.statistics import ResourceStatistics
 from tests.third_party import ISOLATOR, ThirdParty
 
 
@@ -25,6 +27,14 @@ class Running:
         return self._configs[container_id]
 
 
+class Unmeasured(Running):
+    async def status(self, container_id: ContainerID) -> ContainerStatus:
+        return ContainerStatus(container_id)
+
+    async def usage(self, container_id: ContainerID) -> ResourceStatistics:
+        raise ContainerError(f"{container_id} has no pid yet")
+
+
 def agent_in(directory: Path, isolation: str = "posix/cpu") -> Agent:
     flags = [f"--work_dir={directory}/work", f"--runtime_dir={directory}/run", "--launcher=posix"]
     return Agent(load([*flags, f"--isolation={isolation}"], {}))
@@ -36,6 +46,15 @@ async def test_containers_with_a_root_file_system_are_counted(tmp_path: Path) ->
     running = {"a": ContainerConfig(command), "b": ContainerConfig(command, rootfs=tmp_path), "c": None}
     agent.containerizer = Running(running)  # type: ignore[assignment]
     assert await agent.containers_with_rootfs() == 1
+
+
+async def test_a_container_of_which_nobody_can_tell_what_it_uses(tmp_path: Path) -> None:
+    """As one of Docker, before Docker tells where it is."""
+    agent = agent_in(tmp_path)
+    agent.containerizer = Unmeasured({"a": ContainerConfig(CommandInfo("true"))})  # type: ignore[assignment]
+    (found,) = await agent.observe()
+    assert found.status == ContainerStatus(ContainerID("a"))
+    assert found.statistics is None
 
 
 async def test_numbers_that_isolators_have(tmp_path: Path, third_party: ThirdParty) -> None:

@@ -324,11 +324,11 @@ class Agent:
         return sum(config is not None and config.rootfs is not None for config in configs)
 
     async def _observe(self, container_id: ContainerID) -> Observed:
-        try:
+        status, usage = None, None
+        with contextlib.suppress(MesocosmError, OSError):  # It has just ended, or is not running yet.
             status = await self.containerizer.status(container_id)
-            return Observed(container_id, status, await self.containerizer.usage(container_id))
-        except (MesocosmError, OSError):  # It has just ended, or is not running yet.
-            return Observed(container_id, None, None)
+            usage = await self.containerizer.usage(container_id)
+        return Observed(container_id, status, usage)
 
     async def _fetch(
         self, container_id: ContainerID, config: ContainerConfig, owner: Credentials | None, log: int
