@@ -213,3 +213,57 @@ def test_tls(agent: AgentProcess, certificates: Path) -> None:
 def test_a_unix_socket(agent: AgentProcess, run_directory: Path) -> None:
     agent.start(f"--operator_socket={run_directory}/operator.sock")
     assert Client(agent, "--agent", f"{run_directory}/operator.sock").lines("ps") == ["container  state"]
+
+
+def test_files(client: Client, agent: AgentProcess, tmp_path: Path) -> None:
+    script = (
+        "echo hello; mkdir -p a/b; echo deep > a/b/deep; ln -s . loop; ln -s ../../../.. a/up; ln -s stdout link;"
+        " ln -s /etc/shadow out; mkfifo pipe; printf x > run; chmod 755 run; printf y > $(printf 'odd\\033[2Jname')"
+    )
+    agent.launch("files", script)
+    assert agent.wait_for("files")["exit_status"] == 0
+    listed = client.lines("files", "ls", "files")
+    names = [line.split()[-1] for line in listed[1:]]
+    assert names == ["a/", "link@", "loop/@", "odd\\x1b[2Jname", "out@", "pipe", "run", "stderr", "stdout"]
+    assert client.lines("files", "ls", "files", "a/b/deep")[1].endswith("  deep")
+    assert client.lines("files", "cat", "fi", "stdout", "link", "a/b/deep") == ["hello", "hello", "deep"]
+    assert client.refused("files", "cat", "files", "none") == "files: none: there is no such file"
+    assert client.refused("files", "cat", "files", "pipe") == "files: pipe: Cannot read what is no regular file"
+    assert client.refused("files", "cat", "files", "out") == "files: out: there is no such file"
+
+    copied = tmp_path / "copied"
+    done = client.run("files", "cp", "files", ".", str(copied))
+    assert done.returncode == 125
+    assert len(done.stderr.splitlines()) == 4, "of the pipe, and the links that are not followed"
+    assert {str(path.relative_to(copied)) for path in copied.rglob("*")} == {
+        *("a", "a/b", "a/b/deep", "link", "odd\x1b[2Jname", "run", "stderr", "stdout"),
+    }
+    assert (copied / "link").read_text() == "hello\n"
+    assert (copied / "run").stat().st_mode & 0o111
+    assert client.lines("files", "cp", "files", "stdout", "a/b", str(copied / "a")) == []
+    assert (copied / "a/b/deep").read_text() == "deep\n"
+    assert client.lines("files", "cp", "files", "stdout", "/proc/self/fd/1") == ["hello"]
+
+
+def test_shells_complete(client: Client, agent: AgentProcess, run_directory: Path) -> None:
+    agent.launch("files", "mkdir data; touch data/one data/other; exec sleep 1000")
+    program = run_directory / "mesocosm"
+    program.write_text(f'#!/bin/sh\nexec {" ".join(MESOCOSM)} "$@"\n')
+    program.chmod(0o755)
+    environment = client.environment | {"PATH": f"{run_directory}:{os.environ['PATH']}", "PS1": "% "}
+    shell = pexpect.spawn("bash", ["--norc", "-i"], timeout=TIMEOUT, encoding="utf-8", env=environment)
+    shell.sendline("source <(mesocosm completion bash); bind 'set bell-style none'; echo rea''dy")
+    shell.expect("ready")
+    for typed, completed in (
+        ("mesocosm ins\t", "inspect "),
+        ("web.\t", "side "),
+        ("--cr\t", "edential "),
+        ("\x15mesocosm rm bat\t", "ch-1 "),
+        ("\x15mesocosm files cat files da\t", "ta/"),
+    ):
+        shell.send(typed)
+        shell.expect_exact(completed)
+    shell.send("\x15exit\n")
+    shell.expect(pexpect.EOF)
+    assert client.lines("completion", "fish")
+    assert "#compdef mesocosm" in client.run("completion", "zsh").stdout

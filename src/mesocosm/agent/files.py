@@ -72,7 +72,8 @@ class FilesError(MesocosmError):
 class FileInfo:
     """A file in a listing (`FileInfo` of mesos.proto). `path` is virtual, `mtime` in seconds, `mode` that of stat(2).
 
-    `uid` and `gid` are names, and numbers where the host has no name for them.
+    `uid` and `gid` are names, and numbers where the host has no name for them. One that `is_link` is described as what
+    it leads to.
     """
 
     path: str
@@ -82,9 +83,13 @@ class FileInfo:
     mode: int
     uid: str
     gid: str
+    is_link: bool = False
 
     def to_json(self) -> dict[str, str | int | float]:
-        """The file as `/files/browse` has it: the mode is like `-rw-r--r--`, without letters for set-user-id etc."""
+        """The file as `/files/browse` has it: the mode is like `-rw-r--r--`, without letters for set-user-id etc.
+
+        Mesos does not tell what is a link.
+        """
         return {
             "path": self.path,
             "nlink": self.nlink,
@@ -93,6 +98,7 @@ class FileInfo:
             "mode": stat.filemode(self.mode & ~0o7000),
             "uid": self.uid,
             "gid": self.gid,
+            **({"is_link": True} if self.is_link else {}),
         }
 
 
@@ -329,14 +335,15 @@ def _list(attached: _Attached, rest: str, virtual: str) -> list[FileInfo]:
                 mode=status.st_mode,
                 uid=user(status.st_uid),
                 gid=group(status.st_gid),
+                is_link=is_link,
             )
-            for name, status in _entries(root, rest, found)
+            for name, status, is_link in _entries(root, rest, found)
         ]
     return sorted(listed, key=lambda info: info.path)
 
 
-def _entries(root: int, rest: str, found: int) -> Iterator[tuple[str, os.stat_result]]:
-    """What is in a directory. A link is what it leads to, or itself if that is nothing inside `root`."""
+def _entries(root: int, rest: str, found: int) -> Iterator[tuple[str, os.stat_result, bool]]:
+    """What is in a directory, and whether it is a link: that is what it leads to, or itself if nothing in `root` is."""
     directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=found)
     try:
         with os.scandir(directory) as entries:
@@ -348,10 +355,11 @@ def _entries(root: int, rest: str, found: int) -> Iterator[tuple[str, os.stat_re
                     status = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
                     continue  # Removed meanwhile.
-                if stat.S_ISLNK(status.st_mode):
+                is_link = stat.S_ISLNK(status.st_mode)
+                if is_link:
                     with contextlib.suppress(OSError), _found(root, f"{rest}/{entry.name}") as target:
                         status = os.fstat(target)
-                yield entry.name, status
+                yield entry.name, status, is_link
     finally:
         os.close(directory)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
 from mesocosm.cli.messages import FAILED, complain
+from mesocosm.cli.table import printable
 from mesocosm.client import Json
 from mesocosm.client.address import AgentError
 from mesocosm.client.connection import Connection
@@ -167,20 +169,24 @@ class ContainerName(click.types.StringParamType):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """The ids that begin so and make sense for the command; none where no agent can be asked."""
-        from mesocosm.cli.agent_option import address_of
-
-        given = {name: ctx.params.get(name) for name in ("agent", "credential", "ca_file", "cert", "key")}
         named = ctx.params.get(param.name or "") or ()
-        try:
-            with Connection(address_of(**given)) as connection:
-                found = overview(connection).containers
-        except MesocosmError:
-            return []
-        return [
-            CompletionItem(container.id, help=container.command)
-            for container in found
-            if self._wanted(container) and container.id.startswith(incomplete) and container.id not in named
-        ]
+        with completing(ctx) as connection:
+            return [
+                CompletionItem(container.id, help=printable(container.command))
+                for container in overview(connection).containers
+                if self._wanted(container) and container.id.startswith(incomplete) and container.id not in named
+            ]
+        return []
+
+
+@contextlib.contextmanager
+def completing(ctx: click.Context) -> Iterator[Connection]:
+    """The agent of a command line that is being written; what goes wrong with it is no news there."""
+    from mesocosm.cli.agent_option import address_of
+
+    given = {name: ctx.params.get(name) for name in ("agent", "credential", "ca_file", "cert", "key")}
+    with contextlib.suppress(MesocosmError), Connection(address_of(**given)) as connection:
+        yield connection
 
 
 def container_argument(

@@ -18,10 +18,12 @@ _COMMANDS = {
     "kill": "End containers, or send them another signal.",
     "wait": "Wait until containers have ended.",
     "rm": "Remove containers that have ended.",
+    "files": "Look into the sandboxes of containers.",
     "pull": "Get an image into the store.",
     "images": "Show the images in the store.",
     "prune": "Remove the images that no container uses.",
     "doctor": "Show which isolators work here.",
+    "completion": "Have a shell complete command lines.",
 }
 _EPILOG = """\b
 Examples:

@@ -11,7 +11,7 @@ import click
 
 from mesocosm.dataclass import dataclass
 
-RED, GREEN, YELLOW, BOLD, DIM = "31", "32", "33", "1", "2"
+RED, GREEN, YELLOW, CYAN, DIM = "31", "32", "33", "36", "2"
 _GAP = "  "
 _LEAST = 12
 """Columns that the last cell of a line needs to say anything."""
