@@ -119,11 +119,11 @@ class Isolation:
 def united(kind: type[Part], parts: Iterable[Part]) -> Part:
     """One value with what each of `parts` knows; later ones are believed more."""
     values, nothing = _VALUES[kind], _NOTHING[kind]
-    known = values(nothing)
+    known: Sequence[Any] = values(nothing)
     for part in parts:
         if part is nothing:
             continue
-        known = tuple(old if new is None else new for old, new in zip(known, values(part), strict=True))
+        known = [old if new is None else new for old, new in zip(known, values(part), strict=True)]
     return kind(*known)
 
 

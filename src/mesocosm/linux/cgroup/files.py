@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 
 _CHUNK = 65536
+_WHOLE = 2048
+"""A part of fewer bytes is the last: the kernel fills a page of lines before a reader has to come again (seq_file)."""
 
 
 def read(group: str, name: str) -> str:
@@ -25,6 +27,8 @@ def _content(file: str) -> str:
         parts = []
         while part := os.read(descriptor, _CHUNK):
             parts.append(part)
+            if len(part) < _WHOLE:
+                break
     finally:
         os.close(descriptor)
     return b"".join(parts).decode()
