@@ -1,4 +1,5 @@
 # An executor in bash and curl. What a task does is in its name: one that begins with "quick" is finished at once.
+# "seek" fails if there is no file data/kept.
 export LC_ALL=C
 api="http://$MESOS_AGENT_ENDPOINT/api/v1/executor"
 me="\"framework_id\":{\"value\":\"$MESOS_FRAMEWORK_ID\"},\"executor_id\":{\"value\":\"$MESOS_EXECUTOR_ID\"}"
@@ -18,6 +19,7 @@ launch() {
     quick*) update "$1" TASK_FINISHED ;;
     hungry*) head -c 100000000 /dev/zero | tail ;;
     quit*) exit 3 ;;
+    seek*) [ -e data/kept ] && update "$1" TASK_FINISHED || update "$1" TASK_FAILED ;;
     esac
 }
 

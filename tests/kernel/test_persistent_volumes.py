@@ -78,3 +78,39 @@ async def test_that_of_a_container_which_is_not_known_any_more(launch: Launch) -
     await successor.recover(())
     assert container.container_id not in await successor.containers()
     assert (path_of(launch) / "file").read_text() == "kept\n"
+
+
+@pytest.mark.parametrize("with_rootfs", [False, True])
+async def test_a_container_that_runs_gets_volumes_and_loses_them(
+    launch: Launch, rootfs: Path, with_rootfs: bool
+) -> None:
+    """They are mounted where it can see them, and nowhere on the host; what was mounted with it stays."""
+    script = "while read -r line; do eval $line; echo done; done"
+    container = await launch.talking(script, rootfs=rootfs if with_rootfs else None, persistent_volumes=(VOLUME,))
+    other = PersistentVolume("id2", "role1/part", MB, "deep/other", VolumeMode.RO)
+    before = mount_points()
+    containerizer = launch.containerizer()
+    await containerizer.update_volumes(container.container_id, (VOLUME, other))
+    assert mount_points() == before
+    (path_of(launch).with_name("id2") / "file").write_text("later")
+    container.say("cat deep/other/file; touch deep/other/new; touch data/new")
+    assert await container.line() == "laterdone"
+    assert not (path_of(launch).with_name("id2") / "new").exists()
+    assert (path_of(launch) / "new").exists()
+    await containerizer.update_volumes(container.container_id, (VOLUME,))
+    container.say("ls deep/other; test -e data/new && echo kept")
+    assert [await container.line(), await container.line()] == ["kept", "done"]
+    await container.destroy()
+
+
+async def test_where_a_volume_comes_is_looked_up_in_the_sandbox(launch: Launch, run_directory: Path) -> None:
+    """A container that puts a link there gets nothing mounted elsewhere, nor does it see more of the host."""
+    (outside := run_directory / "outside").mkdir()
+    container = await launch.talking(f"ln -s {outside} data; echo up; read -r end; ls {outside}; echo done")
+    assert await container.line() == "up"
+    with pytest.raises(OSError, match="data cannot be changed while the container runs"):
+        await launch.containerizer().update_volumes(container.container_id, (VOLUME,))
+    (path_of(launch) / "file").write_text("")
+    container.say("end")
+    assert await container.line() == "done"
+    await container.destroy()

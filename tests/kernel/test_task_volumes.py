@@ -186,3 +186,40 @@ async def test_tasks_of_a_group_share_a_volume(flags: Flags, isolation: str, who
         for name in scripts:
             await master.update(name, v1.TASK_FINISHED)
         assert (flags.work_dir / "volumes/roles/web/v/line").read_text() == "hello\n"
+
+
+@pytest.mark.parametrize("isolation", [ISOLATION, "filesystem/posix,volume/sandbox_path"])
+@pytest.mark.parametrize("executor", ["custom", "default"])
+async def test_the_volume_of_a_later_task(flags: Flags, isolation: str, executor: str) -> None:
+    """Comes into the container of an executor that runs, and goes with the task: it may be another one's then."""
+    used = volume("v", 100)
+    resources = [*scalars(cpus=0.1, mem=32), used]
+    async with running_agent(flags, "--resources=disk:1000", isolation=isolation) as master:
+        await create(master, used)
+        (kept := flags.work_dir / "volumes/roles/web/v/kept").write_text("")
+        for name, own in (("first", {}), ("seek-2", {"resources": resources}), ("seek-3", {})):
+            expected = {"first": v1.TASK_RUNNING, "seek-2": v1.TASK_FINISHED, "seek-3": v1.TASK_FAILED}[name]
+            if executor == "custom":
+                master.run(task_info(name, **own), role=ROLE)
+            else:
+                script = "sleep 60" if name == "first" else "test -e data/kept"
+                more = {"container": seen_in("data")} if name == "seek-3" else own
+                run(master, [task(name, script, **more)], framework={"role": ROLE})
+            await master.update(name, expected)
+        await operate(master, "DESTROY", used)
+        assert not kept.exists()
+
+
+async def test_two_volumes_cannot_be_in_one_place(flags: Flags) -> None:
+    """The container could see but one of them, and a task would take it for its own."""
+    first, second = volume("v1", 100), volume("v2", 100)
+    async with running_agent(flags, "--resources=disk:1000", isolation=ISOLATION) as master:
+        await create(master, first, second)
+        master.run(task_info("long", resources=[*scalars(cpus=0.1), first]), role=ROLE)
+        await master.update("long", v1.TASK_RUNNING)
+        master.run(task_info("other", resources=[*scalars(cpus=0.1), second]), role=ROLE)
+        for task_id in ("long", "other"):
+            status = await master.update(task_id, v1.TASK_GONE)
+            assert status.reason == v1.TaskStatus.REASON_CONTAINER_UPDATE_FAILED
+            assert "two persistent volumes are to be at 'data'" in status.message
+        await master.gone()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mesocosm.api import internal, v1
+from mesocosm.errors import ContainerError
 from mesocosm.flags import Flags
 from mesocosm.hooks import ENTRY_POINTS
 from tests.plugins import install
@@ -383,3 +384,32 @@ async def test_a_task_that_cannot_be_recorded_is_not_launched(flags: Flags) -> N
         status = await master.update("any", v1.TASK_FAILED)
         assert status.reason == Status.REASON_CONTAINER_LAUNCH_FAILED
         assert str(records) in status.message
+
+
+@pytest.mark.parametrize("aware", [True, False])
+@pytest.mark.parametrize("ended", [True, False])
+async def test_a_container_whose_resources_cannot_be_changed_ends(
+    flags: Flags, monkeypatch: pytest.MonkeyPatch, aware: bool, ended: bool
+) -> None:
+    """Be they to grow for a task that comes, or to shrink after one that has ended."""
+
+    async def fail(*_: object) -> None:
+        raise ContainerError("they stay as they are")
+
+    async with running_agent(flags) as master:
+        master.run(task_info("long"), aware=aware)
+        await master.update("long", v1.TASK_RUNNING)
+        if ended:
+            master.run(task_info("short"), aware=aware)
+            await master.update("short", v1.TASK_RUNNING)
+        monkeypatch.setattr(master.agent.containerizer, "update", fail)
+        if ended:
+            master.kill("short")
+            await master.update("short", v1.TASK_KILLED)
+        else:
+            master.run(task_info("other"), aware=aware)
+        for task_id in ("long",) if ended else ("long", "other"):
+            status = await master.update(task_id, v1.TASK_GONE if aware else v1.TASK_LOST)
+            assert status.reason == Status.REASON_CONTAINER_UPDATE_FAILED
+            assert status.message.endswith("Failed to update resources for container: they stay as they are")
+        await master.gone()

@@ -85,7 +85,7 @@ def test_isolators_know_only_what_is_below_them(module: Path) -> None:
     if own == "mesocosm.isolators.selection":
         pytest.skip("it chooses among them")
     base = f"{own.rpartition('.')[0]}.base"
-    launcher = ("mesocosm.launcher.info", "mesocosm.launcher.kernel_filesystems", "mesocosm.launcher.operations")
+    launcher = [f"mesocosm.launcher.{name}" for name in ("info", "kernel_filesystems", "later", "operations")]
     allowed = (*VALUES, "mesocosm.linux", "mesocosm.cni", *launcher)
     for name in imported(module):
         shared = ("mesocosm.isolators.base", "mesocosm.isolators.mounting", base)

@@ -7,7 +7,14 @@ from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from mesocosm.container import ContainerConfig, ContainerID, ContainerStatus, Resources, Termination
+from mesocosm.container import (
+    ContainerConfig,
+    ContainerID,
+    ContainerStatus,
+    PersistentVolume,
+    Resources,
+    Termination,
+)
 from mesocosm.dataclass import dataclass
 from mesocosm.launcher.info import Credentials
 from mesocosm.statistics import ResourceStatistics
@@ -102,6 +109,9 @@ class Containerizer(Protocol):
 
     async def update(self, container_id: ContainerID, resources: Resources, limits: Resources) -> None:
         """Changes what a running container may use."""
+
+    async def update_volumes(self, container_id: ContainerID, volumes: tuple[PersistentVolume, ...]) -> None:
+        """Has a running container see these persistent volumes, and no others any more."""
 
     async def usage(self, container_id: ContainerID) -> ResourceStatistics:
         """What a running container uses."""

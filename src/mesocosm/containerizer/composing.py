@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mesocosm.concurrency import together
-from mesocosm.container import ContainerConfig, ContainerID, ContainerStatus, Resources, Termination
+from mesocosm.container import (
+    ContainerConfig,
+    ContainerID,
+    ContainerStatus,
+    PersistentVolume,
+    Resources,
+    Termination,
+)
 from mesocosm.containerizer.base import ContainerIO, Containerizer, LaunchResult, Times
 from mesocosm.dataclass import dataclass
 from mesocosm.errors import ContainerError, UnknownContainerError
@@ -116,6 +123,10 @@ class ComposingContainerizer:
     async def update(self, container_id: ContainerID, resources: Resources, limits: Resources) -> None:
         """Changes what a running container may use."""
         await self._owner(container_id).update(container_id, resources, limits)
+
+    async def update_volumes(self, container_id: ContainerID, volumes: tuple[PersistentVolume, ...]) -> None:
+        """Changes which persistent volumes a running container has."""
+        await self._owner(container_id).update_volumes(container_id, volumes)
 
     async def usage(self, container_id: ContainerID) -> ResourceStatistics:
         """What a running container uses."""

@@ -82,6 +82,11 @@ class Isolation:
         for isolator in self:
             await isolator.update(container_id, resources, limits)
 
+    async def update_volumes(self, container_id: ContainerID, config: ContainerConfig, pidfd: int) -> None:
+        """Has them make the persistent volumes those of `config`."""
+        for isolator in self:
+            await isolator.update_volumes(container_id, config, pidfd)
+
     async def usage(self, container_id: ContainerID) -> ResourceStatistics:
         """What the container uses of all that they measure."""
         parts = [await isolator.usage(container_id) for isolator in self]

@@ -18,6 +18,7 @@ from mesocosm.container import (
     ContainerID,
     ContainerStatus,
     ContainerType,
+    PersistentVolume,
     Resources,
     Termination,
 )
@@ -272,6 +273,16 @@ class MesosContainerizer:
         container = self._running(container_id)
         await self._isolation.update(container_id, resources, limits)
         container.config = replace(container.config, resources=resources, limits=limits)
+        self._checkpoints.create(container_id, container.config)
+
+    async def update_volumes(self, container_id: ContainerID, volumes: tuple[PersistentVolume, ...]) -> None:
+        """Changes which persistent volumes a running container has. Raises ContainerError or OSError."""
+        container = self._running(container_id)
+        if container.init is None or set(volumes) == set(container.config.persistent_volumes):
+            return
+        config = replace(container.config, persistent_volumes=volumes)
+        await self._isolation.update_volumes(container_id, config, container.init.descriptor)
+        container.config = replace(container.config, persistent_volumes=volumes)
         self._checkpoints.create(container_id, container.config)
 
     async def usage(self, container_id: ContainerID) -> ResourceStatistics:

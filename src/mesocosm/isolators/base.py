@@ -102,6 +102,9 @@ class Isolator:
     async def update(self, container_id: ContainerID, resources: Resources, limits: Resources) -> None:
         """Applies new amounts to a running container."""
 
+    async def update_volumes(self, container_id: ContainerID, config: ContainerConfig, pidfd: int) -> None:
+        """Has a running container, whose init `pidfd` names, see the persistent volumes of `config`, and no others."""
+
     async def usage(self, container_id: ContainerID) -> ResourceStatistics:
         """What the container uses of what this isolator measures."""
         return NO_STATISTICS

@@ -92,10 +92,14 @@ class Containers:
         """Gives the container what its executor and the tasks have. Raises OSError, ContainerError, ExceptionGroup."""
         resources = convert.resources(executor.resources())
         limits = convert.limits(self._limits(executor))
+        volumes = convert.persistent_volumes(executor.resources())
         config = self._containerizer.config(executor.container_id)
-        if config is None or (config.resources, config.limits) == (resources, limits):
-            return  # It has ended; or there is nothing to change.
-        await self._containerizer.update(executor.container_id, resources, limits)
+        if config is None:
+            return  # It has ended.
+        if set(config.persistent_volumes) != set(volumes):
+            await self._containerizer.update_volumes(executor.container_id, volumes)
+        if (config.resources, config.limits) != (resources, limits):
+            await self._containerizer.update(executor.container_id, resources, limits)
 
     async def wait(self, container_id: ContainerID) -> Termination | str:
         """How a container ended, when it has; or why that is not known."""

@@ -81,6 +81,20 @@ class DiskIsolator(WatchingIsolator[Space]):
         if space is not None and space.sandbox is not None:
             space.sandbox.limit = resources.disk
 
+    async def update_volumes(self, container_id: ContainerID, config: ContainerConfig, pidfd: int) -> None:
+        """Measures the volumes that there are now."""
+        if (space := self._watched.get(container_id)) is None:
+            return
+        known = {directory.volume: directory for directory in space.directories}
+        found = [known.get(each.volume, each) for each in self._directories(container_id, config)]
+        for directory in found:
+            if directory.volume not in known:
+                await self.begin(container_id, directory)
+        space.directories[:] = found
+
+    async def begin(self, container_id: ContainerID, directory: Directory) -> None:
+        """Before anything of the container is in a directory; for subclasses."""
+
     async def usage(self, container_id: ContainerID) -> ResourceStatistics:
         """What was measured last."""
         space = self._watched.get(container_id)

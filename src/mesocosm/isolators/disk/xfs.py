@@ -164,20 +164,24 @@ class XfsIsolator(DiskIsolator):
         self._begin()
         space = await super().take_up(container_id, config)
         for directory in space.directories if space is not None else ():
-            if not _takes_quota(container_id, directory):
-                continue
-            directory.path.mkdir(parents=True, exist_ok=True)  # A volume, which was never used.
-            if self._projects.of(directory.path) is None:
-                project = self._next(container_id)
-                self._projects.keep(project, directory.path)
-                await _assign(directory.path, project)
-            self._limit(directory)
+            await self.begin(container_id, directory)
         sandbox = (space and space.sandbox) or self._sandbox(container_id)
         if sandbox is not None and (shared := self._projects.of(sandbox.path)) is not None:
             for path in sandbox.besides.get(container_id, ()):
                 if xfs.project_of(path) != shared:
                     await _assign(path, shared)
         return space
+
+    async def begin(self, container_id: ContainerID, directory: Directory) -> None:
+        """Gives it a project with its quota."""
+        if not _takes_quota(container_id, directory):
+            return
+        directory.path.mkdir(parents=True, exist_ok=True)  # A volume, which was never used.
+        if self._projects.of(directory.path) is None:
+            project = self._next(container_id)
+            self._projects.keep(project, directory.path)
+            await _assign(directory.path, project)
+        self._limit(directory)
 
     def _next(self, container_id: ContainerID) -> int:
         """One that is free, and has no files: another process may use the same range."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,15 +23,22 @@ class PersistentVolumes:
     def __init__(self, flags: Flags) -> None:
         self._work_dir = flags.work_dir
         self._gid_range = flags.volume_gid_range
-        self._used: dict[ContainerID, set[Path]] = {}
+        self._used: dict[ContainerID, dict[PersistentVolume, Path]] = {}
 
     def recover(self, containers: Collection[ContainerState]) -> None:
         """Knows who has which, and takes back the groups of those that were removed. Raises RecoveryError, OSError."""
         for state in containers:
-            paths = [persistent_volume_path(self._work_dir, volume) for volume in state.config.persistent_volumes]
-            self._used[state.container_id] = set(paths)
+            volumes = state.config.persistent_volumes
+            self._used[state.container_id] = {each: persistent_volume_path(self._work_dir, each) for each in volumes}
         if (gids := self._gids()) is not None:
             gids.release_removed()
+
+    def changes(
+        self, container_id: ContainerID, config: ContainerConfig
+    ) -> tuple[Sequence[PersistentVolume], Sequence[PersistentVolume]]:
+        """What of the volumes of `config` is new, and which there are no longer."""
+        known, wanted = self._used.get(container_id, {}), config.persistent_volumes
+        return [each for each in wanted if each not in known], [each for each in known if each not in wanted]
 
     def make(
         self, container_id: ContainerID, volume: PersistentVolume, config: ContainerConfig
@@ -46,11 +53,14 @@ class PersistentVolumes:
                 f"{container_id}: the path {volume.container_path} of the persistent volume {volume.id!r} is absolute",
                 "give one in the sandbox",
             )
+        known = self._used.setdefault(container_id, {})
+        if any(each.container_path == volume.container_path for each in known if each != volume):
+            raise ContainerError(f"{container_id}: two persistent volumes are to be at {volume.container_path!r}")
         path = persistent_volume_path(self._work_dir, volume)
         if not volume.is_whole_disk:
             path.mkdir(parents=True, exist_ok=True)
-        is_used = any(path in paths for user, paths in self._used.items() if user != container_id)
-        self._used.setdefault(container_id, set()).add(path)
+        is_used = any(path in others.values() for user, others in self._used.items() if user != container_id)
+        known[volume] = path
         if (gids := self._gids()) is not None:
             return path, gids.groups(config, HostDirectory(str(path.parent)), path.name, lasting=True)
         assert config.directory is not None
@@ -58,6 +68,10 @@ class PersistentVolumes:
             sandbox = config.directory.stat()
             os.chown(path, sandbox.st_uid, sandbox.st_gid)
         return path, ()
+
+    def leave(self, container_id: ContainerID, volume: PersistentVolume) -> None:
+        """Knows that the container does not have the volume any more."""
+        self._used.get(container_id, {}).pop(volume, None)
 
     def forget(self, container_id: ContainerID) -> None:
         """Knows that the container is gone. Its volumes stay."""

@@ -71,6 +71,19 @@ class LinuxFilesystemIsolator(Isolator):
             rootfs_read_only=config.rootfs_read_only,
         )
 
+    async def update_volumes(self, container_id: ContainerID, config: ContainerConfig, pidfd: int) -> None:
+        """Mounts and unmounts in the namespace of the container. Its groups stay those that it was launched with."""
+        from mesocosm.launcher import later  # Much to load for who never does that.
+
+        new, gone = self._volumes.changes(container_id, config)
+        for volume in gone:
+            place = mounting.target(container_id, volume.container_path, config, self._sandbox_directory)
+            await asyncio.to_thread(later.unmount, pidfd, place["target"], place["target_within"])
+            self._volumes.leave(container_id, volume)
+        for volume in new:
+            bind, _ = await asyncio.to_thread(self._persistent, container_id, volume, config)
+            await asyncio.to_thread(later.mount, pidfd, bind)
+
     async def cleanup(self, container_id: ContainerID) -> None:
         """Knows that nobody has its volumes any more. The mounts end with the namespace."""
         self._volumes.forget(container_id)

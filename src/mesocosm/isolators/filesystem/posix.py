@@ -46,6 +46,14 @@ class PosixFilesystemIsolator(Isolator):
         groups = tuple(itertools.chain.from_iterable(links))
         return LaunchInfo(supplementary_groups=groups) if groups else None
 
+    async def update_volumes(self, container_id: ContainerID, config: ContainerConfig, pidfd: int) -> None:
+        """Makes and removes links. The container's groups stay those that it was launched with."""
+        new, gone = self._volumes.changes(container_id, config)
+        for volume in gone:
+            await asyncio.to_thread(self._unlink, container_id, volume, config)
+        for volume in new:
+            await asyncio.to_thread(self._link, container_id, volume, config)
+
     async def cleanup(self, container_id: ContainerID) -> None:
         """Knows that nobody has its volumes any more. The links end with the sandbox."""
         self._volumes.forget(container_id)
@@ -59,5 +67,14 @@ class PosixFilesystemIsolator(Isolator):
             )
         path, groups = self._volumes.make(container_id, volume, config)
         assert config.directory is not None
-        (config.directory / volume.container_path).symlink_to(path)
+        link = config.directory / volume.container_path
+        if not (link.is_symlink() and link.readlink() == path):
+            link.symlink_to(path)
         return groups
+
+    def _unlink(self, container_id: ContainerID, volume: PersistentVolume, config: ContainerConfig) -> None:
+        assert config.directory is not None
+        link = config.directory / volume.container_path
+        if link.is_symlink():
+            link.unlink()
+        self._volumes.leave(container_id, volume)

@@ -91,6 +91,10 @@ class SandboxPathVolumeIsolator(Isolator):
                 await asyncio.to_thread(_link, place, own, volume.container_path)
         return LaunchInfo(volumes=tuple(binds), supplementary_groups=tuple(groups)) if binds else None
 
+    async def update_volumes(self, container_id: ContainerID, config: ContainerConfig, pidfd: int) -> None:
+        """Knows what of them the containers see that are nested in this one later."""
+        self._configs[container_id] = config
+
     async def cleanup(self, container_id: ContainerID) -> None:
         """Forgets the sandbox, with which the links go, and takes back the groups of what others saw of it."""
         config = self._configs.get(container_id)
