@@ -61,6 +61,8 @@ async def test_update(shared_docker: Daemon, client: Docker, container: str, fla
     usage = cgroups.usage()
     assert (usage.mem_limit_bytes, usage.mem_soft_limit_bytes) == (128 * MB, 64 * MB), "it is not lowered"
     assert usage.cpus_limit == 1.5, "what is not given stays"
+    cgroups.update(Resources(mem=MB), Resources())
+    assert cgroups.usage().mem_soft_limit_bytes == 32 * MB, "as at the launch, where it has that at least"
     cgroups.update(Resources(cpus=0.5, mem=64 * MB), Resources(cpus=math.inf, mem=math.inf))
     usage = cgroups.usage()
     assert (usage.cpus_limit, usage.mem_limit_bytes) == (None, None)

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from mesocosm.container import Resources
+from mesocosm.docker.options import MEMORY_MINIMUM
 from mesocosm.docker.values import Container, DockerError
 from mesocosm.flags import Flags
 from mesocosm.linux import cgroup
@@ -53,10 +54,14 @@ class ContainerCgroups:
         if cpus is not None:
             self._cpu.set_quota(self._cpu_group, cpus)
         if resources.mem is not None:
-            self._memory.set_request(self._memory_group, int(resources.mem))
+            self._memory.set_request(self._memory_group, _memory(resources.mem))
         mem = resources.mem if limits.mem is None else limits.mem
         if mem is not None:
-            self._memory.raise_limit(self._memory_group, None if math.isinf(mem) else int(mem))
+            self._memory.raise_limit(self._memory_group, None if math.isinf(mem) else _memory(mem))
+
+
+def _memory(amount: float) -> int:
+    return max(int(amount), MEMORY_MINIMUM)
 
 
 def _find(container: Container, mounted: cgroup.Hierarchies, controller: str) -> tuple[str, bool]:
