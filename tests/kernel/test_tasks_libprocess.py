@@ -11,7 +11,15 @@ import pytest
 from mesocosm.agent.tasks.tasks import ACTOR
 from mesocosm.api import internal, v1
 from mesocosm.flags import Flags
-from tests.task_agent import AGENT_ID, FRAMEWORK_ID, command_task, executor_info, running_agent, task_info
+from tests.task_agent import (
+    AGENT_ID,
+    FRAMEWORK_ID,
+    command_task,
+    executor_info,
+    framework_info,
+    running_agent,
+    task_info,
+)
 
 pytestmark = pytest.mark.kernel
 
@@ -105,3 +113,20 @@ async def test_a_group_is_not_for_an_older_executor(flags: Flags) -> None:
         for name in "ab":
             status = await master.update(name, v1.TASK_DROPPED)
             assert status.reason == v1.TaskStatus.REASON_TASK_GROUP_INVALID
+
+
+async def test_no_task_of_a_group_is_a_container_of_docker(flags: Flags) -> None:
+    """A master lets none pass."""
+    docker = v1.ContainerInfo(type=v1.ContainerInfo.DOCKER, docker=v1.ContainerInfo.DockerInfo(image="busybox"))
+    async with running_agent(flags) as master:
+        tasks = [command_task("a", "true"), command_task("b", "true", container=docker)]
+        group = v1.TaskGroupInfo(tasks=tasks)
+        master.tell(
+            internal.RunTaskGroupMessage(
+                framework=framework_info(), executor=EXECUTOR, task_group=group, launch_executor=True
+            )
+        )
+        for name in "ab":
+            status = await master.update(name, v1.TASK_ERROR)
+            assert status.reason == v1.TaskStatus.REASON_TASK_GROUP_INVALID
+            assert status.message == "Docker ContainerInfo is not supported on the task"

@@ -9,7 +9,7 @@ from mesocosm.docker.values import DockerError
 
 
 def test_orders_are_taken_out_of_the_environment() -> None:
-    orders = Orders("podman", "tcp://[::1]:2376", "mesos-1", ("--net=none", "an image", "a\nb"), {"KEY": "'ä'"})
+    orders = Orders("podman", "tcp://[::1]:2376", "mesos-1", ("--net=none", "an image", "a\nb"), {"KEY": "'ä'"}, 1.5)
     environment = {"PATH": "/bin", **orders.environment()}
     assert Orders.take(environment) == orders
     assert environment == {"PATH": "/bin"}

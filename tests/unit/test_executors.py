@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import ssl
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -142,3 +144,19 @@ async def test_a_check_that_cannot_be_executed() -> None:
             check = {"type": "COMMAND", "command": {"value": command, "shell": False}}
             with pytest.raises(CheckError):
                 await probes.create(check, Beside(children))()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        ([], 2, "by its name"),
+        (["sh"], 2, "no built-in program 'sh'"),
+        (["command-executor"], 1, "MESOS_FRAMEWORK_ID"),
+        (["docker-executor"], 1, "MESOCOSM_DOCKER_ORDERS"),
+    ],
+)
+def test_an_executor_by_its_name(arguments: list[str], status: int, said: str) -> None:
+    command = [sys.executable, "-m", "mesocosm.executors", *arguments]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env={})
+    assert done.returncode == status
+    assert said in done.stderr

@@ -61,6 +61,10 @@ def test_tasks_of_a_group_share_an_executor() -> None:
         (task(command={"value": 3}), "command.value"),
         (task(nonsense=1), "a TaskInfo has no field nonsense"),
         (task(container={"type": "MESOS", "volume": []}), "no field container.volume"),
+        (
+            {"tasks": [task(container={"type": "DOCKER", "docker": {"image": "busybox"}})]},
+            "Docker ContainerInfo is not supported on the task",
+        ),
     ],
 )
 def test_what_is_wrong_is_said(value: Any, said: str) -> None:

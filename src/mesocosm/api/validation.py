@@ -229,6 +229,11 @@ def validate_container(container: v1.ContainerInfo) -> str | None:
     return None
 
 
+def is_of_docker(task: v1.TaskInfo) -> bool:
+    """Whether it asks for a container of the type DOCKER, which is also that of a container which says none."""
+    return task.HasField("container") and task.container.type == v1.ContainerInfo.DOCKER
+
+
 def validate_volume(volume: v1.Volume) -> str | None:
     """What is wrong with a volume; None: nothing."""
     if sum(map(volume.HasField, ("host_path", "image", "source"))) != 1:

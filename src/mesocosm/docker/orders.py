@@ -20,7 +20,8 @@ class Orders:
     """The client `program` and the `socket` of its daemon, the `name` of the container, and how that is created.
 
     That is: by the `arguments` of `docker create`, and with the `variables`, both of which are complete. The
-    executor removes nothing: the container belongs to whoever has thought of its name.
+    executor removes nothing: the container belongs to whoever has thought of its name. `stop_timeout` is how many
+    seconds a task has at least to end that has no policy for that (`--docker_stop_timeout`).
     """
 
     program: str
@@ -28,6 +29,7 @@ class Orders:
     name: str
     arguments: tuple[str, ...]
     variables: Mapping[str, str] = field(default_factory=dict)
+    stop_timeout: float = 0.0
 
     def environment(self) -> dict[str, str]:
         """The variable of an executor that says so."""

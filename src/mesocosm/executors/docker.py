@@ -58,6 +58,11 @@ class DockerExecutor(SingleTaskExecutor):
         self._started = asyncio.Event()
         self._stopping: asyncio.Future[None] | None = None
 
+    @property
+    def grace_period(self) -> float:
+        """The time for a shutdown, or that of `--docker_stop_timeout` if it is longer, as in Mesos."""
+        return max(self.settings.shutdown_grace_period, self._orders.stop_timeout)
+
     def start(self, task: Task) -> None:
         """Begins the life of the container."""
         self._life = asyncio.ensure_future(self._live(task))

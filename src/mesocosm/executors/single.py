@@ -13,7 +13,7 @@ from mesocosm.executors.processes import Children
 from mesocosm.executors.settings import Settings
 from mesocosm.executors.statuses import Json
 from mesocosm.executors.task import Task
-from mesocosm.executors.tasks import grace_period, id_of
+from mesocosm.executors.tasks import KILL_GRACE_PERIOD, grace_period, id_of
 
 _SHUTDOWN_RESERVE = 1.0
 """Seconds of the time for a shutdown that are left for the last update, before the agent destroys the container."""
@@ -44,6 +44,11 @@ class SingleTaskExecutor(base.Executor):
         """Has it end within so many seconds. A later call can only make that less."""
 
     @property
+    def grace_period(self) -> float:
+        """Seconds that the task has for its end where nobody has said anything."""
+        return KILL_GRACE_PERIOD
+
+    @property
     def killed(self) -> bool:
         """Whether the task was asked to end."""
         return self._killed
@@ -71,7 +76,7 @@ class SingleTaskExecutor(base.Executor):
 
     def follow(self, task: Task, place: Place) -> None:
         """Has it checked where it runs; it ends for its health, or when its time is over."""
-        unhealthy = partial(self._begin_kill, task, grace_period({}, task.info))
+        unhealthy = partial(self._begin_kill, task, grace_period({}, task.info, self.grace_period))
         exceeded = partial(self._begin_kill, task, 0, overtime=True)
         task.follow(place, exceeded=exceeded, unhealthy=unhealthy)
 
@@ -80,7 +85,7 @@ class SingleTaskExecutor(base.Executor):
         if self._task is None or self._task.task_id != task_id:
             say(f"there is no task {task_id} to kill")
             return
-        self._begin_kill(self._task, grace_period(kill, self._task.info))
+        self._begin_kill(self._task, grace_period(kill, self._task.info, self.grace_period))
 
     def shut_down(self) -> None:
         """Ends the task in the time that the agent has for it."""

@@ -40,9 +40,9 @@ def seconds_of(duration: Json | None) -> float:
     return 0.0 if duration is None else int(duration["nanoseconds"]) / 1e9
 
 
-def grace_period(kill: Json, task: Json) -> float:
+def grace_period(kill: Json, task: Json, default: float = KILL_GRACE_PERIOD) -> float:
     """How many seconds a task has from SIGTERM to SIGKILL: the kill's policy counts, else that of the task."""
     for policy in (kill.get("kill_policy", {}), task.get("kill_policy", {})):
         if "grace_period" in policy:
             return seconds_of(policy["grace_period"])
-    return KILL_GRACE_PERIOD
+    return default

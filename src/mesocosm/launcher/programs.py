@@ -32,6 +32,13 @@ def check_known(name: str) -> None:
         raise ContainerError(f"there is no built-in program {name!r}", f"there are {', '.join(sorted(_MODULES))}")
 
 
+def load_one(name: str) -> Program:
+    """Imports the program `name`, and nothing else. Raises ContainerError if there is none."""
+    check_known(name)
+    importlib.import_module(_MODULES[name])
+    return find(name)
+
+
 def load() -> None:
     """Imports them all, and all that they will need: where they run there may be no file to import."""
     for module in (*_MODULES.values(), _REHEARSAL):

@@ -23,6 +23,11 @@ def complete(resources: Iterable[v1.Resource], roles: Sequence[str]) -> None:
         renew(resource)
 
 
+def role(resources: Iterable[v1.Resource]) -> str | None:
+    """That of the first which is allocated to any, as they are all for one."""
+    return next((each.allocation_info.role for each in resources if each.HasField("allocation_info")), None)
+
+
 def renew(resource: v1.Resource) -> None:
     """Says in the newer way whom the resource is reserved for (`upgradeResource` of Mesos)."""
     if not resource.reservations and resource.role != "*":

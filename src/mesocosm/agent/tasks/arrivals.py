@@ -21,6 +21,7 @@ from mesocosm.agent.tasks.reservations import Reservations
 from mesocosm.agent.tasks.statuses import Statuses
 from mesocosm.agent.tasks.task import Task
 from mesocosm.api import internal, v1
+from mesocosm.api.validation import is_of_docker
 from mesocosm.container import ContainerID
 from mesocosm.hooks import Hooks
 
@@ -172,6 +173,9 @@ class Arrivals:
             yield Verdict(framework.dropped, v1.TaskStatus.REASON_GC_ERROR, text)  # As Mesos calls it.
         if (text := self._nameless(arrival)) is not None:
             yield Verdict(v1.TASK_ERROR, v1.TaskStatus.REASON_TASK_INVALID, text)
+        if arrival.grouped and any(map(is_of_docker, arrival.tasks)):
+            text = "Docker ContainerInfo is not supported on the task"  # As a master says.
+            yield Verdict(v1.TASK_ERROR, v1.TaskStatus.REASON_TASK_GROUP_INVALID, text)
         if (text := self._unauthorized(framework, arrival)) is not None:
             reason = (
                 v1.TaskStatus.REASON_TASK_GROUP_UNAUTHORIZED
@@ -197,8 +201,7 @@ class Arrivals:
             if isolator in isolation:
                 continue
             for task in arrival.tasks:
-                is_other = task.HasField("container") and task.container.type == v1.ContainerInfo.DOCKER
-                if name in task.limits and not is_other:
+                if name in task.limits and not is_of_docker(task):
                     kind = {"cpus": "CPU", "mem": "Memory"}[name]
                     return (
                         f"{kind} limits can only be set on tasks launched in Mesos containers when the agent has"

@@ -172,6 +172,9 @@ class Containers:
             user=executor.user,
             volumes=(*config.volumes, *self._socket(config)),
         )
+        if config.type is ContainerType.DOCKER:
+            role = allocation.role(executor.resources()) or ""
+            config = replace(config, environment={**config.environment, "MESOS_ALLOCATION_ROLE": role})
         if program == DOCKER_EXECUTOR:  # It is root on the host, and nothing that a task says may tell it what to do.
             return replace(config, program_environment=environment)
         return replace(config, environment={**environment, **config.environment})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mesocosm.agent.tasks import allocation
 from mesocosm.api import v1
 
 _CPUS = 0.1
@@ -54,7 +55,6 @@ def _cut(text: str) -> str:
 
 def _overhead(name: str, amount: float, task: v1.TaskInfo) -> v1.Resource:
     resource = v1.Resource(name=name, type=v1.Value.SCALAR, scalar=v1.Value.Scalar(value=amount))
-    role = next((each.allocation_info.role for each in task.resources if each.HasField("allocation_info")), None)
-    if role is not None:
+    if (role := allocation.role(task.resources)) is not None:
         resource.allocation_info.role = role
     return resource

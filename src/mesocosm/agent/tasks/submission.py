@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from mesocosm.api import internal, v1
 from mesocosm.api.json import from_json, unknown_fields
 from mesocosm.api.resources import validate_gpus, validate_resources
-from mesocosm.api.validation import validate_command, validate_container, validate_id
+from mesocosm.api.validation import is_of_docker, validate_command, validate_container, validate_id
 from mesocosm.libprocess.address import NOBODY
 
 _ROLE = "*"
@@ -115,6 +115,8 @@ def _mistakes_of(task: v1.TaskInfo, grouped: bool) -> Iterator[str | None]:
     if task.HasField("command"):
         yield validate_command(task.command)
     if task.HasField("container"):
+        if grouped and is_of_docker(task):
+            yield "Docker ContainerInfo is not supported on the task; let it run alone, or give it a container of Mesos"
         yield validate_container(task.container)
 
 
