@@ -15,10 +15,11 @@ from mesocosm.container import (
     ContainerID,
     ContainerStatus,
     ContainerType,
+    PersistentVolume,
     Resources,
     Termination,
 )
-from mesocosm.containerizer.base import ContainerIO, Containerizer, LaunchResult
+from mesocosm.containerizer.base import ContainerIO, Containerizer, LaunchResult, Times
 from mesocosm.containerizer.composing import ComposingContainerizer
 from mesocosm.containerizer.selection import create_containerizer
 from mesocosm.errors import ContainerError, FlagError, RecoveryError, UnknownContainerError
@@ -92,6 +93,9 @@ class Standin:
     async def update(self, container_id: ContainerID, resources: Resources, limits: Resources) -> None:
         self._ask("update", container_id, None)
 
+    async def update_volumes(self, container_id: ContainerID, volumes: tuple[PersistentVolume, ...]) -> None:
+        self._ask("update_volumes", container_id, None)
+
     async def usage(self, container_id: ContainerID) -> ResourceStatistics:
         return self._ask("usage", container_id, ResourceStatistics(timestamp=1.0))
 
@@ -139,6 +143,9 @@ class Standin:
 
     def sandbox(self, container_id: ContainerID) -> Path:
         return Path("/sandboxes", self.kind.value, str(container_id))
+
+    def times(self, container_id: ContainerID) -> Times:
+        return Times(launched=1.0) if self.knows(container_id) else Times()
 
     def gauges(self) -> dict[str, Callable[[], float]]:
         return {f"{self.kind.value.lower()}/left": lambda: 1}
@@ -213,6 +220,7 @@ async def test_every_call_goes_to_the_owner() -> None:
     first.asked.clear()
     assert await composing.attach(X) == 3
     await composing.update(X, Resources(), Resources())
+    await composing.update_volumes(X, ())
     assert (await composing.usage(X)).timestamp == 1.0
     assert (await composing.status(X)).container_id == X
     assert await composing.kill(X, 9)
@@ -220,12 +228,14 @@ async def test_every_call_goes_to_the_owner() -> None:
     assert await composing.destroy(X) == ENDED
     assert await composing.wait(X) == ENDED, "also when it has ended"
     assert composing.terminated() == {X}
+    assert composing.times(X) == Times(launched=1.0)
     assert composing.config(X) is None
     assert composing.recorded(X) is DOCKER
     await composing.remove(X)
     assert first.asked == []
-    names = [what for what, _ in second.asked]
-    assert names == ["launch", "attach", "update", "usage", "status", "kill", "destroy", "wait", "remove"]
+    asked = [what for what, _ in second.asked]
+    while_it_runs = ["attach", "update", "update_volumes", "usage", "status", "kill"]
+    assert asked == ["launch", *while_it_runs, "destroy", "wait", "remove"]
     assert not composing.knows(X)
 
 
@@ -233,6 +243,7 @@ async def test_what_is_known_to_none() -> None:
     _, _, composing = standins()
     assert await composing.destroy(X) is None
     assert composing.config(X) is composing.recorded(X) is None
+    assert composing.times(X) == Times()
     with pytest.raises(UnknownContainerError, match="there is no container x"):
         await composing.wait(X)
     for call in (composing.usage(X), composing.status(X), composing.kill(X, 9), composing.remove(X)):
