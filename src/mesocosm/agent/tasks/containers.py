@@ -13,7 +13,14 @@ from mesocosm.agent.tasks.executor import Executor
 from mesocosm.agent.tasks.task import Stage
 from mesocosm.api import convert, v1, validation
 from mesocosm.api.v1.agent import Call
-from mesocosm.container import ContainerConfig, ContainerID, ContainerStatus, ContainerType, Termination, Volume
+from mesocosm.container import (
+    ContainerConfig,
+    ContainerID,
+    ContainerStatus,
+    ContainerType,
+    Termination,
+    Volume,
+)
 from mesocosm.containerizer.base import Containerizer, LaunchResult
 from mesocosm.containerizer.command import find_credentials
 from mesocosm.containerizer.sandbox import open_sandbox
@@ -94,8 +101,8 @@ class Containers:
         limits = convert.limits(self._limits(executor))
         volumes = convert.persistent_volumes(executor.resources())
         config = self._containerizer.config(executor.container_id)
-        if config is None:
-            return  # It has ended.
+        if config is None or config.command.program == DOCKER_EXECUTOR:
+            return  # It has ended; or it has all that its one task has, from its beginning to its end.
         if set(config.persistent_volumes) != set(volumes):
             await self._containerizer.update_volumes(executor.container_id, volumes)
         if (config.resources, config.limits) != (resources, limits):
@@ -176,7 +183,7 @@ class Containers:
             role = allocation.role(executor.resources()) or ""
             config = replace(config, environment={**config.environment, "MESOS_ALLOCATION_ROLE": role})
         if program == DOCKER_EXECUTOR:  # It is root on the host, and nothing that a task says may tell it what to do.
-            return replace(config, program_environment=environment)
+            return _with_amounts_of_task(replace(config, program_environment=environment), executor)
         return replace(config, environment={**environment, **config.environment})
 
     def _socket(self, config: ContainerConfig) -> tuple[Volume, ...]:
@@ -198,6 +205,13 @@ def _task(executor: Executor) -> v1.TaskInfo | None:
     (task,) = executor.tasks.values()
     assert task.info is not None
     return task.info
+
+
+def _with_amounts_of_task(config: ContainerConfig, executor: Executor) -> ContainerConfig:
+    """For a container that its one task has for itself, as the executor is outside of it."""
+    (task,) = executor.tasks.values()
+    limits = allocation.limits((), [task.message], cpus_are_bounded=True)
+    return replace(config, resources=convert.resources(task.message.resources), limits=convert.limits(limits))
 
 
 def _program(executor: Executor, config: ContainerConfig) -> str | None:
