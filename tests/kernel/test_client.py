@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pexpect
+import pyte
 import pytest
 
 from tests.agent_process import AgentProcess
@@ -267,3 +268,57 @@ def test_shells_complete(client: Client, agent: AgentProcess, run_directory: Pat
     shell.expect(pexpect.EOF)
     assert client.lines("completion", "fish")
     assert "#compdef mesocosm" in client.run("completion", "zsh").stdout
+
+
+class Screen:
+    """What somebody sees of a program that has the whole screen."""
+
+    def __init__(self, program: pexpect.spawn, rows: int, columns: int) -> None:
+        self.program = program
+        self._screen = pyte.Screen(columns, rows)
+        self._stream = pyte.Stream(self._screen)
+
+    def resize(self, rows: int, columns: int) -> None:
+        self._screen.resize(rows, columns)
+        self.program.setwinsize(rows, columns)
+
+    def until(self, *texts: str) -> list[str]:
+        """The lines, when all these texts are among them."""
+        while not all(any(text in line for line in self._screen.display) for text in texts):
+            self._stream.feed(self.program.read_nonblocking(1 << 16, TIMEOUT))
+        return list(self._screen.display)
+
+
+def test_top(client: Client, agent: AgentProcess) -> None:
+    agent.launch("busy", "while :; do :; done")
+    program = client.spawn("top", "--interval", "0.2", columns=100, rows=20, TERM="linux", LC_ALL="C.UTF-8")
+    screen = Screen(program, 20, 100)
+    lines = screen.until("3 containers", "└─ side", "exec sleep 1000", "%")
+    program.send("\x1b[C")
+    lines = screen.until("cpu▾", "web.side")
+    first = next(number for number, line in enumerate(lines) if line.startswith("container"))
+    assert lines[first + 1].startswith("busy")
+    screen.resize(12, 40)
+    screen.until("memory ░", "cpu▾")
+    program.send("r")
+    screen.until("cpu▴")
+    agent.stop()
+    screen.until("no agent answers at http://")
+    program.send("q")
+    program.expect(pexpect.EOF)
+    program.close()
+    assert program.exitstatus == 0
+
+
+def test_top_gives_the_terminal_back(client: Client) -> None:
+    script = f"trap : INT; {' '.join(MESOCOSM)} top; echo status $?; stty -a | grep -o ' icanon'"
+    shell = pexpect.spawn("sh", ["-c", script], timeout=TIMEOUT, encoding="utf-8", env=client.environment)
+    shell.expect("2 containers")
+    shell.sendintr()
+    shell.expect("status 0.* icanon")
+    shell.expect(pexpect.EOF)
+    unknown = client.seen("top", TERM="nope")
+    assert unknown == [
+        "mesocosm: this terminal cannot be used: setupterm: could not find terminal; set TERM to what it is"
+    ]
+    assert client.refused("top") == "top needs a terminal; `mesocosm stats` does not"

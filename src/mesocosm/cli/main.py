@@ -15,6 +15,7 @@ _COMMANDS = {
     "ps": "Show containers.",
     "inspect": "Show all that is known of a container.",
     "stats": "Show what containers use.",
+    "top": "Show what the machine and its containers do, on the whole screen.",
     "kill": "End containers, or send them another signal.",
     "wait": "Wait until containers have ended.",
     "rm": "Remove containers that have ended.",

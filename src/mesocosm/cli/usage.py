@@ -64,19 +64,16 @@ def _usage(before: Container | None, container: Container) -> Usage:
     )
     elapsed = new.get("timestamp", 0.0) - old.get("timestamp", 0.0)
 
-    def rate(was: float | None, now: float | None) -> float | None:
-        return None if was is None or now is None or elapsed <= 0 else max(now - was, 0) / elapsed
-
     return Usage(
         container,
-        cpu=rate(cpu_time(old), cpu_time(new)),
+        cpu=rate(cpu_time(old), cpu_time(new), elapsed),
         memory=memory(new),
         memory_limit=new.get("mem_limit_bytes"),
         disk=new.get("disk_used_bytes"),
         disk_limit=new.get("disk_limit_bytes"),
-        disk_traffic=rate(disk_traffic(old), disk_traffic(new)),
-        received=rate(old.get("net_rx_bytes"), new.get("net_rx_bytes")),
-        sent=rate(old.get("net_tx_bytes"), new.get("net_tx_bytes")),
+        disk_traffic=rate(disk_traffic(old), disk_traffic(new), elapsed),
+        received=rate(old.get("net_rx_bytes"), new.get("net_rx_bytes"), elapsed),
+        sent=rate(old.get("net_tx_bytes"), new.get("net_tx_bytes"), elapsed),
         processes=new.get("processes"),
     )
 
@@ -85,12 +82,12 @@ COLUMNS = (
     Column("container"),
     Column("cpu", ">"),
     Column("memory", ">", rank=1),
-    Column("limit", ">", rank=5),
-    Column("disk", ">", rank=3),
-    Column("disk i/o", ">", rank=4),
+    Column("limit", ">", rank=6),
+    Column("disk", ">", rank=4),
+    Column("disk i/o", ">", rank=5),
     Column("received", ">", rank=2),
-    Column("sent", ">", rank=2),
-    Column("tasks", ">", rank=6),
+    Column("sent", ">", rank=3),
+    Column("tasks", ">", rank=7),
 )
 """Of a table of them, which `cells` fills."""
 
@@ -100,19 +97,45 @@ def cells(usage: Usage, name: str) -> tuple[str, ...]:
     return (
         name,
         "" if usage.cpu is None else f"{usage.cpu:.1%}",
-        _size(usage.memory),
-        _size(usage.memory_limit),
-        _size(usage.disk),
-        _rate(usage.disk_traffic),
-        _rate(usage.received),
-        _rate(usage.sent),
+        size_of(usage.memory),
+        size_of(usage.memory_limit),
+        size_of(usage.disk),
+        rate_of(usage.disk_traffic),
+        rate_of(usage.received),
+        rate_of(usage.sent),
         "" if usage.processes is None else str(usage.processes),
     )
 
 
-def _size(amount: int | None) -> str:
+def size_of(amount: int | None) -> str:
+    """Bytes for people; nothing where nobody measures."""
     return "" if amount is None else round_size(amount)
 
 
-def _rate(amount: float | None) -> str:
+def rate_of(amount: float | None) -> str:
+    """Bytes per second for people; nothing where nobody measures."""
     return "" if amount is None else f"{round_size(round(amount))}/s"
+
+
+@dataclass(frozen=True, slots=True)
+class MachineUsage:
+    """What a machine does: `cpu` in CPUs, traffic in bytes per second; None: it is not known, or not yet."""
+
+    cpu: float | None = None
+    read: float | None = None
+    written: float | None = None
+    received: float | None = None
+    sent: float | None = None
+
+
+def machine_usage(earlier: Overview | None, later: Overview) -> MachineUsage:
+    """Between two looks at an agent."""
+    old, new = {} if earlier is None else earlier.machine, later.machine
+    elapsed = new.get("timestamp", 0.0) - old.get("timestamp", 0.0)
+    names = ("cpu_busy_secs", "disk_read_bytes", "disk_written_bytes", "net_rx_bytes", "net_tx_bytes")
+    return MachineUsage(*(rate(old.get(name), new.get(name), elapsed) for name in names))
+
+
+def rate(was: float | None, now: float | None, elapsed: float) -> float | None:
+    """How much a counter grew in a second; None where it was not read twice."""
+    return None if was is None or now is None or elapsed <= 0 else max(now - was, 0) / elapsed
