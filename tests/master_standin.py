@@ -268,14 +268,7 @@ class MasterStandIn:
 
     def acknowledge(self, update: internal.StatusUpdate) -> None:
         """Says that the framework has an update."""
-        self.send(
-            internal.StatusUpdateAcknowledgementMessage(
-                slave_id=update.slave_id,
-                framework_id=update.framework_id,
-                task_id=update.status.task_id,
-                uuid=update.uuid,
-            )
-        )
+        self.send(internal.acknowledgement(update))
 
     # How it answers.
 

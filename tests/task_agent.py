@@ -59,14 +59,7 @@ class Master:
 
     def acknowledge(self, update: internal.StatusUpdate) -> None:
         """Says that the framework knows of an update."""
-        self.tell(
-            internal.StatusUpdateAcknowledgementMessage(
-                slave_id=update.slave_id,
-                framework_id=update.framework_id,
-                task_id=update.status.task_id,
-                uuid=update.uuid,
-            )
-        )
+        self.tell(internal.acknowledgement(update))
 
     async def heard(self, kind: type[_Message], matches: Callable[[_Message], bool] = lambda _: True) -> _Message:
         """The first message of a kind that matches, when it has come."""

@@ -413,3 +413,20 @@ async def test_a_container_whose_resources_cannot_be_changed_ends(
             assert status.reason == Status.REASON_CONTAINER_UPDATE_FAILED
             assert status.message.endswith("Failed to update resources for container: they stay as they are")
         await master.gone()
+
+
+async def test_a_launch_that_fails_as_nobody_thought_of_fails_its_task(
+    flags: Flags, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not wait for an executor that never comes."""
+
+    async def fail(*_: object) -> None:
+        raise RuntimeError("what was this")
+
+    async with running_agent(flags) as master:
+        monkeypatch.setattr(master.agent.containerizer, "launch", fail)
+        master.run(task_info("quick"))
+        status = await master.update("quick", v1.TASK_FAILED)
+        assert status.reason == Status.REASON_CONTAINER_LAUNCH_FAILED
+        assert status.message.endswith("Failed to launch container: what was this")
+        await master.gone()

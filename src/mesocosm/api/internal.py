@@ -15,6 +15,16 @@ def name_of(message: Message) -> str:
     return message.DESCRIPTOR.full_name
 
 
+def acknowledgement(update: internal_pb2.StatusUpdate) -> internal_pb2.StatusUpdateAcknowledgementMessage:
+    """What says that whoever it was for has an update."""
+    return internal_pb2.StatusUpdateAcknowledgementMessage(
+        slave_id=update.slave_id,
+        framework_id=update.framework_id,
+        task_id=update.status.task_id,
+        uuid=update.uuid,
+    )
+
+
 def parse(name: str, data: bytes) -> Message | None:
     """The message `name` that `data` is; None for a name that is not known here. Raises ValueError for other data."""
     descriptor = internal_pb2.DESCRIPTOR.message_types_by_name.get(name.removeprefix(PREFIX))

@@ -7,12 +7,11 @@ from collections.abc import Callable
 
 from google.protobuf.message import Message
 
-from mesocosm.agent.tasks.counters import Counters
 from mesocosm.agent.tasks.executions import Executions
 from mesocosm.agent.tasks.executor import Executor, ExecutorState
-from mesocosm.agent.tasks.framework import Framework, Frameworks
+from mesocosm.agent.tasks.framework import Framework
 from mesocosm.agent.tasks.links import ActorLink, HttpLink
-from mesocosm.agent.tasks.registration import Registration
+from mesocosm.agent.tasks.parts import Parts
 from mesocosm.agent.tasks.statuses import Statuses
 from mesocosm.api import internal, v1
 from mesocosm.libprocess.address import ActorAddress
@@ -27,21 +26,17 @@ class ActorExecutors:
 
     def __init__(
         self,
-        registration: Registration,
-        frameworks: Frameworks,
+        parts: Parts,
         executions: Executions,
         statuses: Statuses,
-        counters: Counters,
         message: Callable[[Framework, Executor, bytes], None],
         *,
         retries: bool,
     ) -> None:
         """`message` takes what an executor says to its framework. If the agent `retries`, one may come back twice."""
-        self._registration = registration
-        self._frameworks = frameworks
+        self._parts = parts
         self._executions = executions
         self._statuses = statuses
-        self._counters = counters
         self._message = message
         self._retries = retries
         self._outbox: Outbox | None = None
@@ -65,7 +60,7 @@ class ActorExecutors:
 
     def _send(self, to: ActorAddress, message: Message) -> None:
         if self._outbox is None:
-            self._outbox = Outbox(self._registration.address)
+            self._outbox = Outbox(self._parts.registration.address)
         self._outbox.send(to, message)
 
     def _register(self, sender: ActorAddress, message: Message) -> None:
@@ -92,11 +87,11 @@ class ActorExecutors:
     def _update(self, sender: ActorAddress, message: Message) -> None:
         assert isinstance(message, internal.StatusUpdateMessage)
         update = message.update
-        framework = self._frameworks.get(update.framework_id.value)
+        framework = self._parts.frameworks.get(update.framework_id.value)
         executor = None if framework is None else framework.executor_of(update.status.task_id.value)
         if executor is not None and not _sends_messages(executor):
             logger.warning("an update of a task of the executor %s comes from %s: dropped", executor.id, sender)
-            self._counters.invalid_status_updates += 1
+            self._parts.counters.invalid_status_updates += 1
             return
         if executor is not None and isinstance(executor.link, ActorLink) and executor.link.address != sender:
             logger.warning("an update of a task of the executor %s comes from %s", executor.id, sender)
@@ -112,12 +107,12 @@ class ActorExecutors:
         assert isinstance(message, internal.ExecutorToFrameworkMessage)
         found = self._find(message.framework_id, message.executor_id)
         if found is None:
-            self._counters.invalid_framework_messages += 1
+            self._parts.counters.invalid_framework_messages += 1
         else:
             self._message(*found, message.data)
 
     def _find(self, framework_id: v1.FrameworkID, executor_id: v1.ExecutorID) -> tuple[Framework, Executor] | None:
-        framework = self._frameworks.get(framework_id.value)
+        framework = self._parts.frameworks.get(framework_id.value)
         executor = None if framework is None else framework.executors.get(executor_id.value)
         if framework is None or executor is None or not _sends_messages(executor):
             return None

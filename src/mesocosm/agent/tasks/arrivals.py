@@ -9,21 +9,17 @@ from dataclasses import dataclass
 
 from mesocosm.agent.authorization import Authorizer
 from mesocosm.agent.tasks import allocation
-from mesocosm.agent.tasks.drain import Drain
 from mesocosm.agent.tasks.ended import Verdict
 from mesocosm.agent.tasks.executions import Executions
 from mesocosm.agent.tasks.executor import Executor, ExecutorState
-from mesocosm.agent.tasks.framework import Framework, Frameworks, roles
+from mesocosm.agent.tasks.framework import Framework, roles
 from mesocosm.agent.tasks.generated import executor_for
-from mesocosm.agent.tasks.registration import Registration
-from mesocosm.agent.tasks.remains import Remains
-from mesocosm.agent.tasks.reservations import Reservations
+from mesocosm.agent.tasks.parts import Parts
 from mesocosm.agent.tasks.statuses import Statuses
 from mesocosm.agent.tasks.task import Task
 from mesocosm.api import internal, v1
 from mesocosm.api.validation import is_of_docker
 from mesocosm.container import ContainerID
-from mesocosm.hooks import Hooks
 
 logger = logging.getLogger(__name__)
 
@@ -105,46 +101,36 @@ class Arrivals:
 
     def __init__(
         self,
-        registration: Registration,
-        frameworks: Frameworks,
+        parts: Parts,
         executions: Executions,
         statuses: Statuses,
-        reservations: Reservations,
-        remains: Remains,
-        drain: Drain,
         authorizer: Authorizer,
-        hooks: Hooks,
         isolation: Callable[[], Collection[str]],
         *,
         switch_user: bool,
     ) -> None:
         """`isolation` tells the isolators that there are."""
-        self._registration = registration
-        self._frameworks = frameworks
+        self._parts = parts
         self._executions = executions
         self._statuses = statuses
-        self._reservations = reservations
-        self._remains = remains
-        self._drain = drain
         self._authorizer = authorizer
-        self._hooks = hooks
         self._isolation = isolation
         self._switch_user = switch_user
 
     def take(self, arrival: Arrival, resource_version: bytes) -> None:
         """Runs tasks, or says why not."""
-        agent_id = self._registration.agent_id
+        agent_id = self._parts.registration.agent_id
         if wrong := [task.agent_id.value for task in arrival.tasks if task.agent_id.value != agent_id]:
             logger.warning("%s: ignored, as it is for the agent %s", arrival.text, wrong[0])
             return
         logger.info("got %s of the framework %s", arrival.text, arrival.framework.id.value)
-        framework = self._frameworks.get(arrival.framework.id.value)
+        framework = self._parts.frameworks.get(arrival.framework.id.value)
         if framework is not None and framework.terminating:
             logger.warning("%s: ignored, as the framework is terminating", arrival.text)
             self._tell_exited(arrival)
             return
         if framework is None:
-            framework = self._frameworks.add(arrival.framework, arrival.pid)
+            framework = self._parts.frameworks.add(arrival.framework, arrival.pid)
         if known := [task.task_id.value for task in arrival.tasks if framework.find_task(task.task_id.value)]:
             logger.error("%s: ignored, as %s is here already", arrival.text, known[0])
             return
@@ -183,14 +169,14 @@ class Arrivals:
                 else v1.TaskStatus.REASON_TASK_UNAUTHORIZED
             )
             yield Verdict(v1.TASK_ERROR, reason, text)
-        if self._drain.config is not None:
+        if self._parts.drain.config is not None:
             text = "Task was received while agent was already draining"
             yield Verdict(framework.dropped, v1.TaskStatus.REASON_AGENT_DRAINING, text)
         if any(each.uuid.value != version for each in arrival.versions if not each.HasField("resource_provider_id")):
             text = "Task assumes outdated resource state"
             yield Verdict(framework.dropped, v1.TaskStatus.REASON_INVALID_OFFERS, text)
         for what, resources in self._used(arrival):
-            if not self._reservations.has(resources):
+            if not self._parts.reservations.has(resources):
                 text = f"The checkpointed resources being used by the {what} are unknown to the agent"
                 yield Verdict(framework.dropped, v1.TaskStatus.REASON_RESOURCES_UNKNOWN, text)
 
@@ -212,9 +198,9 @@ class Arrivals:
     def _nameless(self, arrival: Arrival) -> str | None:
         """An id that cannot be the name of a directory. A master lets none pass."""
         try:
-            self._remains.sandbox(arrival.framework.id.value, arrival.executor.executor_id.value, "any")
+            self._parts.remains.sandbox(arrival.framework.id.value, arrival.executor.executor_id.value, "any")
             for task in arrival.tasks:
-                self._remains.check_task(task.task_id.value)
+                self._parts.remains.check_task(task.task_id.value)
         except ValueError as error:
             return str(error)
         return None
@@ -255,7 +241,7 @@ class Arrivals:
             self._drop(framework, arrival, v1.TaskStatus.REASON_EXECUTOR_TERMINATED, text)
             return
         for info in arrival.tasks:
-            self._hooks.label(info, arrival.executor, framework.info)
+            self._parts.hooks.label(info, arrival.executor, framework.info)
         tasks = [Task.create(info, framework.id) for info in arrival.tasks]
         if executor is not None:
             self._executions.give(framework, executor, tasks, grouped=arrival.grouped)
@@ -287,7 +273,7 @@ class Arrivals:
             info,
             framework.id,
             container_id,
-            self._remains.sandbox(framework.id, info.executor_id.value, container_id.value),
+            self._parts.remains.sandbox(framework.id, info.executor_id.value, container_id.value),
             user or None if self._switch_user else None,
             framework.info.checkpoint,
             arrival.generated,

@@ -7,25 +7,18 @@ import logging
 from collections.abc import Callable, Sequence
 
 from mesocosm.agent.flags.kinds import show_duration
-from mesocosm.agent.tasks.background import Background
-from mesocosm.agent.tasks.containers import Containers
-from mesocosm.agent.tasks.counters import Counters
 from mesocosm.agent.tasks.ended import Verdict, verdict
 from mesocosm.agent.tasks.environment import ExecutorEnvironment
 from mesocosm.agent.tasks.executor import Executor, ExecutorState
-from mesocosm.agent.tasks.framework import Framework, Frameworks
+from mesocosm.agent.tasks.framework import Framework
 from mesocosm.agent.tasks.links import Link, Welcome
-from mesocosm.agent.tasks.recorder import Recorder
-from mesocosm.agent.tasks.registration import Registration
-from mesocosm.agent.tasks.remains import Remains
-from mesocosm.agent.tasks.reservations import Reservations
+from mesocosm.agent.tasks.parts import Parts
 from mesocosm.agent.tasks.statuses import Statuses
 from mesocosm.agent.tasks.task import Stage, Task
 from mesocosm.agent.tokens import ExecutorClaims, ExecutorTokens
 from mesocosm.api import internal, v1
 from mesocosm.container import Termination
 from mesocosm.errors import MesocosmError, leaves
-from mesocosm.hooks import Hooks
 
 logger = logging.getLogger(__name__)
 
@@ -38,18 +31,10 @@ class Executions:
 
     def __init__(
         self,
-        registration: Registration,
-        frameworks: Frameworks,
-        containers: Containers,
+        parts: Parts,
         statuses: Statuses,
-        recorder: Recorder,
-        remains: Remains,
         environment: ExecutorEnvironment,
-        counters: Counters,
-        background: Background,
-        hooks: Hooks,
         registration_timeout: float,
-        reservations: Reservations,
         tokens: ExecutorTokens | None,
         framework_gone: Callable[[], None],
     ) -> None:
@@ -57,18 +42,10 @@ class Executions:
 
         `framework_gone` is told when one has no executor any more.
         """
-        self._registration = registration
-        self._frameworks = frameworks
-        self._containers = containers
+        self._parts = parts
         self._statuses = statuses
-        self._recorder = recorder
-        self._remains = remains
         self._environment = environment
-        self._counters = counters
-        self._background = background
-        self._hooks = hooks
         self._registration_timeout = registration_timeout
-        self._reservations = reservations
         self._tokens = tokens
         self._framework_gone = framework_gone
         self._closing = False
@@ -78,7 +55,7 @@ class Executions:
     def close(self) -> None:
         """Leaves the executors as they are."""
         self._closing = True
-        for executor in self._frameworks.executors():
+        for executor in self._parts.frameworks.executors():
             executor.stop_timer()
             if executor.link is not None:
                 executor.link.close()
@@ -88,20 +65,20 @@ class Executions:
     def start(self, framework: Framework, executor: Executor) -> None:
         """Launches the executor, which has its first tasks."""
         framework.executors[executor.id] = executor
-        self._remains.show(framework, executor)
+        self._parts.remains.show(framework, executor)
         executor.call_later(self._registration_timeout, self._not_registered)
-        self._background.spawn(self._live(framework, executor, launched=False))
+        self._parts.background.spawn(self._live(framework, executor, launched=False))
 
     def resume(self, framework: Framework, executor: Executor) -> None:
         """Follows an executor that an earlier agent has launched."""
         framework.executors[executor.id] = executor
-        self._remains.show(framework, executor)
-        self._background.spawn(self._live(framework, executor, launched=True))
+        self._parts.remains.show(framework, executor)
+        self._parts.background.spawn(self._live(framework, executor, launched=True))
 
     async def _live(self, framework: Framework, executor: Executor, *, launched: bool) -> None:
         termination: Termination | str = Termination(None)
         if launched or await self._launch(framework, executor):
-            termination = await self._containers.wait(executor.container_id)
+            termination = await self._parts.containers.wait(executor.container_id)
         if not self._closing:
             await self._ended(framework, executor, termination)
 
@@ -109,11 +86,13 @@ class Executions:
         """Whether its container runs."""
         try:
             await self._put_on_record(framework, executor)
-            await self._reservations.settled()
+            await self._parts.reservations.settled()
             if executor.ending or (executor.generated and not executor.at(Stage.QUEUED)):
                 return False  # Also where the one task that it is for was killed meanwhile.
-            await self._containers.launch(executor, self._environment_of(executor))
-        except (MesocosmError, OSError, ExceptionGroup) as error:
+            await self._parts.containers.launch(executor, self._environment_of(executor))
+        except Exception as error:
+            if not isinstance(error, MesocosmError | OSError | ExceptionGroup):
+                logger.error("%s is not launched", executor.container_id, exc_info=error)
             executor.pending = executor.pending or Verdict(
                 v1.TASK_FAILED,
                 v1.TaskStatus.REASON_CONTAINER_LAUNCH_FAILED,
@@ -121,7 +100,7 @@ class Executions:
             )
             return False
         if executor.ending:
-            await self._containers.destroy(executor.container_id)
+            await self._parts.containers.destroy(executor.container_id)
         return True
 
     async def _put_on_record(self, framework: Framework, executor: Executor) -> None:
@@ -129,7 +108,7 @@ class Executions:
 
         async def write() -> None:
             async with executor.turn:
-                await self._recorder.write(framework, executor)
+                await self._parts.recorder.write(framework, executor)
 
         executor.recording = asyncio.create_task(write())
         try:
@@ -143,8 +122,8 @@ class Executions:
         return self._environment.of(
             executor.info,
             directory=executor.directory,
-            agent_id=self._registration.agent_id,
-            agent=self._registration.address,
+            agent_id=self._parts.registration.agent_id,
+            agent=self._parts.registration.address,
             checkpoint=executor.checkpoint,
             token=self._token(executor),
         )
@@ -159,7 +138,7 @@ class Executions:
         executor.stop_timer()
         executor.enter(ExecutorState.TERMINATED)
         self.came.set()  # It is not waited for any more.
-        self._counters.executors_terminated += 1
+        self._parts.counters.executors_terminated += 1
         if executor.link is not None:
             executor.link.close()
         status = None if isinstance(termination, str) else termination.status
@@ -174,9 +153,9 @@ class Executions:
 
     def tell_exited(self, framework_id: str, executor_id: str, status: int | None = None) -> None:
         """Tells the master that an executor is not there, whose resources are free then."""
-        self._registration.tell(
+        self._parts.registration.tell(
             internal.ExitedExecutorMessage(
-                slave_id=v1.AgentID(value=self._registration.agent_id),
+                slave_id=v1.AgentID(value=self._parts.registration.agent_id),
                 framework_id=v1.FrameworkID(value=framework_id),
                 executor_id=v1.ExecutorID(value=executor_id),
                 status=_UNKNOWN_STATUS if status is None else status,
@@ -191,23 +170,23 @@ class Executions:
             return
         del framework.executors[executor.id]
         framework.completed_executors.append(executor)
-        self._remains.leave_executor(framework, executor)  # At once: the next one of that name may come any time.
+        self._parts.remains.leave_executor(framework, executor)  # At once: the next one of that name may come any time.
         try:
-            await self._recorder.finish(executor)
+            await self._parts.recorder.finish(executor)
         except OSError as error:
             logger.error("that the executor %s has ended is not recorded: %s", executor.id, error)
-        await self._containers.forget(executor.container_id)
-        await self._hooks.executor_removed(framework.info, executor.info)
+        await self._parts.containers.forget(executor.container_id)
+        await self._parts.hooks.executor_removed(framework.info, executor.info)
         self.retire_framework(framework)
 
     def retire_framework(self, framework: Framework) -> None:
         """Clears away a framework that has no executors."""
-        if framework.executors or self._frameworks.get(framework.id) is not framework:
+        if framework.executors or self._parts.frameworks.get(framework.id) is not framework:
             return
         logger.info("the framework %s has no executors any more", framework.id)
         self._statuses.updates.cleanup(framework.id)
-        self._frameworks.complete(framework)
-        self._remains.leave_framework(framework)
+        self._parts.frameworks.complete(framework)
+        self._parts.remains.leave_framework(framework)
         self._framework_gone()
 
     # What an executor is given.
@@ -215,21 +194,21 @@ class Executions:
     def give(self, framework: Framework, executor: Executor, tasks: list[Task], *, grouped: bool) -> None:
         """Has it run tasks: now, or when it has registered."""
         executor.add(tasks, grouped=grouped)
-        self._background.spawn(self._deliver(framework, executor))
+        self._parts.background.spawn(self._deliver(framework, executor))
 
     async def record_framework(self, framework: Framework) -> None:
         """Has on the disk what the framework has become."""
-        await self._recorder.write_framework(framework)
+        await self._parts.recorder.write_framework(framework)
 
     async def _deliver(self, framework: Framework, executor: Executor) -> None:
         """Hands the waiting tasks over, when they are on the disk and the container has room for them."""
         async with executor.turn:
             try:
-                await self._recorder.write(framework, executor)
-                await self._reservations.settled()
+                await self._parts.recorder.write(framework, executor)
+                await self._parts.reservations.settled()
                 if executor.state is not ExecutorState.RUNNING:
                     return
-                await self._containers.update(executor)
+                await self._parts.containers.update(executor)
             except Exception as error:  # noqa: BLE001 - the container ends then, and its tasks are told why.
                 self.update_failed(framework, executor, error)
                 return
@@ -240,12 +219,10 @@ class Executions:
         for task in executor.at(Stage.QUEUED):
             if task.stage is not Stage.QUEUED or not task.recorded:
                 continue  # It came with its group; or it came just now, and its turn comes.
-            if task.group and not link.takes_groups:
+            if not _launch(framework, executor, link, task):
                 text = "The executor is of a kind that takes no task groups"
                 refusal = Verdict(framework.dropped, v1.TaskStatus.REASON_TASK_GROUP_INVALID, text)
                 self._statuses.from_agent(framework, task.id, refusal, executor.id)
-            else:
-                _launch(framework, executor, link, task)
 
     def update_failed(self, framework: Framework, executor: Executor, error: Exception) -> None:
         """Ends a container whose resources could not be changed."""
@@ -255,7 +232,7 @@ class Executions:
             v1.TaskStatus.REASON_CONTAINER_UPDATE_FAILED,
             f"Failed to update resources for container: {_line(error)}",
         )
-        self._background.spawn(self._containers.destroy(executor.container_id))
+        self._parts.background.spawn(self._parts.containers.destroy(executor.container_id))
 
     # Its connection.
 
@@ -286,13 +263,13 @@ class Executions:
         if executor.is_idle:
             self.shut_down(framework, executor)
             return
-        assert self._registration.slave is not None
-        link.welcome(Welcome(executor.info, framework.info, self._registration.slave, executor.container_id))
-        self._background.spawn(self._greeted(framework, executor))
+        assert self._parts.registration.slave is not None
+        link.welcome(Welcome(executor.info, framework.info, self._parts.registration.slave, executor.container_id))
+        self._parts.background.spawn(self._greeted(framework, executor))
 
     async def _greeted(self, framework: Framework, executor: Executor) -> None:
         async with executor.turn:
-            await self._recorder.connected(executor)
+            await self._parts.recorder.connected(executor)
         await self._deliver(framework, executor)
 
     def _drop_unknown(self, framework: Framework, executor: Executor, known: set[str]) -> None:
@@ -322,7 +299,7 @@ class Executions:
     def _end(self, executor: Executor) -> None:
         if executor.recording is not None:
             executor.recording.cancel()
-        self._background.spawn(self._containers.destroy(executor.container_id))
+        self._parts.background.spawn(self._parts.containers.destroy(executor.container_id))
 
     def _not_registered(self, executor: Executor) -> None:
         waited = show_duration(self._registration_timeout)
@@ -332,17 +309,18 @@ class Executions:
         self.end(executor, Verdict(v1.TASK_FAILED, reason, text))
 
 
-def _launch(framework: Framework, executor: Executor, link: Link, task: Task) -> None:
-    """With its group, if it is of one."""
+def _launch(framework: Framework, executor: Executor, link: Link, task: Task) -> bool:
+    """With its group, if it is of one. False if the executor takes none."""
     together = task.group or (task,)
+    infos = [each.info for each in together if each.info is not None]
+    if not task.group:
+        link.launch(framework.info, framework.pid, infos[0])
+    elif not link.launch_group(infos):
+        return False
     for each in together:
         each.enter(Stage.LAUNCHED)
     logger.info("%s to the executor %s", ", ".join(f"the task {each.id}" for each in together), executor.id)
-    infos = [each.info for each in together if each.info is not None]
-    if task.group:
-        link.launch_group(infos)
-    else:
-        link.launch(framework.info, framework.pid, infos[0])
+    return True
 
 
 def _line(error: Exception) -> str:

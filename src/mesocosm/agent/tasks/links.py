@@ -41,18 +41,14 @@ class Welcome:
 class Link(Protocol):
     """One executor's connection. Nothing here waits or fails: what cannot be delivered is lost."""
 
-    @property
-    def takes_groups(self) -> bool:
-        """Whether there are groups of tasks in its language."""
-
     def welcome(self, welcome: Welcome) -> None:
         """It is registered."""
 
     def launch(self, framework: v1.FrameworkInfo, pid: str, task: v1.TaskInfo) -> None:
         """It shall run a task."""
 
-    def launch_group(self, tasks: Sequence[v1.TaskInfo]) -> None:
-        """It shall run all of these, or none."""
+    def launch_group(self, tasks: Sequence[v1.TaskInfo]) -> bool:
+        """It shall run all of these, or none; False if there are no groups in its language."""
 
     def kill(self, framework_id: str, task_id: str, policy: v1.KillPolicy | None) -> None:
         """It shall end a task."""
@@ -72,8 +68,6 @@ class Link(Protocol):
 
 class HttpLink:
     """A stream of events, as the answer to SUBSCRIBE. It ends for an executor that does not read what it is told."""
-
-    takes_groups = True
 
     def __init__(self, *, as_json: bool) -> None:
         self._encode: Callable[[Event], bytes] = _json if as_json else Event.SerializeToString
@@ -96,10 +90,11 @@ class HttpLink:
         """LAUNCH."""
         self._tell(Event(type=Event.LAUNCH, launch=Event.Launch(task=task)))
 
-    def launch_group(self, tasks: Sequence[v1.TaskInfo]) -> None:
+    def launch_group(self, tasks: Sequence[v1.TaskInfo]) -> bool:
         """LAUNCH_GROUP."""
         group = Event.LaunchGroup(task_group=v1.TaskGroupInfo(tasks=tasks))
         self._tell(Event(type=Event.LAUNCH_GROUP, launch_group=group))
+        return True
 
     def kill(self, framework_id: str, task_id: str, policy: v1.KillPolicy | None) -> None:
         """KILL."""
@@ -168,8 +163,6 @@ class HttpLink:
 class ActorLink:
     """Messages to an older executor, which is an actor of libprocess."""
 
-    takes_groups = False
-
     def __init__(
         self, address: ActorAddress, send: Callable[[ActorAddress, Message], None], *, returns: bool = False
     ) -> None:
@@ -204,9 +197,9 @@ class ActorLink:
         # The field that is no longer used is not, as in Mesos, but a driver insists on an address.
         self._send(self.address, internal.RunTaskMessage(framework=framework, task=task, pid=pid or str(NOBODY)))
 
-    def launch_group(self, tasks: Sequence[v1.TaskInfo]) -> None:
-        """Is not called: there are no groups in that language."""
-        raise NotImplementedError
+    def launch_group(self, tasks: Sequence[v1.TaskInfo]) -> bool:
+        """There are no groups in that language."""
+        return False
 
     def kill(self, framework_id: str, task_id: str, policy: v1.KillPolicy | None) -> None:
         """KillTaskMessage."""
@@ -219,15 +212,7 @@ class ActorLink:
 
     def acknowledge(self, update: internal.StatusUpdate) -> None:
         """StatusUpdateAcknowledgementMessage."""
-        self._send(
-            self.address,
-            internal.StatusUpdateAcknowledgementMessage(
-                slave_id=update.slave_id,
-                framework_id=update.framework_id,
-                task_id=update.status.task_id,
-                uuid=update.uuid,
-            ),
-        )
+        self._send(self.address, internal.acknowledgement(update))
 
     def message(self, message: internal.FrameworkToExecutorMessage) -> None:
         """FrameworkToExecutorMessage."""

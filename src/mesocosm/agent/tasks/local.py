@@ -20,6 +20,9 @@ from mesocosm.master.base import Tasks
 
 logger = logging.getLogger(__name__)
 
+MOST_WAITING = 10_000
+"""Statuses of one run that wait to be read: some megabytes."""
+
 
 class LocalMaster:
     """Registers the agent of these `tasks`, and brings it those of its users."""
@@ -69,17 +72,7 @@ class LocalMaster:
         if run is not None:
             run.take(update.status)
         if update.uuid:
-            self._acknowledge(update)
-
-    def _acknowledge(self, update: internal.StatusUpdate) -> None:
-        self._send(
-            internal.StatusUpdateAcknowledgementMessage(
-                slave_id=update.slave_id,
-                framework_id=update.framework_id,
-                task_id=update.status.task_id,
-                uuid=update.uuid,
-            )
-        )
+            self._send(internal.acknowledgement(update))
 
 
 class Run:
@@ -97,13 +90,14 @@ class Run:
         self._send = send
         self._forget = forget
         self._unfinished = {task.task_id.value for task in submission.tasks}
-        self._statuses: asyncio.Queue[v1.TaskStatus] = asyncio.Queue()
-        self._seen: set[bytes] = set()
+        self._statuses: asyncio.Queue[v1.TaskStatus | None] = asyncio.Queue()
+        self._last: dict[str, bytes] = {}
 
     async def statuses(self) -> AsyncGenerator[v1.TaskStatus, None]:
-        """What becomes of the tasks, each time once, until all of them have ended."""
+        """What becomes of the tasks, each time once, until all of them have ended, or what waits is too much."""
         while self._unfinished or not self._statuses.empty():
-            status = await self._statuses.get()
+            if (status := await self._statuses.get()) is None:
+                return
             if is_terminal(status.state):
                 self._unfinished.discard(status.task_id.value)
             yield status
@@ -119,10 +113,19 @@ class Run:
         self._send(internal.ShutdownFrameworkMessage(framework_id=self._id()))
 
     def take(self, status: v1.TaskStatus) -> None:
-        """Tells whoever waits; an update that comes again is no news."""
-        if status.uuid not in self._seen:
-            self._seen.add(status.uuid)
+        """Tells whoever waits, whose tasks end if he does not listen. An update that comes again is no news.
+
+        A task's next update comes when the one before is acknowledged.
+        """
+        if self._last.get(status.task_id.value) == status.uuid:
+            return
+        self._last[status.task_id.value] = status.uuid
+        if self._statuses.qsize() < MOST_WAITING:
             self._statuses.put_nowait(status)
+            return
+        logger.warning("the tasks of %s are ended, as nobody reads what becomes of them", self.framework_id)
+        self._statuses.put_nowait(None)
+        self.close()
 
     def _id(self) -> v1.FrameworkID:
         return v1.FrameworkID(value=self.framework_id)

@@ -8,15 +8,13 @@ import logging
 
 from mesocosm.agent.flags.kinds import show_duration
 from mesocosm.agent.tasks.actors import ActorExecutors
-from mesocosm.agent.tasks.containers import Containers
 from mesocosm.agent.tasks.ended import Verdict
 from mesocosm.agent.tasks.executions import Executions
 from mesocosm.agent.tasks.executor import Executor, ExecutorState
-from mesocosm.agent.tasks.framework import Framework, Frameworks
+from mesocosm.agent.tasks.framework import Framework
 from mesocosm.agent.tasks.links import ActorLink
+from mesocosm.agent.tasks.parts import Parts
 from mesocosm.agent.tasks.recovery import RecoveredAgent, RecoveredExecutor, RecoveredFramework, RecoveredTask
-from mesocosm.agent.tasks.registration import Registration
-from mesocosm.agent.tasks.remains import Remains
 from mesocosm.agent.tasks.states import is_terminal
 from mesocosm.agent.tasks.task import Refused, Stage, Task
 from mesocosm.api import v1
@@ -31,43 +29,37 @@ class Revival:
 
     def __init__(
         self,
-        registration: Registration,
-        frameworks: Frameworks,
-        containers: Containers,
+        parts: Parts,
         executions: Executions,
         actors: ActorExecutors,
-        remains: Remains,
         *,
         timeout: float,
         retry_interval: float | None,
         switch_user: bool,
     ) -> None:
         """In seconds: executors may take `timeout` to come back, and older ones are asked to at that interval."""
-        self._registration = registration
-        self._frameworks = frameworks
-        self._containers = containers
+        self._parts = parts
         self._executions = executions
         self._actors = actors
-        self._remains = remains
         self._timeout = timeout
         self._retry_interval = retry_interval
         self._switch_user = switch_user
 
     async def take_up(self, found: RecoveredAgent) -> None:
         """Has the frameworks as they were; what nothing belongs to any more is cleared away. Raises OSError."""
-        self._registration.slave = found.info
+        self._parts.registration.slave = found.info
         for path in found.remains:
-            self._remains.leave(path)
+            self._parts.remains.leave(path)
         for framework in found.frameworks:
             self._take_up_framework(framework)
-        known = {executor.container_id for executor in self._frameworks.executors()}
-        await self._containers.clear_away(known)
+        known = {executor.container_id for executor in self._parts.frameworks.executors()}
+        await self._parts.containers.clear_away(known)
 
     async def wait(self) -> None:
         """Returns when all executors are back, or the time for that is over: those that are not have to end."""
         for executor in self._missing():
             if isinstance(executor.link, ActorLink):
-                executor.link.reconnect(v1.AgentID(value=self._registration.agent_id))
+                executor.link.reconnect(v1.AgentID(value=self._parts.registration.agent_id))
         asking = asyncio.create_task(self._ask_again())
         try:
             with contextlib.suppress(TimeoutError):
@@ -86,13 +78,13 @@ class Revival:
             await asyncio.sleep(self._retry_interval)
             for executor in self._missing():
                 if isinstance(executor.link, ActorLink):
-                    executor.link.reconnect(v1.AgentID(value=self._registration.agent_id))
+                    executor.link.reconnect(v1.AgentID(value=self._parts.registration.agent_id))
 
     def _missing(self) -> list[Executor]:
-        return [each for each in self._frameworks.executors() if each.state is ExecutorState.REGISTERING]
+        return [each for each in self._parts.frameworks.executors() if each.state is ExecutorState.REGISTERING]
 
     def _give_up(self, executor: Executor) -> None:
-        framework = self._frameworks.get(executor.framework_id)
+        framework = self._parts.frameworks.get(executor.framework_id)
         assert framework is not None
         text = f"Executor did not reregister within {show_duration(self._timeout)}"
         logger.warning("the executor %s of the framework %s: %s", executor.id, framework.id, text)
@@ -100,7 +92,7 @@ class Revival:
         self._executions.end(executor, Verdict(framework.gone, reason, text))
 
     def _take_up_framework(self, found: RecoveredFramework) -> None:
-        framework = self._frameworks.add(found.info, "" if found.pid == NOBODY else str(found.pid))
+        framework = self._parts.frameworks.add(found.info, "" if found.pid == NOBODY else str(found.pid))
         framework.recorded = True
         for each in found.executors:
             self._take_up_executor(framework, each)
@@ -111,7 +103,7 @@ class Revival:
         if found.run.is_completed:
             executor.state = ExecutorState.TERMINATED
             framework.completed_executors.append(executor)
-            self._remains.leave_executor(framework, executor)
+            self._parts.remains.leave_executor(framework, executor)
             return
         if found.run.address is not None:
             executor.link = self._actors.link(found.run.address)
@@ -124,7 +116,7 @@ class Revival:
             info,
             framework.id,
             ContainerID(run.container_id),
-            self._remains.sandbox(framework.id, info.executor_id.value, run.container_id),
+            self._parts.remains.sandbox(framework.id, info.executor_id.value, run.container_id),
             user or None if self._switch_user else None,
             framework.info.checkpoint,
             found.generated,

@@ -8,22 +8,16 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from mesocosm.agent.tasks.background import Background
-from mesocosm.agent.tasks.containers import Containers
-from mesocosm.agent.tasks.counters import Counters
-from mesocosm.agent.tasks.drain import Drain
 from mesocosm.agent.tasks.ended import Verdict
 from mesocosm.agent.tasks.executor import Executor
-from mesocosm.agent.tasks.framework import Framework, Frameworks
-from mesocosm.agent.tasks.recorder import Recorder
-from mesocosm.agent.tasks.registration import Registration
+from mesocosm.agent.tasks.framework import Framework
+from mesocosm.agent.tasks.parts import Parts
 from mesocosm.agent.tasks.states import is_terminal
 from mesocosm.agent.tasks.task import Refused, Stage, Task
 from mesocosm.agent.tasks.updates import StatusUpdates
 from mesocosm.api import convert, internal, v1
 from mesocosm.container import ContainerID
 from mesocosm.errors import ContainerError
-from mesocosm.hooks import Hooks
 
 logger = logging.getLogger(__name__)
 
@@ -37,26 +31,12 @@ class Statuses:
 
     def __init__(
         self,
-        registration: Registration,
-        frameworks: Frameworks,
-        containers: Containers,
-        recorder: Recorder,
-        drain: Drain,
-        counters: Counters,
-        background: Background,
-        hooks: Hooks,
+        parts: Parts,
         update_failed: Callable[[Framework, Executor, Exception], None],
     ) -> None:
         """`update_failed` is told of a container whose resources could not be changed."""
         self.updates = StatusUpdates(self._forward)
-        self._registration = registration
-        self._frameworks = frameworks
-        self._containers = containers
-        self._recorder = recorder
-        self._drain = drain
-        self._counters = counters
-        self._background = background
-        self._hooks = hooks
+        self._parts = parts
         self._update_failed = update_failed
 
     def from_executor(self, framework_id: str, executor_id: str, update: internal.StatusUpdate) -> None:
@@ -65,11 +45,11 @@ class Statuses:
         One that nobody could acknowledge, or is of another agent, a framework that is not there or a task of another
         executor, is dropped.
         """
-        framework = self._frameworks.get(framework_id)
+        framework = self._parts.frameworks.get(framework_id)
         problem = self._problem(framework, executor_id, update)
         if framework is None or problem is not None:
             logger.warning("an update of the task %s is dropped: %s", update.status.task_id.value, problem)
-            self._counters.invalid_status_updates += 1
+            self._parts.counters.invalid_status_updates += 1
             return
         update.executor_id.value = update.status.executor_id.value = executor_id
         update.status.uuid = update.uuid
@@ -80,16 +60,16 @@ class Statuses:
         """Says of a task what the agent knows. It is true at once for one that was not given to its executor."""
         if framework.terminating:
             return
-        update = self._registration.update(framework.id, task_id, verdict, executor_id)
+        update = self._parts.registration.update(framework.id, task_id, verdict, executor_id)
         self._take(framework, update)
 
     def of_unknown(self, framework_id: str, task_id: str, verdict: Verdict) -> None:
         """Says of a task that nobody here knows what has become of it."""
-        update = self._registration.update(framework_id, task_id, verdict)
-        self._background.spawn(self._forward_unknown(None, update))
+        update = self._parts.registration.update(framework_id, task_id, verdict)
+        self._parts.background.spawn(self._forward_unknown(None, update))
 
     def _problem(self, framework: Framework | None, executor_id: str, update: internal.StatusUpdate) -> str | None:
-        agent_id = self._registration.agent_id
+        agent_id = self._parts.registration.agent_id
         if len(update.uuid) != _UUID:
             return "it has no UUID"
         if {update.slave_id.value, update.status.agent_id.value} != {agent_id}:
@@ -102,8 +82,8 @@ class Statuses:
         return f"the framework {framework.id} is terminating" if framework.terminating else None
 
     def _take(self, framework: Framework, update: internal.StatusUpdate) -> None:
-        self._counters.valid_status_updates += 1
-        self._drain.change(update.status, partition_aware=framework.is_partition_aware)
+        self._parts.counters.valid_status_updates += 1
+        self._parts.drain.change(update.status, partition_aware=framework.is_partition_aware)
         status = update.status
         executor = framework.executor_of(status.task_id.value)
         if executor is None:
@@ -113,13 +93,13 @@ class Statuses:
                 self._acknowledge(executor, update)
                 return
             logger.warning("the task %s is unknown, and %s", status.task_id.value, _name(status))
-            self._background.spawn(self._forward_unknown(executor, update))
+            self._parts.background.spawn(self._forward_unknown(executor, update))
             return
         task = executor.tasks[status.task_id.value]
         never_ran = task.stage is Stage.QUEUED and is_terminal(status.state)
         if never_ran:
             self._change(task, status)
-        self._background.spawn(self._process(framework, executor, task, update, changed=never_ran))
+        self._parts.background.spawn(self._process(framework, executor, task, update, changed=never_ran))
 
     async def _forward_unknown(self, executor: Executor | None, update: internal.StatusUpdate) -> None:
         await self.updates.update(update, None)
@@ -134,7 +114,7 @@ class Statuses:
             status = update.status
             if not changed:
                 await self._add_container_status(executor, task, status)
-            self._hooks.complete(framework.id, status)
+            self._parts.hooks.complete(framework.id, status)
             try:
                 if not changed:
                     self._change(task, status)
@@ -144,7 +124,7 @@ class Statuses:
                 return
             if task.stage is Stage.TERMINATED:
                 await self._shrink(framework, executor)
-            await self._keep(update, self._recorder.updates_of(executor, task))
+            await self._keep(update, self._parts.recorder.updates_of(executor, task))
             self._acknowledge(executor, update)
 
     async def _keep(self, update: internal.StatusUpdate, record: Path | None) -> None:
@@ -162,7 +142,7 @@ class Statuses:
         """Raises Refused."""
         task.take_on(status)
         if task.stage is Stage.TERMINATED:
-            self._counters.ended[status.state] += 1
+            self._parts.counters.ended[status.state] += 1
             logger.info("the task %s is %s: %s", task.id, _name(status), status.message or "no message")
 
     async def _add_container_status(self, executor: Executor, task: Task, status: v1.TaskStatus) -> None:
@@ -170,19 +150,19 @@ class Statuses:
         by_agent = status.source == v1.TaskStatus.SOURCE_AGENT
         if by_agent and status.state in (v1.TASK_DROPPED, v1.TASK_LOST):
             return
-        found = await self._containers.status(_container_of(executor, status))
+        found = await self._parts.containers.status(_container_of(executor, status))
         if found is None:
             return
         status.container_status.MergeFrom(convert.container_status(found))
         if not status.container_status.network_infos:
-            status.container_status.network_infos.add().ip_addresses.add(ip_address=self._registration.address.ip)
+            status.container_status.network_infos.add().ip_addresses.add(ip_address=self._parts.registration.address.ip)
 
     async def _shrink(self, framework: Framework, executor: Executor) -> None:
         """Takes back from the container what its task had."""
         if executor.ending:
             return
         try:
-            await self._containers.update(executor)
+            await self._parts.containers.update(executor)
         except Exception as error:  # noqa: BLE001 - the container ends then, and its tasks are told why.
             self._update_failed(framework, executor, error)
 
@@ -194,13 +174,15 @@ class Statuses:
         """Tells the master, with what the task has become meanwhile."""
         sent = internal.StatusUpdate()
         sent.CopyFrom(update)
-        framework = self._frameworks.get(update.framework_id.value)
+        framework = self._parts.frameworks.get(update.framework_id.value)
         task = None if framework is None else framework.find_task(update.status.task_id.value)
         if task is not None:
             task.message.status_update_state = update.status.state
             task.message.status_update_uuid = update.uuid
             sent.latest_state = task.message.state
-        self._registration.tell(internal.StatusUpdateMessage(update=sent, pid=str(self._registration.address)))
+        self._parts.registration.tell(
+            internal.StatusUpdateMessage(update=sent, pid=str(self._parts.registration.address))
+        )
 
 
 def _container_of(executor: Executor, status: v1.TaskStatus) -> ContainerID:

@@ -33,6 +33,7 @@ from mesocosm.agent.tasks.executions import Executions
 from mesocosm.agent.tasks.executor import Executor, ExecutorState
 from mesocosm.agent.tasks.framework import Framework, Frameworks, is_partition_aware
 from mesocosm.agent.tasks.links import Link
+from mesocosm.agent.tasks.parts import Parts
 from mesocosm.agent.tasks.paths import Layout
 from mesocosm.agent.tasks.recorder import Recorder
 from mesocosm.agent.tasks.registration import Registration
@@ -84,78 +85,55 @@ class Tasks:
         self.containers = surroundings.containers
         self.awaits_executors = False
         """Whether executors may come (back): all that is on record is known then."""
-        self._background = Background()
-        self.reservations = Reservations(surroundings.layout, self.registration, self._background, self._drained)
-        self._recorder = recorder = Recorder(surroundings.layout, self.registration, self._background)
+        self._parts = parts = self._make_parts(surroundings)
         self._layout = surroundings.layout
-        self._remains = remains = Remains(
-            surroundings.layout, self.registration, surroundings.files, surroundings.gc, surroundings.authorizer
-        )
-        self._statuses = Statuses(
-            self.registration,
-            self.frameworks,
-            self.containers,
-            recorder,
-            self.drain,
-            self.counters,
-            self._background,
-            surroundings.hooks,
-            self._update_failed,
-        )
+        self._statuses = Statuses(parts, self._update_failed)
         self._executions = Executions(
-            self.registration,
-            self.frameworks,
-            self.containers,
+            parts,
             self._statuses,
-            recorder,
-            remains,
             _environment(flags, surroundings.domain_socket),
-            self.counters,
-            self._background,
-            surroundings.hooks,
             flags.executor_registration_timeout,
-            self.reservations,
             surroundings.tokens,
             self._drained,
         )
         self.actors = ActorExecutors(
-            self.registration,
-            self.frameworks,
+            parts,
             self._executions,
             self._statuses,
-            self.counters,
             self.executor_message,
             retries=flags.executor_reregistration_retry_interval is not None,
         )
-        self._revival = self._make_revival(flags)
-        self._arrivals = self._make_arrivals(flags, surroundings)
-
-    def _make_revival(self, flags: AgentFlags) -> Revival:
-        return Revival(
-            self.registration,
-            self.frameworks,
-            self.containers,
+        self._revival = Revival(
+            parts,
             self._executions,
             self.actors,
-            self._remains,
             timeout=flags.executor_reregistration_timeout,
             retry_interval=flags.executor_reregistration_retry_interval,
             switch_user=flags.switch_user,
         )
-
-    def _make_arrivals(self, flags: AgentFlags, surroundings: Surroundings) -> Arrivals:
-        return Arrivals(
-            self.registration,
-            self.frameworks,
+        self._arrivals = Arrivals(
+            parts,
             self._executions,
             self._statuses,
-            self.reservations,
-            self._remains,
-            self.drain,
             surroundings.authorizer,
-            surroundings.hooks,
             surroundings.isolation,
             switch_user=flags.switch_user,
+        )
+
+    def _make_parts(self, given: Surroundings) -> Parts:
+        background, registration = Background(), self.registration
+        self.reservations = Reservations(given.layout, registration, background, self._drained)
+        return Parts(
+            registration,
+            self.frameworks,
+            self.containers,
+            self.reservations,
+            Recorder(given.layout, registration, background),
+            Remains(given.layout, registration, given.files, given.gc, given.authorizer),
+            self.drain,
+            self.counters,
+            background,
+            given.hooks,
         )
 
     # Beginning and end.
@@ -166,7 +144,7 @@ class Tasks:
 
     def collected(self, path: Path) -> None:
         """A directory was removed for its age."""
-        self._remains.collected(path)
+        self._parts.remains.collected(path)
 
     async def recover(self, *, strict: bool) -> int:
         """Takes up what an earlier agent has left; returns how much of that was damaged.
@@ -192,7 +170,7 @@ class Tasks:
         """Lets go of everything. Executors go on."""
         self._executions.close()
         self.reservations.pause()
-        await self._background.stop()
+        await self._parts.background.stop()
         await self.actors.close()
         await self._statuses.updates.close()
 
@@ -206,7 +184,7 @@ class Tasks:
     def connect(self, slave: internal.SlaveInfo, send: Send) -> None:
         """The agent is registered as `slave`; `send` is used from now on."""
         if slave != self.registration.slave:
-            self._recorder.take_agent(slave)
+            self._parts.recorder.take_agent(slave)
         self.registration.slave, self.registration.send = slave, send
         self.containers.warm_up()
         self._statuses.updates.resume()
@@ -311,7 +289,9 @@ class Tasks:
             self._executions.shut_down(framework, executor)
 
     def _acknowledge(self, message: internal.StatusUpdateAcknowledgementMessage) -> None:
-        self._background.spawn(self._acknowledged(message.framework_id.value, message.task_id.value, message.uuid))
+        self._parts.background.spawn(
+            self._acknowledged(message.framework_id.value, message.task_id.value, message.uuid)
+        )
 
     async def _acknowledged(self, framework_id: str, task_id: str, update_id: bytes) -> None:
         """The framework knows of an update. If that was the last of its task, nothing more is kept of that."""
@@ -352,7 +332,7 @@ class Tasks:
             framework.info.CopyFrom(message.framework_info)
         framework.pid = message.pid
         framework.recorded = False
-        self._background.spawn(self._executions.record_framework(framework))
+        self._parts.background.spawn(self._executions.record_framework(framework))
         self._statuses.updates.resume()
 
     def _shut_down_framework(self, message: internal.ShutdownFrameworkMessage) -> None:
@@ -365,7 +345,7 @@ class Tasks:
         framework.terminate()
         for executor in list(framework.executors.values()):
             if executor.state is ExecutorState.TERMINATED:
-                self._background.spawn(self._executions.retire(framework, executor))
+                self._parts.background.spawn(self._executions.retire(framework, executor))
             elif executor.state is not ExecutorState.TERMINATING:
                 self._executions.shut_down(framework, executor)
         self._executions.retire_framework(framework)
@@ -441,7 +421,7 @@ class Tasks:
             return
         logger.info("the agent is drained")
         self.drain.begin(message.config)
-        self._background.spawn(records.write_drain(self._layout, self.registration.agent_id, message.config))
+        self._parts.background.spawn(records.write_drain(self._layout, self.registration.agent_id, message.config))
         self._kill_all()
 
     def _kill_all(self) -> None:
@@ -458,7 +438,7 @@ class Tasks:
             return
         logger.info("the agent is drained, and takes tasks again")
         self.drain.end()
-        self._background.spawn(records.write_drain(self._layout, self.registration.agent_id, None))
+        self._parts.background.spawn(records.write_drain(self._layout, self.registration.agent_id, None))
 
 
 def _environment(flags: AgentFlags, domain_socket: Path | None) -> ExecutorEnvironment:
