@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import ipaddress
 import json
 import os
 import signal
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,8 @@ from typing import Any
 import pytest
 
 from mesocosm.docker.orders import Orders
-from tests.docker_daemon import IMAGE, Docker
+from tests import rootfs
+from tests.docker_daemon import IMAGE, Docker, docker
 from tests.executor_agent import EXECUTOR, ExecutorAgent, Json, seconds, task_info
 from tests.launching import Started
 
@@ -40,7 +44,6 @@ class DockerTask:
         made = (
             "--name",
             self.name,
-            "--net=none",
             "--pull=never",
             "--entrypoint=/bin/sh",
             *options,
@@ -52,12 +55,19 @@ class DockerTask:
         environment = {"PATH": os.environ["PATH"], **orders.environment()}
         return await self.agent.executor("docker-executor", isolation="", environment=environment)
 
-    async def launch(self, script: str, *options: str, task: Json | None = None, **variables: str) -> Started:
+    async def launch(
+        self,
+        script: str,
+        *options: str,
+        task: Json | None = None,
+        container: Json | None = None,
+        **variables: str,
+    ) -> Started:
         """One that has been given the task."""
         started = await self.executor(script, *options, **variables)
         await self.agent.subscribed()
-        container = {"type": "DOCKER", "docker": {"image": IMAGE}}
-        await self.agent.send("LAUNCH", task=task_info(script, container=container, **(task or {})))
+        asked = {"type": "DOCKER", "docker": {"image": IMAGE}, **(container or {})}
+        await self.agent.send("LAUNCH", task=task_info(script, container=asked, **(task or {})))
         await self.agent.update("TASK_STARTING")
         return started
 
@@ -271,16 +281,76 @@ async def test_a_check_without_an_answer_leaves_nothing_in_the_container(task: D
     assert await executor.wait() == 0
 
 
-@pytest.mark.parametrize("kind", ["HTTP", "TCP"])
-async def test_connections_come_from_the_network_of_the_container(task: DockerTask, kind: str) -> None:
-    """That is none: from the host, nobody would answer."""
-    script = "mkdir /www; echo yes > /www/index.html; exec busybox httpd -f -p 127.0.0.1:8480 -h /www"
-    what = {"port": 8480, **({"path": "/index.html"} if kind == "HTTP" else {})}
-    executor = await task.run(script, **health(kind, what, consecutive_failures=100_000))
+# In a network of Docker's.
+
+SUBNETS = ("172.29.84.0/24", "fd00:6d65:736f::/64")
+SERVER = """
+import http.server, socket, ssl, sys, threading
+class Server(http.server.ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+for port in (8480, 8443):
+    server = Server(("::", port), http.server.SimpleHTTPRequestHandler)
+    if port == 8443:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(sys.argv[1])
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever).start()
+"""
+
+
+@pytest.fixture(scope="module")
+def networked() -> Iterator[Docker]:
+    """A daemon with the network `usernet`, which is in a namespace of its own."""
+    if reason := rootfs.missing():
+        pytest.skip(reason)
+    with tempfile.TemporaryDirectory(prefix="docker-") as name, docker(Path(name), bridge=True) as daemon:
+        daemon.import_image(rootfs.make(Path(name, "rootfs")))
+        daemon("network", "create", "--ipv6", *(f"--subnet={subnet}" for subnet in SUBNETS), "usernet")
+        yield daemon
+
+
+@pytest.fixture
+def networked_task(executor_agent: ExecutorAgent, networked: Docker, unique_name: str) -> Iterator[DockerTask]:
+    made = DockerTask(executor_agent, networked, unique_name)
+    yield made
+    if unique_name in networked.names():
+        networked("rm", "--force", "--volumes", unique_name)
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        ("HTTP", {"port": 8480}),
+        ("HTTP", {"port": 8443, "scheme": "https", "protocol": "IPv6"}),
+        ("TCP", {"port": 8480, "protocol": "IPv6"}),
+    ],
+    ids=["http", "https", "tcp"],
+)
+async def test_a_task_in_a_network_of_its_own(
+    networked_task: DockerTask, certificate: Path, kind: str, what: Json
+) -> None:
+    """Its addresses are told with what it asked for, and it is asked from there: from the host, nobody would answer."""
+    task = networked_task
+    server = f"exec chroot /host {sys.executable} -c '{SERVER}' {certificate}"
+    asked = {"network_infos": [{"name": "usernet", "labels": {"labels": [{"key": "of", "value": "the task"}]}}]}
+    options = ("--net=usernet", "--volume=/:/host:ro")
+    executor = await task.launch(
+        server, *options, task=health(kind, what, consecutive_failures=100_000), container=asked
+    )
+    running = await task.agent.update("TASK_RUNNING")
+    (info,) = running["container_status"]["network_infos"]
+    addresses = info["ip_addresses"]
+    assert info == {**asked["network_infos"][0], "ip_addresses": addresses}
+    assert [each["protocol"] for each in addresses] == ["IPv4", "IPv6"]
+    assert all(
+        ipaddress.ip_address(each["ip_address"]) in ipaddress.ip_network(subnet)
+        for each, subnet in zip(addresses, SUBNETS, strict=True)
+    )
     while not (status := await task.agent.update("TASK_RUNNING"))["healthy"]:
         pass
     assert status["reason"] == HEALTH
+    assert status["container_status"] == running["container_status"]
     with pytest.raises(ConnectionRefusedError):
-        await asyncio.open_connection("127.0.0.1", 8480)
+        await asyncio.open_connection("127.0.0.1", what["port"])
     await task.end()
     assert await executor.wait() == 0

@@ -24,7 +24,7 @@ _AGAIN = 0.5
 """Seconds until it is asked again (DOCKER_INSPECT_DELAY)."""
 _REPORTED_WITHIN = 60.0
 """Seconds that the client may go on after the container has ended: there are daemons that miss that (moby#33820)."""
-_REAPED_WITHIN = 5.0
+_REAPED_WITHIN = 1.0
 """Seconds that the container may go on after its client has ended."""
 _STDOUT, _STDERR = 1, 2
 
