@@ -153,7 +153,10 @@ class Statuses:
         found = await self._parts.containers.status(_container_of(executor, status))
         if found is None:
             return
-        status.container_status.MergeFrom(convert.container_status(found))
+        described = convert.container_status(found)
+        if status.container_status.network_infos:
+            described.ClearField("network_infos")  # Its executor has told that, as that of Docker does.
+        status.container_status.MergeFrom(described)
         if not status.container_status.network_infos:
             status.container_status.network_infos.add().ip_addresses.add(ip_address=self._parts.registration.address.ip)
 
