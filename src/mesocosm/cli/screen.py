@@ -108,8 +108,8 @@ def header(view: View, width: int, *, plain: bool = False) -> list[str]:
 
 
 def _bar(used: float | None, total: float | None, length: int, *, plain: bool) -> str:
-    share = used / total if used is not None and total else None
-    filled = round(min(share or 0.0, 1.0) * length)
+    share = min(used / total, 1.0) if used is not None and total else None
+    filled = round((share or 0.0) * length)
     full, empty = ("#", "-") if plain else ("█", "░")
     return f"{full * filled}{empty * (length - filled)} {'' if share is None else f'{share:.0%}':>4}"
 
