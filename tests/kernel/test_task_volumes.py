@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mesocosm.agent.files import FilesError
 from mesocosm.api import v1
 from mesocosm.api.json import to_json
 from mesocosm.errors import FlagError
@@ -223,3 +224,36 @@ async def test_two_volumes_cannot_be_in_one_place(flags: Flags) -> None:
             assert status.reason == v1.TaskStatus.REASON_CONTAINER_UPDATE_FAILED
             assert "two persistent volumes are to be at 'data'" in status.message
         await master.gone()
+
+
+@pytest.mark.parametrize("whose", ["task", "executor", "sandbox"])
+async def test_volumes_are_among_the_files(flags: Flags, whose: str) -> None:
+    """Where the task has them, while it runs: in the sandbox there is an empty directory in their place."""
+    used = volume("v", 100)
+    resources = [*scalars(cpus=0.1, mem=32), used]
+    own: dict[str, Any] = {"resources": resources} if whose == "task" else {"container": seen_in("data")}
+    more = {"resources": resources} if whose == "executor" else {}
+    async with running_agent(flags, "--resources=disk:1000", isolation=ISOLATION) as master:
+        await create(master, used)
+        run(master, [task("t", **own)], framework={"role": ROLE}, **more)
+        await master.update("t", v1.TASK_RUNNING)
+        files = master.agent.sandboxes.files
+        sandbox = master.executor("default").directory
+        place = f"{sandbox}/tasks/t/data"
+        (sandbox / "data" if whose == "sandbox" else flags.work_dir / "volumes/roles/web/v").joinpath(
+            "file"
+        ).write_text("hello\n")
+        assert [each.path for each in await files.browse(place)] == [f"{place}/file"]
+        assert (await files.read(f"{place}/file", 0)).data == b"hello\n"
+        (sandbox / "elsewhere").symlink_to("/etc")
+        with pytest.raises(FilesError, match="leads out"):
+            await files.browse(f"{place}/../../../../../../../../..")
+        attached = files.attached()
+        assert (f"{sandbox}/data" in attached) is (whose != "sandbox")
+        master.kill("t")
+        await master.update("t", v1.TASK_KILLED)
+        await master.gone()
+        left = [place] if whose == "sandbox" else []
+        assert [path for path in files.attached() if path.endswith("/data")] == left
+        master.agent.tasks.collected(sandbox)
+        assert [path for path in files.attached() if str(sandbox) in path] == []

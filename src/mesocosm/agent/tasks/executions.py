@@ -209,6 +209,7 @@ class Executions:
                 if executor.state is not ExecutorState.RUNNING:
                     return
                 await self._parts.containers.update(executor)
+                self._parts.remains.show_volumes(framework, executor)
             except Exception as error:  # noqa: BLE001 - the container ends then, and its tasks are told why.
                 self.update_failed(framework, executor, error)
                 return

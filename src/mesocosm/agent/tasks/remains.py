@@ -8,12 +8,14 @@ from pathlib import Path, PurePath
 
 from mesocosm.agent import ownership
 from mesocosm.agent.authorization import Action, Authorizer
-from mesocosm.agent.files import Files
+from mesocosm.agent.files import Authorize, Files
 from mesocosm.agent.gc import GarbageCollector
 from mesocosm.agent.tasks.executor import Executor
 from mesocosm.agent.tasks.framework import Framework
 from mesocosm.agent.tasks.paths import LATEST, FrameworkPaths, Layout
 from mesocosm.agent.tasks.registration import Registration
+from mesocosm.agent.tasks.volumes import Shown, shown_volumes
+from mesocosm.container import ContainerID
 
 
 class Remains:
@@ -28,6 +30,7 @@ class Remains:
         self._gc = gc
         self._authorizer = authorizer
         self._shown: dict[Path, tuple[str, ...]] = {}
+        self._volumes: dict[ContainerID, set[Shown]] = {}
 
     def sandbox(self, framework_id: str, executor_id: str, container_id: str) -> Path:
         """The sandbox of a run. Raises ValueError for ids that cannot be names of directories."""
@@ -40,22 +43,35 @@ class Remains:
 
     def show(self, framework: Framework, executor: Executor) -> None:
         """Shows the sandbox of an executor that starts, and keeps what an earlier run has left beside it."""
-        user = executor.user or framework.info.user
-
-        def may_see(principal: str | None) -> bool:
-            return ownership.allows(self._authorizer, principal, Action.ACCESS_SANDBOXES, user)
-
         for path in (str(executor.directory), *_links(executor)):
-            self._files.attach(path, executor.directory, may_see)
+            self._files.attach(path, executor.directory, self._who_may_see(framework, executor))
+        self.show_volumes(framework, executor)
         for framework_paths in self._frameworks(framework):
             self._gc.unschedule(framework_paths.path)
             self._gc.unschedule(framework_paths.executor(executor.id).path)
 
+    def show_volumes(self, framework: Framework, executor: Executor) -> None:
+        """Shows what volumes the executor and its tasks have now, and no others."""
+        wanted = set(shown_volumes(executor, self._layout.work_dir))
+        known = self._volumes.pop(executor.container_id, set())
+        for each in known - wanted:
+            self._files.detach(each.virtual)
+        for each in wanted:
+            self._files.attach(each.virtual, each.real, self._who_may_see(framework, executor), inside=each.inside)
+        if wanted:
+            self._volumes[executor.container_id] = wanted
+
+    def _who_may_see(self, framework: Framework, executor: Executor) -> Authorize:
+        user = executor.user or framework.info.user
+        return lambda principal: ownership.allows(self._authorizer, principal, Action.ACCESS_SANDBOXES, user)
+
     def leave_executor(self, framework: Framework, executor: Executor) -> None:
         """Has what is left of it removed when it is old: the run, and the executor's directory if it was the last."""
+        self.show_volumes(framework, executor)
+        volumes = [each.virtual for each in self._volumes.pop(executor.container_id, ())]
         for paths in self._frameworks(framework):
             run = paths.executor(executor.id).run(executor.container_id.value).path
-            self._schedule(run, str(executor.directory))
+            self._schedule(run, str(executor.directory), *volumes)
             self._schedule(paths.executor(executor.id).path, *_links(executor))
 
     def leave_framework(self, framework: Framework) -> None:

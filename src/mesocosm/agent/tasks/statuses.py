@@ -123,6 +123,7 @@ class Statuses:
                 self._acknowledge(executor, update)
                 return
             if task.stage is Stage.TERMINATED:
+                self._parts.remains.show_volumes(framework, executor)
                 await self._shrink(framework, executor)
             await self._keep(update, self._parts.recorder.updates_of(executor, task))
             self._acknowledge(executor, update)
