@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import stat
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from mesocosm.agent.tokens import ExecutorClaims, ExecutorTokens
 from mesocosm.api import internal, v1
 from mesocosm.flags import Flags
+from tests.docker_archive import docker_archive
 from tests.task_agent import (
     FRAMEWORK_ID,
     Master,
@@ -116,3 +118,31 @@ async def test_executors_reach_the_agent_by_a_socket(flags: Flags) -> None:
                 async with session.post(f"http://agent{name}", json={"type": "GET_HEALTH"}) as answer:
                     assert (name, answer.status) == (name, status)
     assert not path.exists()
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the archive is for amd64")
+async def test_an_executor_in_an_image_comes_back_by_the_socket(
+    flags: Flags, rootfs: Path, run_directory: Path
+) -> None:
+    """Which is another one when the agent was started again, as is the port; of the host it sees nothing else there."""
+    (archives := run_directory / "archives").mkdir()
+    docker_archive(archives / "box.tar", "box:latest", rootfs)
+    options = [
+        "--http_executor_domain_sockets",
+        "--image_providers=docker",
+        f"--docker_registry={archives}",
+        f"--docker_store_dir={run_directory / 'store'}",
+    ]
+    isolation = "filesystem/linux,namespaces/pid,docker/runtime"
+    image = v1.Image(type=v1.Image.DOCKER, docker=v1.Image.Docker(name="box"))
+    container = v1.ContainerInfo(type=v1.ContainerInfo.MESOS, mesos=v1.ContainerInfo.MesosInfo(image=image))
+    listing = f"ls {flags.runtime_dir} {flags.runtime_dir}/executors; sleep 1000"
+    async with running_agent(flags, *options, isolation=isolation, destroys=False) as before:
+        before.run(command_task("long", listing, container=container), checkpoint=True)
+        await before.update("long", v1.TASK_RUNNING)
+    async with running_agent(flags, *options, isolation=isolation) as master:
+        directory = master.executor("long").directory
+        master.kill("long")
+        await master.update("long", v1.TASK_KILLED)
+        names = (directory / "stdout").read_text().split()
+        assert [name for name in names if not name.endswith(":")] == ["executors", "agent.sock"]

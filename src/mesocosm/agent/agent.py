@@ -18,6 +18,7 @@ from typing import TypeVar
 from mesocosm.agent.authorization import Authorizer
 from mesocosm.agent.boot import Boot
 from mesocosm.agent.cgroups import OwnCgroups
+from mesocosm.agent.domain_socket import DomainSocket
 from mesocosm.agent.flags import AgentFlags, Loaded
 from mesocosm.agent.flags.parsed import parsed
 from mesocosm.agent.image_gc import ImageGcConfig, watch
@@ -97,7 +98,7 @@ class Agent:
             flags, self.containerizer, self.work_dir, loaded.containerizer.disk_watch_interval, self.authorizer
         )
         self.tokens = _tokens(flags)
-        self.domain_socket = _domain_socket(flags, loaded.containerizer.runtime_dir)
+        self.domain_socket = DomainSocket.create(flags, loaded.containerizer.runtime_dir)
         self.tasks = self._make_tasks(own)
         self.resources: tuple[v1.Resource, ...] = ()
         attributes = parsed("attributes", lambda: parse_attributes(self.flags.attributes or ""))
@@ -137,7 +138,7 @@ class Agent:
                 self.hooks,
                 lambda: self.containerizer.isolation,
                 self.tokens,
-                self.domain_socket,
+                None if self.domain_socket is None else self.domain_socket.path,
             ),
         )
         self.sandboxes.tell(tasks.collected)
@@ -352,13 +353,6 @@ def _tokens(flags: AgentFlags) -> ExecutorTokens | None:
     if not flags.authenticate_http_executors or flags.jwt_secret_key is None:
         return None
     return ExecutorTokens.load(flags.jwt_secret_key)
-
-
-def _domain_socket(flags: AgentFlags, runtime_dir: Path) -> Path | None:
-    """The socket for executors, if there is one."""
-    if not flags.http_executor_domain_sockets:
-        return None
-    return Path(flags.domain_socket_location or runtime_dir / "agent.sock").absolute()
 
 
 def _containerizer_flags(loaded: Loaded, work_dir: Path) -> Flags:

@@ -19,6 +19,7 @@ from aiohttp import ClientPayloadError, HttpVersion11, web
 from aiohttp.http import HttpProcessingError, StreamWriter
 
 from mesocosm.agent.authentication import Authenticator, Unauthorized
+from mesocosm.agent.domain_socket import DomainSocket
 from mesocosm.agent.http.origin import check_origin
 from mesocosm.agent.http.reply import Reply, RequestError
 from mesocosm.agent.http.routes import AGENT, Request, Route, Routes
@@ -62,7 +63,7 @@ class Server:
             shutdown_timeout=_FAREWELL,
         )
         self._unix_sockets: list[Path] = []
-        self._executors_socket: Path | None = None
+        self._executors_sockets: set[str] = set()
         self.names: frozenset[str] = frozenset()
         """How pages of its own may call it, besides by addresses."""
 
@@ -99,13 +100,15 @@ class Server:
         self._unix_sockets.append(path)
         await web.SockSite(self._runner, listening).start()
 
-    async def listen_for_executors(self, path: Path) -> None:
-        """Listens on a Unix socket that every user can open, and has there nothing but what executors need.
+    async def listen_for_executors(self, sockets: DomainSocket) -> None:
+        """Listens on Unix sockets that every user can open, and has there nothing but what executors need.
 
-        Containers see it that cannot reach the port. Raises FlagError.
+        Containers see them that cannot reach the port. Raises FlagError.
         """
-        self._executors_socket = path
-        await self.listen_locally(path, "domain_socket_location", 0o666)
+        sockets.enclosed.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        for path in (sockets.path, sockets.enclosed):
+            self._executors_sockets.add(str(path))
+            await self.listen_locally(path, "domain_socket_location", 0o666)
 
     async def close(self) -> None:
         """Stops listening; requests that take longer than a second are dropped."""
@@ -134,7 +137,7 @@ class Server:
 
     def _is_of_executors(self, request: web.BaseRequest) -> bool:
         name = None if request.transport is None else request.transport.get_extra_info("sockname")
-        return self._executors_socket is not None and name == str(self._executors_socket)
+        return name in self._executors_sockets
 
     def _received(self, request: web.BaseRequest, route: Route) -> Request:
         principal, executor = None, None

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from mesocosm.agent.domain_socket import DomainSocket
 from mesocosm.agent.tasks import allocation
 from mesocosm.agent.tasks.executor import Executor
 from mesocosm.agent.tasks.task import Stage
@@ -20,6 +21,7 @@ from mesocosm.container import (
     ContainerType,
     Termination,
     Volume,
+    VolumeMode,
 )
 from mesocosm.containerizer.base import Containerizer, LaunchResult
 from mesocosm.containerizer.command import find_credentials
@@ -45,7 +47,7 @@ class Containers:
         launch: Launch,
         config_of: Callable[[ContainerID], ContainerConfig | None],
         sandboxes: Path,
-        domain_socket: Path | None,
+        domain_socket: DomainSocket | None,
         default: v1.ContainerInfo | None,
         hooks: Hooks,
         *,
@@ -177,19 +179,18 @@ class Containers:
             command=replace(config.command, program=program),
             directory=executor.directory,
             user=executor.user,
-            volumes=(*config.volumes, *self._socket(config)),
         )
+        if self._domain_socket is not None and config.image is not None:
+            socket = self._domain_socket.enclosed
+            directory = Volume(str(socket.parent), str(socket.parent), VolumeMode.RO)
+            config = replace(config, volumes=(*config.volumes, directory))
+            environment = {**environment, "MESOS_DOMAIN_SOCKET": str(socket)}
         if config.type is ContainerType.DOCKER:
             role = allocation.role(executor.resources()) or ""
             config = replace(config, environment={**config.environment, "MESOS_ALLOCATION_ROLE": role})
         if program == DOCKER_EXECUTOR:  # It is root on the host, and nothing that a task says may tell it what to do.
             return _with_amounts_of_task(replace(config, program_environment=environment), executor)
         return replace(config, environment={**environment, **config.environment})
-
-    def _socket(self, config: ContainerConfig) -> tuple[Volume, ...]:
-        if self._domain_socket is None or config.image is None:
-            return ()
-        return (Volume(str(self._domain_socket), str(self._domain_socket)),)
 
 
 def _command(executor: Executor) -> v1.CommandInfo:

@@ -153,7 +153,7 @@ EXECUTORS = (
     Flag(
         "domain_socket_location",
         TEXT,
-        "The Unix socket for executors. Default: `agent.sock` in `--runtime_dir`.",
+        "The Unix socket for executors that see the files of the host. Default: `agent.sock` in `--runtime_dir`.",
         served_by="HTTP, tasks",
     ),
 )
