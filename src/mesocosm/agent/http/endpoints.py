@@ -8,6 +8,7 @@ from mesocosm.agent.http import executor, state, v0, v1
 from mesocosm.agent.http.access import Access
 from mesocosm.agent.http.help import Help
 from mesocosm.agent.http.overview import Overview
+from mesocosm.agent.http.page import Page
 from mesocosm.agent.http.routes import Route, Routes
 from mesocosm.agent.http.tasks import LocalTasks
 from mesocosm.agent.logs import Logs
@@ -40,4 +41,5 @@ def add_endpoints(
     routes.add(
         Route("/overview", overview.handle, summary="The machine, and its containers with those that have ended.")
     )
+    Page().add_to(routes)
     routes.add(Route("/help", Help(routes).handle, realm=None, summary="What there is, also as `format=json`."))
