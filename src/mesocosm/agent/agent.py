@@ -24,6 +24,7 @@ from mesocosm.agent.flags.parsed import parsed
 from mesocosm.agent.image_gc import ImageGcConfig, watch
 from mesocosm.agent.resources import make_disks, offered, offered_ports
 from mesocosm.agent.sandboxes import Sandboxes
+from mesocosm.agent.sessions import Sessions
 from mesocosm.agent.tasks.containers import Containers
 from mesocosm.agent.tasks.executor import Executor
 from mesocosm.agent.tasks.paths import Layout
@@ -33,7 +34,7 @@ from mesocosm.agent.tokens import ExecutorTokens
 from mesocosm.api import v1
 from mesocosm.api.json import from_json
 from mesocosm.api.value_text import parse_attributes
-from mesocosm.concurrency import Turns, Work
+from mesocosm.concurrency import Turns, Work, together
 from mesocosm.container import ContainerConfig, ContainerID, ContainerStatus, Termination
 from mesocosm.containerizer.base import Containerizer, LaunchResult, Times
 from mesocosm.containerizer.directory import DirectoryLock
@@ -46,6 +47,7 @@ from mesocosm.launcher.info import Credentials
 from mesocosm.loggers.base import ContainerLogger, LoggerSettings
 from mesocosm.loggers.selection import create_logger
 from mesocosm.statistics import ResourceStatistics
+from mesocosm.switchboard.switchboard import Switchboard
 from mesocosm.volume_gids import VolumeGids
 
 logger = logging.getLogger(__name__)
@@ -90,9 +92,11 @@ class Agent:
         self.fetcher = Fetcher(flags.fetcher_cache_dir, flags.fetcher_cache_size, flags.fetcher_stall_timeout)
         self.logger = _logger(flags, loaded.containerizer.runtime_dir)
         own = _containerizer_flags(loaded, self.work_dir)
+        self.switchboard = Switchboard()
         self.containerizer: Containerizer = create_containerizer(
-            flags.containerizers, own, self._fetch, self.logger.prepare
+            flags.containerizers, own, self._fetch, self.logger.prepare, self.switchboard
         )
+        self.sessions = Sessions(self.switchboard, self.containerizer, self.launch)
         self.volume_gids = VolumeGids.create(own)
         self.sandboxes = Sandboxes(
             flags, self.containerizer, self.work_dir, loaded.containerizer.disk_watch_interval, self.authorizer
@@ -181,9 +185,8 @@ class Agent:
             # Records are not synced to the disk: a machine that crashed may have damaged them, and no container runs.
             await self.containerizer.recover(strict=self.flags.strict and not boot.is_new)
         except ExceptionGroup as errors:
-            for error in leaves(errors):
-                logger.error("recovery: %s", error)
-                self.recovery_errors += 1
+            self._recovery_failed(errors)
+        await self._end_sessions()
         running = await self.containerizer.containers()
         await self.logger.recover(running)
         terminated = self.containerizer.terminated()
@@ -204,6 +207,23 @@ class Agent:
         self.recovered = True
         logger.info("recovered %d containers", len(running))
 
+    async def _end_sessions(self) -> None:
+        """Those of an earlier agent ended with its connections."""
+        running = {
+            container_id: self.containerizer.config(container_id)
+            for container_id in await self.containerizer.containers()
+        }
+        sessions = [container_id for container_id, config in running.items() if config is not None and config.debug]
+        try:
+            await together(map(self.containerizer.destroy, sessions))
+        except ExceptionGroup as errors:
+            self._recovery_failed(errors)
+
+    def _recovery_failed(self, errors: ExceptionGroup[Exception]) -> None:
+        for error in leaves(errors):
+            logger.error("recovery: %s", error)
+            self.recovery_errors += 1
+
     async def destroy_all(self) -> None:
         """Ends every container, executors' first, which have some time for it. Raises ExceptionGroup."""
         await self.tasks.shut_down()
@@ -218,6 +238,7 @@ class Agent:
             self._image_watch.cancel()
             await asyncio.wait([self._image_watch])
         try:
+            await self.sessions.close_all()
             await self.tasks.close()
             await self.containerizer.close()
             await self._work.wait()

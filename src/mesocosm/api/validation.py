@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mesocosm.api import v1
 from mesocosm.api.resources import is_reserved, validate_gpus, validate_resources
-from mesocosm.api.v1.agent import Call
+from mesocosm.api.v1.agent import Call, ProcessIO
 
 _NAME_MAXIMUM = 255
 """NAME_MAX of limits.h."""
@@ -86,6 +86,47 @@ def _validate_input(call: Call.AttachContainerInput) -> str | None:
     if call.type == Call.AttachContainerInput.CONTAINER_ID and (reason := validate_container_id(call.container_id)):
         return f"'attach_container_input.container_id' is invalid: {reason}"
     return None
+
+
+def validate_typed(call: Call) -> str | None:
+    """What is wrong with a call that follows the first of ATTACH_CONTAINER_INPUT; None: nothing."""
+    asked = call.attach_container_input
+    if call.type != Call.ATTACH_CONTAINER_INPUT or asked.type != Call.AttachContainerInput.PROCESS_IO:
+        kind = Call.AttachContainerInput.Type.Name(asked.type)
+        return f"Expecting 'attach_container_input.type' to be 'PROCESS_IO' instead of: '{kind}'"
+    if not asked.HasField("process_io"):
+        return "Expecting 'attach_container_input.process_io' to be present"
+    message = asked.process_io
+    if not message.HasField("type"):
+        return "Expecting 'process_io.type' to be present"
+    if message.type == ProcessIO.CONTROL:
+        return _validate_control(message)
+    return _validate_data(message) if message.type == ProcessIO.DATA else "'process_io.type' is unknown"
+
+
+def _validate_control(message: ProcessIO) -> str | None:
+    if not message.HasField("control"):
+        return "Expecting 'process_io.control' to be present"
+    control = message.control
+    if not control.HasField("type"):
+        return "Expecting 'process_io.control.type' to be present"
+    if control.type == ProcessIO.Control.TTY_INFO:
+        if not control.HasField("tty_info"):
+            return "Expecting 'process_io.control.tty_info' to be present"
+        return None if control.tty_info.HasField("window_size") else "Expecting 'tty_info.window_size' to be present"
+    if control.type == ProcessIO.Control.HEARTBEAT:
+        return None if control.HasField("heartbeat") else "Expecting 'process_io.control.heartbeat' to be present"
+    return "'process_io.control.type' is unknown"
+
+
+def _validate_data(message: ProcessIO) -> str | None:
+    if not message.HasField("data"):
+        return "Expecting 'process_io.data' to be present"
+    if not message.data.HasField("type"):
+        return "Expecting 'process_io.data.type' to be present"
+    if message.data.type != ProcessIO.Data.STDIN:
+        return "Expecting 'process_io.data.type' to be 'STDIN'"
+    return None if message.data.HasField("data") else "Expecting 'process_io.data.data' to be present"
 
 
 # Launches.

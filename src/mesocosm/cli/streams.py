@@ -14,12 +14,12 @@ import contextlib
 import errno
 import os
 import select
-import sys
 import threading
 from types import TracebackType
 from typing import Self
 
 from mesocosm.containerizer.base import ContainerIO
+from mesocosm.linux.descriptors import open_pipe
 
 _CHUNK = 65536
 _END_OF_FILE = b"\x04"
@@ -43,10 +43,10 @@ class Streams:
 
     def _make_pipes(self) -> None:
         if self._interactive:
-            theirs, self._stdin = _pipe()
+            theirs, self._stdin = open_pipe()
             self._theirs.append(theirs)
         for target in (1, 2):
-            ours, theirs = _pipe()
+            ours, theirs = open_pipe()
             self._theirs.append(theirs)
             self._outputs.append((ours, target))
 
@@ -157,11 +157,3 @@ def _feed(target: int, end: bytes) -> None:
         if end and not os.isatty(0):
             _write(target, end)
     os.close(target)
-
-
-def _pipe() -> tuple[int, int]:
-    """A pipe that any user of the container can open again by /dev/stdin, /dev/stdout or /dev/stderr."""
-    reading, writing = os.pipe()
-    if sys.platform == "linux":
-        os.fchmod(reading, 0o666)
-    return reading, writing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import os
 from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -22,6 +23,7 @@ from mesocosm.statistics import ResourceStatistics
 if TYPE_CHECKING:
     from mesocosm.images.provisioner import Provisioner
     from mesocosm.images.store import Pruned
+    from mesocosm.launcher.base import InitProcess
 
 
 class LaunchResult(enum.Enum):
@@ -43,6 +45,12 @@ class ContainerIO:
     stdout: int | None = None
     stderr: int | None = None
 
+    def close(self) -> None:
+        """Closes them, for who has got them to."""
+        for descriptor in (self.stdin, self.stdout, self.stderr):
+            if descriptor is not None:
+                os.close(descriptor)
+
 
 @dataclass(frozen=True, slots=True)
 class Times:
@@ -57,6 +65,22 @@ Fetch = Callable[[ContainerID, ContainerConfig, Credentials | None, int], Awaita
 
 Log = Callable[[ContainerID, ContainerConfig, Path], Awaitable[ContainerIO]]
 """Where the output of a container goes that its caller has no descriptors for; they are closed after the launch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Starting:
+    """A container whose command is about to be executed, for who holds the other ends of its streams.
+
+    `terminal` is the master of its terminal, if it has one. Its output is logged to `stdout` and `stderr`, which are to
+    be copied by who wants to keep them.
+    """
+
+    container_id: ContainerID
+    config: ContainerConfig
+    init: InitProcess
+    terminal: int | None
+    stdout: int
+    stderr: int
 
 
 class Containerizer(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import fields
@@ -26,6 +27,8 @@ class Isolation:
 
     def __init__(self) -> None:
         self.named: list[NamedIsolator] = []
+        self.others: list[Isolator] = []
+        """Those that no flag names: they are asked last, and clean up first."""
 
     @property
     def names(self) -> list[str]:
@@ -33,7 +36,7 @@ class Isolation:
         return [named.name for named in self.named]
 
     def __iter__(self) -> Iterator[Isolator]:
-        return (named.isolator for named in self.named)
+        return itertools.chain((named.isolator for named in self.named), self.others)
 
     async def recover(self, containers: Collection[ContainerState], orphans: Collection[ContainerID]) -> None:
         """Has them take up `containers`, and know `orphans`."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mesocosm.container import ContainerConfig, ContainerID
-from mesocosm.containerizer.base import ContainerIO, Fetch, Log
+from mesocosm.containerizer.base import ContainerIO, Fetch, Log, Starting
 from mesocosm.containerizer.checkpoint import Checkpoints
 from mesocosm.containerizer.command import describe, find_credentials
 from mesocosm.containerizer.isolation import Isolation
@@ -26,11 +25,15 @@ from mesocosm.linux.namespaces import Namespace
 
 if TYPE_CHECKING:
     from mesocosm.images.provisioner import Provisioner
+    from mesocosm.switchboard.switchboard import Switchboard
 
 
 @dataclass(frozen=True, slots=True)
 class Launching:
-    """What launches have in common. Without `fetch`, no command can have URIs; without `log`, output goes to files."""
+    """What launches have in common. Without `fetch`, no command can have URIs; without `log`, output goes to files.
+
+    Without `switchboard` a terminal is for who attaches to it.
+    """
 
     flags: Flags
     boot_id: str
@@ -40,6 +43,7 @@ class Launching:
     provisioner: Provisioner | None
     fetch: Fetch | None
     log: Log | None
+    switchboard: Switchboard | None
 
     async def start(self, container: Container, parent: Container | None, io: ContainerIO | None) -> None:
         """PROVISIONING to RUNNING. What a later process needs to know is on disk before it is done.
@@ -67,7 +71,7 @@ class Launching:
 
             container.enter(State.FETCHING)
             async with self._output(container, io) as output:
-                await self._release(container, child, info, sandbox, output)
+                await self._release(container, child, info, sandbox, output, None if io else self.switchboard)
         report = await child.channel.report()
         if report is None or report.kind is not Kind.RUNNING:
             raise error_of(container_id, report)
@@ -84,7 +88,7 @@ class Launching:
     async def _output(self, container: Container, io: ContainerIO | None) -> AsyncIterator[ContainerIO]:
         """What the caller has given for the command's streams, or else the logger."""
         config = container.config
-        if io is not None or self.log is None or config.tty_info is not None:
+        if io is not None or self.log is None or (config.tty_info is not None and self.switchboard is None):
             yield io or ContainerIO()
             return
         assert config.directory is not None
@@ -92,22 +96,29 @@ class Launching:
         try:
             yield given
         finally:
-            for descriptor in (given.stdin, given.stdout, given.stderr):
-                if descriptor is not None:
-                    os.close(descriptor)
+            given.close()
 
     async def _release(
-        self, container: Container, child: Child, info: LaunchInfo, sandbox: Sandbox, io: ContainerIO
+        self,
+        container: Container,
+        child: Child,
+        info: LaunchInfo,
+        sandbox: Sandbox,
+        io: ContainerIO,
+        switchboard: Switchboard | None,
     ) -> None:
         """Brings what the command needs, and lets the init go on."""
         container_id, config = container.container_id, container.config
         with sandbox.streams(io) as streams:
             if self.fetch is not None:
                 await self.fetch(container_id, config, sandbox.owner, streams[2])
-            launched = container.launched(info, self.boot_id, records_status=self.launcher.records_status)
-            self.checkpoints.write_launched(container_id, launched)
-            joins = [*child.joins, *self.isolation.joins(container_id)]
-            child.channel.release(streams, joins, recoverable=not launched.records_status)
+            if info.tty is not None:
+                await _receive_terminal(container_id, child)
+            async with _connected(container, child, streams, switchboard) as given:
+                launched = container.launched(info, self.boot_id, records_status=self.launcher.records_status)
+                self.checkpoints.write_launched(container_id, launched)
+                joins = [*child.joins, *self.isolation.joins(container_id)]
+                child.channel.release(given, joins, recoverable=not launched.records_status)
 
     def _describe(self, container: Container, parent: Container | None, credentials: Credentials | None) -> LaunchInfo:
         """The command's part; that of a debug container is in the environment and the directory of its parent."""
@@ -121,6 +132,35 @@ class Launching:
             secret_environment={name: value for name, value in parent.secret_environment.items() if name not in own},
             working_directory=container.config.working_directory or parent.working_directory,
         )
+
+
+async def _receive_terminal(container_id: ContainerID, child: Child) -> None:
+    """Waits until the init has made the terminal of the container. Raises MesocosmError or OSError."""
+    report = await child.channel.report()
+    if report is None or report.kind is not Kind.TERMINAL:
+        raise error_of(container_id, report)
+
+
+@contextlib.asynccontextmanager
+async def _connected(
+    container: Container, child: Child, streams: tuple[int, int, int], switchboard: Switchboard | None
+) -> AsyncIterator[tuple[int, int, int]]:
+    """The streams of the command: `streams`, or what the switchboard holds the other ends of."""
+    if switchboard is None:
+        yield streams
+        return
+    stdin, stdout, stderr = streams
+    terminal = child.channel.take_terminal()
+    starting = Starting(container.container_id, container.config, child.init, terminal, stdout, stderr)
+    given = await switchboard.connect(starting)
+    try:
+        yield (
+            stdin if given.stdin is None else given.stdin,
+            stdout if given.stdout is None else given.stdout,
+            stderr if given.stderr is None else given.stderr,
+        )
+    finally:
+        given.close()
 
 
 async def _find_credentials(config: ContainerConfig) -> Credentials | None:

@@ -45,6 +45,7 @@ from mesocosm.statistics import ResourceStatistics
 if TYPE_CHECKING:
     from mesocosm.images.provisioner import Provisioner
     from mesocosm.images.store import Pruned
+    from mesocosm.switchboard.switchboard import Switchboard
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ class MesosContainerizer:
         final_usage: bool = False,
         fetch: Fetch | None = None,
         log: Log | None = None,
+        switchboard: Switchboard | None = None,
     ) -> None:
         """With `sole`, nothing but that can be launched, and isolators with nothing to do for it are left out.
 
@@ -75,12 +77,13 @@ class MesosContainerizer:
 
         With `final_usage` each termination tells what the container used, which takes a moment to read. `fetch` is
         called before a command starts; without it, none can have URIs. `log` says where output goes if the caller of
-        `launch` does not.
+        `launch` does not, and `switchboard` holds the terminals then, which are for `attach` otherwise.
         """
         self._flags = flags
         self._sole = sole
         self._fetch = fetch
         self._log = log
+        self._switchboard = switchboard
         self._final_usage = final_usage
         self._process = LauncherProcess(janitor, spares=sole is None)
         self._checkpoints = Checkpoints(flags.runtime_dir)
@@ -89,6 +92,8 @@ class MesosContainerizer:
         self._used = False  # Whether anything was launched or recovered.
         self._closing = False
         self._isolation = Isolation()
+        if switchboard is not None:
+            self._isolation.others.append(switchboard)
         self._supervision = Supervision(self._isolation, self._checkpoints)
         self._provisioner: Provisioner | None = None
         self._chosen: Launcher | None = None
@@ -416,6 +421,7 @@ class MesosContainerizer:
             provisioner=self._provisioner,
             fetch=self._fetch,
             log=self._log,
+            switchboard=self._switchboard,
         )
         parent = container.container_id.parent
         await launching.start(container, None if parent is None else self._running(parent), io)

@@ -13,6 +13,7 @@ from typing import Any
 
 from mesocosm.launcher.messages import PEER, RELEASE, REPORT_SIZE, Kind, Report, Start, send_object
 from mesocosm.linux import descriptors, process
+from mesocosm.linux.poll import any_readable
 
 _ATTEMPTS, _PAUSE = 500, 0.01
 
@@ -85,7 +86,7 @@ class Channel:
             except BlockingIOError:
                 if woken and not any(future.done() for future in unless):
                     return None  # A container's root has played with the socket: it would be readable for ever.
-                await self._readable(unless)
+                await any_readable((self._socket.fileno(),), unless)
                 woken = True
                 continue
             except ConnectionResetError:
@@ -102,30 +103,11 @@ class Channel:
         if report.kind is not Kind.EXITED:
             _, received = descriptors.receive(self._socket, REPORT_SIZE, 1)
             for descriptor in received:
-                if self._terminal is None and report.kind is Kind.RUNNING:
+                if self._terminal is None and report.kind is Kind.TERMINAL and _is_terminal(descriptor):
                     self._terminal = descriptor
                 else:
                     os.close(descriptor)
         return report
-
-    async def _readable(self, unless: Sequence[asyncio.Future[Any]]) -> None:
-        """Returns when there is something to read, or a future of `unless` is done: one future for all, and no task."""
-        loop = asyncio.get_running_loop()
-        event: asyncio.Future[None] = loop.create_future()
-
-        def wake(_done: object = None) -> None:
-            if not event.done():
-                event.set_result(None)
-
-        loop.add_reader(self._socket.fileno(), wake)  # Of a socket, asyncio would make a text for each.
-        for future in unless:
-            future.add_done_callback(wake)
-        try:
-            await event
-        finally:
-            loop.remove_reader(self._socket.fileno())
-            for future in unless:
-                future.remove_done_callback(wake)
 
     def take_terminal(self) -> int | None:
         """The master of the container's terminal, which then is the caller's; None without one, or if it was taken."""
@@ -138,3 +120,10 @@ class Channel:
         if self._terminal is not None:
             os.close(self._terminal)
             self._terminal = None
+
+
+def _is_terminal(descriptor: int) -> bool:
+    """Whether it is what an init would send, and not what a root sends whose container the init has entered."""
+    from mesocosm.linux.terminal import is_master  # Which most containers do without.
+
+    return is_master(descriptor)

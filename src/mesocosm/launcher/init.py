@@ -110,13 +110,15 @@ def _live(start: Start, line: socket.socket, prepared: dict[Operation, tuple[int
     info = start.info
     try:
         _set_up(info, prepared)
-        terminal = _open_terminal(info)
+        terminal = _open_terminal(info, line)
         _await_release(line)
-        command = execution.start(info, None if terminal is None else terminal[1])
+        command = execution.start(info, terminal)
     except Failure as failure:
         line.sendall(failure.report.pack())
         return
-    _announce(line, terminal)
+    line.sendall(Report(Kind.RUNNING).pack())
+    for number in range(CHANNEL):  # Who reads what the command writes shall see when it closes it.
+        os.close(number)
     report = _supervise(command)
     if start.status_file is not None:
         write_status(start.status_file, report.value)
@@ -192,8 +194,8 @@ def _leave_host() -> None:
                 raise
 
 
-def _open_terminal(info: LaunchInfo) -> tuple[int, str] | None:
-    """A new terminal of the container: its master's descriptor and the name of its slave."""
+def _open_terminal(info: LaunchInfo, line: socket.socket) -> str | None:
+    """Makes a terminal in the container, whose master it sends; returns the name of the slave."""
     if info.tty is None:
         return None
     with Step("open a terminal"):
@@ -205,7 +207,9 @@ def _open_terminal(info: LaunchInfo) -> tuple[int, str] | None:
         os.close(slave)
         if info.rootfs is not None:
             _mount_console(name)
-    return master, name
+        descriptors.send(line, Report(Kind.TERMINAL).pack(), (master,))
+        os.close(master)
+    return name
 
 
 def _mount_console(terminal: str) -> None:
@@ -216,15 +220,6 @@ def _mount_console(terminal: str) -> None:
     finally:
         os.close(tree)
         os.close(console)
-
-
-def _announce(line: socket.socket, terminal: tuple[int, str] | None) -> None:
-    """Reports that the command runs, and keeps nothing open that it has: its reader shall see when it closes it."""
-    descriptors.send(line, Report(Kind.RUNNING).pack(), () if terminal is None else (terminal[0],))
-    if terminal is not None:
-        os.close(terminal[0])
-    for number in range(CHANNEL):
-        os.close(number)
 
 
 def _supervise(command: int) -> Report:

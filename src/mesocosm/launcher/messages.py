@@ -3,7 +3,8 @@
 START    to the init: what container it is the init of
 RELEASE  to the init: the container is isolated; with the descriptors of the command's streams, a copy of the
          containerizer's own end of the channel, and the `tasks` of the cgroups of v1 that the init enters by itself
-reports  from the init: the command runs, or could not be started; and when it ran, how it ended
+reports  from the init: the terminal that it has made, if the command is to have one; the command runs, or could not be
+         started; and when it ran, how it ended
 
 The init sets the container up as soon as it is started, and blocks before the command until it is released. After its
 last report it stays until it is killed. As it holds both ends of the channel, that report waits there until somebody
@@ -51,12 +52,13 @@ class Start:
 
 
 class Kind(enum.IntEnum):
-    """What a report says."""
+    """What a report says. With that of a terminal comes its master."""
 
     RUNNING = 1
     FAILED = 2
     NOT_EXECUTED = 3
     EXITED = 4
+    TERMINAL = 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,20 @@
-"""Descriptors sent over Unix sockets (SCM_RIGHTS, unix(7))."""
+"""Descriptors: pipes for containers, and those that are sent over Unix sockets (SCM_RIGHTS, unix(7))."""
 
 from __future__ import annotations
 
 import array
+import os
 import socket
+import sys
 from collections.abc import Sequence
+
+
+def open_pipe() -> tuple[int, int]:
+    """A pipe that any user of a container can open again by /dev/stdin, /dev/stdout or /dev/stderr. Raises OSError."""
+    reading, writing = os.pipe()
+    if sys.platform == "linux":
+        os.fchmod(reading, 0o666)
+    return reading, writing
 
 
 def send(channel: socket.socket, data: bytes, descriptors: Sequence[int] = ()) -> None:

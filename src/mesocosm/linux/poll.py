@@ -6,25 +6,41 @@ import asyncio
 import errno
 import os
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 _CHUNK = 65536
 
 
 async def readable(descriptor: int) -> None:
     """Returns once `descriptor` can be read: a pidfd when its process has ended, an eventfd when it was signalled."""
+    await any_readable((descriptor,))
+
+
+async def any_readable(descriptors: Iterable[int], unless: Iterable[asyncio.Future[Any]] = ()) -> None:
+    """Returns once one of `descriptors` can be read, or a future of `unless` is done: one future for all, and no task.
+
+    Of a socket, asyncio would make a text for each wait; it is to be given as its number.
+    """
     loop = asyncio.get_running_loop()
-    ready = loop.create_future()
-    loop.add_reader(descriptor, _resolve, ready)
+    event: asyncio.Future[None] = loop.create_future()
+
+    def wake(_done: object = None) -> None:
+        if not event.done():
+            event.set_result(None)
+
+    descriptors, unless = tuple(descriptors), tuple(unless)
+    for descriptor in descriptors:
+        loop.add_reader(descriptor, wake)
+    for future in unless:
+        future.add_done_callback(wake)
     try:
-        await ready
+        await event
     finally:
-        loop.remove_reader(descriptor)
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+        for descriptor in descriptors:
+            loop.remove_reader(descriptor)
+        for future in unless:
+            future.remove_done_callback(wake)
 
 
 class ChangeWatcher:

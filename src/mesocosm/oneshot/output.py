@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
+
+from mesocosm.linux.descriptors import open_pipe
 
 _CHUNK = 65536
 
@@ -16,7 +17,7 @@ class Collector:
         """Raises OSError."""
         self._most = most
         self._data = bytearray()
-        self._source, self.theirs = _open_pipe()
+        self._source, self.theirs = open_pipe()
         os.set_blocking(self._source, False)
         self.truncated = False
         self._loop = asyncio.get_running_loop()
@@ -72,7 +73,7 @@ class Feeder:
     def __init__(self, data: bytes) -> None:
         """Raises OSError."""
         self._rest = memoryview(data)
-        self.theirs, self._target = _open_pipe()
+        self.theirs, self._target = open_pipe()
         os.set_blocking(self._target, False)
         self._loop = asyncio.get_running_loop()
         self._loop.add_writer(self._target, self._write)
@@ -103,11 +104,3 @@ class Feeder:
         """Stops writing."""
         self.close_theirs()
         self._close_ours()
-
-
-def _open_pipe() -> tuple[int, int]:
-    """A pipe that any user of the container can open again by /dev/stdin, /dev/stdout or /dev/stderr."""
-    reading, writing = os.pipe()
-    if sys.platform == "linux":
-        os.fchmod(reading, 0o666)
-    return reading, writing

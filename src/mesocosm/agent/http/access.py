@@ -55,6 +55,19 @@ class Access:
         else:
             self._require_of(principal, Action(f"{verb}_nested_containers"), owner)
 
+    def require_session(self, principal: str | None, container_id: ContainerID, user: str | None) -> None:
+        """The same for a session below a container, whose command shall run as `user`."""
+        if isinstance(principal, ExecutorName):
+            return
+        owner = self._user_of(container_id.root)
+        self._require_of(principal, Action.LAUNCH_NESTED_CONTAINER_SESSIONS_AS_USER, user)
+        self._require_of(principal, Action.LAUNCH_NESTED_CONTAINER_SESSIONS_UNDER_PARENT_WITH_USER, owner)
+
+    def require_attach(self, principal: str | None, stream: str, container_id: ContainerID) -> None:
+        """The same for who wants to attach to a `stream` of a container, "input" or "output"."""
+        if not isinstance(principal, ExecutorName):
+            self._require_of(principal, Action(f"attach_containers_{stream}"), self._user_of(container_id.root))
+
     def _require_of(self, principal: str | None, action: Action, user: str | None) -> None:
         if not ownership.allows(self._authorizer, principal, action, user):
             raise RequestError(HTTPStatus.FORBIDDEN)

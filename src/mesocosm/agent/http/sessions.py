@@ -1,0 +1,146 @@
+"""Calls by which people use a container at this moment: LAUNCH_NESTED_CONTAINER_SESSION, ATTACH_CONTAINER_INPUT."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import replace
+from http import HTTPStatus
+from types import TracebackType
+
+from mesocosm.agent.agent import Agent
+from mesocosm.agent.http.access import Access
+from mesocosm.agent.http.reply import Reply, RequestError, bad_request, not_found
+from mesocosm.agent.http.streams import Exchange, with_heartbeats
+from mesocosm.api import convert, process_io, validation
+from mesocosm.api.v1.agent import Call, ProcessIO
+from mesocosm.container import ContainerID
+from mesocosm.errors import ContainerError, MesocosmError, leaves
+from mesocosm.switchboard.input import Input
+from mesocosm.switchboard.session import Session
+from mesocosm.switchboard.switchboard import BusyError
+
+
+class SessionCalls:
+    """The handlers, of one agent."""
+
+    def __init__(self, agent: Agent, access: Access) -> None:
+        self._agent = agent
+        self._access = access
+
+    async def launch(self, call: Call, exchange: Exchange) -> Reply:
+        """Launches a debug container, which lives as long as the answer is read. Raises RequestError."""
+        asked = call.launch_nested_container_session
+        flags = self._agent.flags
+        try:
+            container_id = convert.container_id(asked.container_id)
+            user = asked.command.user if asked.command.HasField("user") else None
+            self._access.require_session(exchange.principal, container_id, user)
+            config = convert.container_config(asked, self._agent.default_container, switch_user=flags.switch_user)
+            session = await self._agent.sessions.open(container_id, config)
+        except (MesocosmError, OSError, ExceptionGroup) as error:
+            raise bad_request("; ".join(map(str, leaves(error)))) from None
+        if session is None:
+            return Reply(HTTPStatus.ACCEPTED)
+        stream = _SessionStream(self._agent, session, flags.http_heartbeat_interval, as_json=exchange.as_json)
+        return replace(exchange.reply(stream), patience=None)  # Who does not read makes the command wait, as ssh does.
+
+    async def attach_input(self, call: Call, exchange: Exchange) -> Reply:
+        """Types what comes into a container, until its end or that of the request. Raises RequestError."""
+        asked = call.attach_container_input
+        if asked.type != Call.AttachContainerInput.CONTAINER_ID:
+            raise bad_request("Expecting 'attach_container_input.type' to be CONTAINER_ID")
+        try:
+            container_id = convert.container_id(asked.container_id)
+        except ContainerError as error:
+            raise bad_request(str(error)) from None
+        self._access.require_attach(exchange.principal, "input", container_id)
+        if self._agent.containerizer.config(container_id) is None:
+            raise not_found(f"Container {container_id} cannot be found")
+        assert exchange.further is not None
+        try:
+            async with self._agent.switchboard.input(container_id) as given:
+                await self._type(container_id, given, exchange.further)
+        except BusyError as error:
+            raise RequestError(HTTPStatus.CONFLICT, str(error)) from None
+        except ContainerError as error:
+            raise RequestError(HTTPStatus.INTERNAL_SERVER_ERROR, str(error)) from None
+        return Reply()
+
+    async def _type(self, container_id: ContainerID, given: Input, calls: AsyncIterator[Call]) -> None:
+        """Returns when there is no more to type, or nobody there who would read it. Raises RequestError."""
+        typing = asyncio.create_task(_type_all(given, calls))
+        ended = asyncio.create_task(self._agent.wait(container_id))
+        both = {typing, ended}
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if typing.done():
+                typing.result()
+        finally:
+            for task in both:
+                task.cancel()
+            await asyncio.wait(both)
+
+
+class _SessionStream(AsyncGenerator[bytes, None]):
+    """What a session's container writes, as records. A generator would not close what it never began with."""
+
+    def __init__(self, agent: Agent, session: Session, interval: float, *, as_json: bool) -> None:
+        self._agent = agent
+        self._session = session
+        self._records = with_heartbeats(_Records(session, as_json=as_json), interval, as_json=as_json)
+
+    async def asend(self, value: None) -> bytes:
+        """The next record."""
+        return await anext(self._records)
+
+    async def athrow(
+        self,
+        kind: type[BaseException] | BaseException,
+        value: BaseException | object = None,
+        trace: TracebackType | None = None,
+    ) -> bytes:
+        """Ends it, by that error."""
+        raise kind
+
+    async def aclose(self) -> None:
+        """Ends the container with the connection."""
+        await self._agent.sessions.close(self._session)
+
+
+class _Records(AsyncIterator[bytes]):
+    """What is read of a session. A wait that is cancelled loses nothing."""
+
+    def __init__(self, session: Session, *, as_json: bool) -> None:
+        self._session = session
+        self._as_json = as_json
+
+    async def __anext__(self) -> bytes:
+        if (chunk := await self._session.read()) is None:
+            raise StopAsyncIteration
+        return process_io.data(chunk.stream.value, chunk.data, as_json=self._as_json)
+
+
+async def _type_all(given: Input, calls: AsyncIterator[Call]) -> None:
+    """Raises RequestError for a call that is none of those that follow the first."""
+    async for call in calls:
+        if reason := validation.validate_typed(call):
+            raise bad_request(reason)
+        message = call.attach_container_input.process_io
+        if message.type == ProcessIO.CONTROL:
+            _control(given, message.control)
+        elif not message.data.data:
+            await given.end()
+        elif not await given.write(message.data.data):
+            return
+
+
+def _control(given: Input, control: ProcessIO.Control) -> None:
+    """A heartbeat says nothing but that somebody is there. Raises RequestError."""
+    if control.type != ProcessIO.Control.TTY_INFO:
+        return
+    size = control.tty_info.window_size
+    try:
+        given.resize(size.rows, size.columns)
+    except ContainerError as error:
+        raise bad_request(f"Unable to set the window size: {error}") from None

@@ -1,0 +1,121 @@
+"""A session: a debug container that somebody uses at this moment, and that ends when he leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from mesocosm.container import ContainerID, Termination
+from mesocosm.containerizer.base import ContainerIO
+from mesocosm.errors import ContainerError
+from mesocosm.linux import terminal
+from mesocosm.linux.descriptors import open_pipe
+from mesocosm.switchboard.input import Input
+from mesocosm.switchboard.streams import Chunk, Log, Outputs, Stream
+
+if TYPE_CHECKING:
+    from mesocosm.containerizer.base import Starting
+
+logger = logging.getLogger(__name__)
+
+Destroy = Callable[[ContainerID], Awaitable[Termination | None]]
+
+
+class Session:
+    """What its user sees and types. He is in no hurry: the command waits until what it writes is taken.
+
+    It is closed by who opened it, in any case; only then all is given back.
+    """
+
+    def __init__(self, container_id: ContainerID, destroy: Destroy, forget: Callable[[ContainerID], object]) -> None:
+        """`destroy` ends the container; `forget` is told that nothing is open any more."""
+        self.container_id = container_id
+        self._destroy = destroy
+        self._forget = forget
+        self._ended: asyncio.Future[Termination | None] = asyncio.get_running_loop().create_future()
+        self._outputs = Outputs({})
+        self._log = Log(container_id, {})
+        self._input: Input | None = None
+        self._peer = -1
+        self._reading: asyncio.Task[Chunk | None] | None = None
+
+    @property
+    def input(self) -> Input:
+        """What is typed goes there."""
+        assert self._input is not None, "it is connected before it is anybody's"
+        return self._input
+
+    def connect(self, starting: Starting) -> ContainerIO:
+        """Takes the other ends of what the command is to have, which is returned. Raises OSError."""
+        logs = {Stream.STDOUT: starting.stdout, Stream.STDERR: starting.stderr}
+        self._log = Log(self.container_id, logs)
+        if starting.terminal is None:
+            return self._connect_pipes()
+        self._outputs = Outputs({os.dup(starting.terminal): Stream.STDOUT})
+        self._input = Input(starting.terminal, is_terminal=True)
+        self._peer = terminal.open_peer(starting.terminal)
+        return ContainerIO()
+
+    def _connect_pipes(self) -> ContainerIO:
+        stdin, ours = open_pipe()
+        self._input = Input(ours, is_terminal=False)
+        out, stdout = open_pipe()
+        err, stderr = open_pipe()
+        self._outputs = Outputs({out: Stream.STDOUT, err: Stream.STDERR})
+        return ContainerIO(stdin, stdout, stderr)
+
+    def end_with(self, termination: asyncio.Future[Termination]) -> None:
+        """Says what resolves when the container has ended."""
+
+        def ended(_: object) -> None:
+            if not self._ended.done():
+                self._ended.set_result(
+                    None if termination.cancelled() or termination.exception() else termination.result()
+                )
+
+        termination.add_done_callback(ended)
+
+    async def ended(self) -> Termination | None:
+        """Returns when the container has ended: how; None if that is not known."""
+        return await asyncio.shield(self._ended)
+
+    async def read(self) -> Chunk | None:
+        """What it has written next, when it has; None at the end. One call that is cancelled loses nothing."""
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._read())
+        chunk = await asyncio.shield(self._reading)
+        self._reading = None
+        return chunk
+
+    async def _read(self) -> Chunk | None:
+        chunk = await self._outputs.read(self._ended)
+        if chunk is not None:
+            await self._log.write(chunk)
+        return chunk
+
+    async def close(self) -> None:
+        """Ends the container, and gives all back. Can be repeated."""
+        try:
+            await self._destroy(self.container_id)
+        except ContainerError as error:
+            logger.error("%s", error)
+        finally:
+            if self._reading is not None:
+                self._reading.cancel()
+                await asyncio.wait([self._reading])
+                self._reading = None
+            self.discard()
+
+    def discard(self) -> None:
+        """Closes what is open, of one whose container is gone or never was."""
+        self._outputs.close()
+        self._log.close()
+        if self._input is not None:
+            self._input.close()
+        if self._peer != -1:
+            os.close(self._peer)
+            self._peer = -1
+        self._forget(self.container_id)
