@@ -79,7 +79,7 @@ ASKED: dict[str, Ask] = {
     "v0_version": get("/version"),
 }
 STREAMS = {"attach_input", "attach_output", "session"}
-"""Recorded, but not served by this version."""
+"""Recorded, and compared where there is something to talk to: test_sessions.py."""
 
 # Differences by the name of the answer: paths, in which * is anything, and the reason.
 _FLAGS_GIVEN = ("cgroups_net_cls_primary_handle", "master")

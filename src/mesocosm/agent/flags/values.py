@@ -32,6 +32,7 @@ class AgentFlags:
     advertise_port: int | None
     hostname: str | None
     hostname_lookup: bool
+    http_heartbeat_interval: float
     operator_socket: Path | None
 
     authenticate_http_readonly: bool

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from mesocosm.agent.agent import Agent
 from mesocosm.agent.authentication import Realm
 from mesocosm.agent.http import executor, state, v0, v1
@@ -10,6 +12,8 @@ from mesocosm.agent.http.help import Help
 from mesocosm.agent.http.overview import Overview
 from mesocosm.agent.http.page import Page
 from mesocosm.agent.http.routes import Route, Routes
+from mesocosm.agent.http.sessions import SessionCalls
+from mesocosm.agent.http.streams import StreamHandler
 from mesocosm.agent.http.tasks import LocalTasks
 from mesocosm.agent.logs import Logs
 from mesocosm.agent.metrics import Metrics
@@ -26,7 +30,12 @@ def add_endpoints(
     address: state.Address,
 ) -> None:
     """Fills `routes`. `limit` is how often there is a snapshot of the metrics, `address` where the agent is reached."""
-    api = v1.Api(agent, access, metrics, logs, address, {})
+    sessions = SessionCalls(agent, access)
+    streams: Mapping[str, StreamHandler] = {
+        "LAUNCH_NESTED_CONTAINER_SESSION": sessions.launch,
+        "ATTACH_CONTAINER_INPUT": sessions.attach_input,
+    }
+    api = v1.Api(agent, access, metrics, logs, address, streams)
     summary = "The calls of the v1 API, in JSON or protobuf."
     routes.add(Route("/api/v1", api.handle, Realm.READ_WRITE, frozenset({"POST"}), summary), of_agent=True)
     executors = executor.ExecutorApi(agent)

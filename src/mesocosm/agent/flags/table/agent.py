@@ -108,9 +108,10 @@ ADDRESSES = (
     ),
     Flag(
         "http_heartbeat_interval",
-        DURATION,
+        duration(zero=False),
         "How often an answer that goes on, such as a session's, says so.",
         default="30secs",
+        served_by="HTTP",
     ),
     Flag("firewall_rules", OBJECT, "Paths that are answered with 403, as `disabled_endpoints.paths`."),
 )
