@@ -100,11 +100,11 @@ packages:
 	@tests/setup/apt.sh $(PACKAGES)
 
 # The stamps of what was installed last.
-$(VENV)/installed: pyproject.toml tests/setup/venv.sh
+$(VENV)/installed: pyproject.toml tests/setup/venv.sh packaging/page/package-lock.json
 	@tests/setup/venv.sh
 	@touch $@
 
-$(VENV)/installed-dev: pyproject.toml tests/setup/venv.sh
+$(VENV)/installed-dev: pyproject.toml tests/setup/venv.sh packaging/page/package-lock.json
 	@tests/setup/venv.sh dev
 	@touch $(VENV)/installed $@
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from mesocosm.agent import web
 
 ROOT = Path(web.__file__).parent
+REPOSITORY = Path(__file__).parents[2]
 SCRIPTS = sorted(ROOT.glob("*.js"))
 
 _HTML = re.compile(
@@ -39,3 +42,14 @@ def test_nothing_is_elsewhere(file: Path) -> None:
 def test_the_page_has_no_program_in_its_html() -> None:
     text = (ROOT / "index.html").read_text()
     assert re.findall(r"<script(?![^>]*\bsrc=)|\son\w+=|style=", text) == []
+
+
+def test_what_others_wrote_is_pinned() -> None:
+    """By the hash of what npm may deliver; and the files that are there are those of this list."""
+    lock = REPOSITORY / "packaging/page/package-lock.json"
+    packages = {name: entry for name, entry in json.loads(lock.read_text())["packages"].items() if name}
+    assert set(packages) == {"node_modules/@xterm/addon-fit", "node_modules/@xterm/xterm"}
+    assert all(entry["integrity"].startswith("sha512-") for entry in packages.values())
+    if not (stamp := ROOT / "vendor/STAMP").exists():
+        pytest.skip("needs the terminal, which npm gets when Mesocosm is installed")
+    assert stamp.read_text() == hashlib.sha256(lock.read_bytes()).hexdigest()
