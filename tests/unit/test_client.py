@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mesocosm.cli.agent_option import address_of
+from mesocosm.cli.conversation import DetachKeys
 from mesocosm.client import address as addresses
 from mesocosm.client.address import Address, AgentError, default_address
 from mesocosm.client.connection import Connection
@@ -102,3 +103,18 @@ async def test_nobody_there(tmp_path: Path) -> None:
         async with AgentClient(Address.parse(text)) as client:
             with pytest.raises(AgentError, match=expected):
                 await client.kill_tasks("x")
+
+
+def test_detach_keys() -> None:
+    keys = DetachKeys("ctrl-p,ctrl-q")
+    assert keys.feed(b"ls\n") == (b"ls\n", False)
+    assert keys.feed(b"a\x10") == (b"a", False), "it could be the beginning"
+    assert keys.feed(b"b") == (b"\x10b", False)
+    assert keys.feed(b"\x10") == (b"", False)
+    assert keys.feed(b"\x10\x11") == (b"\x10", True)
+    assert DetachKeys("ctrl-p,ctrl-q").feed(b"x\x10\x11y") == (b"x", True)
+    assert DetachKeys("ctrl-@,d").feed(b"\x00d") == (b"", True)
+    assert DetachKeys("").feed(b"\x10\x11") == (b"\x10\x11", False)
+    for text in ("ctrl-", "ctrl-pp", "é", "a,,b"):
+        with pytest.raises(FlagError, match=r"--detach-keys: .* is no key; write them as in ctrl-p,ctrl-q"):
+            DetachKeys(text)

@@ -144,7 +144,19 @@ def test_a_command_for_an_agent_loads_no_agent(command: list[str]) -> None:
     loaded = loaded_by(*command, "--agent", "http://127.0.0.1:1")
     assert "http.client" in loaded
     others = ("aiohttp", "asyncio", "curses", "google", "logging", "msgspec", "psutil", "rich")
-    own = ("agent", "api", "container", "containerizer", "images", "isolators", "launcher", "linux", "oneshot")
+    own = (
+        "agent",
+        "api.convert",
+        "api.protos",
+        "api.v1",
+        "container",
+        "containerizer",
+        "images",
+        "isolators",
+        "launcher",
+        "linux",
+        "oneshot",
+    )
     assert among((*others, *(f"mesocosm.{name}" for name in own)), loaded) == []
 
 

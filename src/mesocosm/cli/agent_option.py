@@ -17,6 +17,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 """`--json`, for scripts."""
 
+NAMES = ("agent", "credential", "ca_file", "cert", "key")
+"""What the options are called in Python."""
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     (
@@ -71,7 +73,7 @@ def agent_options(command: Command) -> Command:
 
     @functools.wraps(command)
     def with_address(*arguments: Any, **options: Any) -> Any:
-        given = {name: options.pop(name) for name in ("agent", "credential", "ca_file", "cert", "key")}
+        given = {name: options.pop(name) for name in NAMES}
         return command(*arguments, agent=address_of(**given), **options)
 
     for name, settings in reversed(_OPTIONS):

@@ -83,12 +83,6 @@ def _container(entry: Json) -> Container:
 # Names.
 
 
-def identity(text: str) -> Json:
-    """The `ContainerID` of an id such as `parent.child`."""
-    parent, dot, value = text.rpartition(".")
-    return {"value": value, "parent": identity(parent)} if dot else {"value": text}
-
-
 def find(connection: Connection, text: str) -> Container:
     """The container that `text` means: by its id, or by the beginning of each part of it.
 
@@ -182,9 +176,9 @@ class ContainerName(click.types.StringParamType):
 @contextlib.contextmanager
 def completing(ctx: click.Context) -> Iterator[Connection]:
     """The agent of a command line that is being written; what goes wrong with it is no news there."""
-    from mesocosm.cli.agent_option import address_of
+    from mesocosm.cli.agent_option import NAMES, address_of
 
-    given = {name: ctx.params.get(name) for name in ("agent", "credential", "ca_file", "cert", "key")}
+    given = {name: ctx.params.get(name) for name in NAMES}
     with contextlib.suppress(MesocosmError), Connection(address_of(**given)) as connection:
         yield connection
 

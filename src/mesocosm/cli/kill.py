@@ -7,7 +7,8 @@ import signal
 import click
 
 from mesocosm.cli.agent_option import agent_options
-from mesocosm.cli.containers import container_argument, for_each, identity
+from mesocosm.cli.calls import identity
+from mesocosm.cli.containers import container_argument, for_each
 from mesocosm.client.address import Address
 from mesocosm.client.connection import Connection
 from mesocosm.errors import FlagError

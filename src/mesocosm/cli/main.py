@@ -14,6 +14,7 @@ _COMMANDS = {
     "run": "Run a command in a container.",
     "ps": "Show containers.",
     "inspect": "Show all that is known of a container.",
+    "exec": "Run another command in a container that runs.",
     "stats": "Show what containers use.",
     "top": "Show what the machine and its containers do, on the whole screen.",
     "kill": "End containers, or send them another signal.",
@@ -26,6 +27,8 @@ _COMMANDS = {
     "doctor": "Show which isolators work here.",
     "completion": "Have a shell complete command lines.",
 }
+_FUNCTIONS = {"exec": "execute"}
+"""Of commands that are called as something else in Python."""
 _EPILOG = """\b
 Examples:
   mesocosm run -- echo hello
@@ -43,7 +46,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = getattr(importlib.import_module(f"mesocosm.cli.{cmd_name}"), cmd_name)
+        module = importlib.import_module(f"mesocosm.cli.{cmd_name}")
+        command: click.Command = getattr(module, _FUNCTIONS.get(cmd_name, cmd_name))
         return command
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from mesocosm.cli.agent_option import agent_options
-from mesocosm.cli.containers import container_argument, for_each, identity
+from mesocosm.cli.calls import identity
+from mesocosm.cli.containers import container_argument, for_each
 from mesocosm.client import Json
 from mesocosm.client.address import Address, AgentError
 from mesocosm.client.connection import Connection

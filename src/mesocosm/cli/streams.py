@@ -18,6 +18,7 @@ import threading
 from types import TracebackType
 from typing import Self
 
+from mesocosm.cli.descriptors import write_all
 from mesocosm.containerizer.base import ContainerIO
 from mesocosm.linux.descriptors import open_pipe
 
@@ -109,7 +110,7 @@ class _Copy:
     def _run(self) -> None:
         try:
             while data := _read(self._source, self._stop):
-                _write(self._target, data)
+                write_all(self._target, data)
         except BrokenPipeError:
             pass  # As if the command wrote there itself: it gets its SIGPIPE when the source is closed.
         except OSError as error:
@@ -137,23 +138,11 @@ def _read(source: int, stop: int) -> bytes:
             raise
 
 
-def _write(target: int, data: bytes) -> None:
-    """Writes all of it, also to a descriptor that somebody made non-blocking."""
-    rest = memoryview(data)
-    while rest:
-        try:
-            rest = rest[os.write(target, rest) :]
-        except BlockingIOError:
-            poll = select.poll()
-            poll.register(target, select.POLLOUT)
-            poll.poll()
-
-
 def _feed(target: int, end: bytes) -> None:
     """Copies the caller's standard input to the container, and then its end: by closing the pipe, or as a ^D."""
     with contextlib.suppress(OSError):
         while data := os.read(0, _CHUNK):
-            _write(target, data)
+            write_all(target, data)
         if end and not os.isatty(0):
-            _write(target, end)
+            write_all(target, end)
     os.close(target)

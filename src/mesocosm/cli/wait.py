@@ -7,7 +7,8 @@ import json
 import click
 
 from mesocosm.cli.agent_option import agent_options, json_option
-from mesocosm.cli.containers import container_argument, identity, with_container
+from mesocosm.cli.calls import identity
+from mesocosm.cli.containers import container_argument, with_container
 from mesocosm.cli.shown import exit_status, outcome
 from mesocosm.client import Json
 from mesocosm.client.address import Address

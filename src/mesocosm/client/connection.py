@@ -7,16 +7,21 @@ import http.client
 import json
 import socket
 from collections.abc import Iterator, Mapping
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlencode
 
+from mesocosm.api.recordio import Decoder, encode
 from mesocosm.client import Json
 from mesocosm.client.address import CONNECT_SECONDS, Address, AgentError
 
 _ANSWER = 60.0
 """Seconds that an answer may take for which the agent has to wait for nothing."""
 _CHUNK = 1 << 16
+_JSON, _RECORDS = "application/json", "application/recordio"
+
+Body = bytes | Iterator[bytes] | None
 
 
 class Connection:
@@ -26,6 +31,7 @@ class Connection:
         """Raises FlagError for certificates that are none."""
         self.address = address
         self._http = _connection(address)
+        self._socket: socket.socket | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -42,10 +48,17 @@ class Connection:
         """
         message = {"type": kind, **({} if fields is None else {kind.lower(): fields})}
         body = json.dumps(message).encode()
-        with self._answer("POST", "/api/v1", body, patient=patient) as answer:
+        with self._answer("POST", "/api/v1", body, {"Content-Type": _JSON}, patient=patient) as answer:
             data = self._read(answer)
         found: Json = (json.loads(data) if data else {}).get(kind.lower(), {})
         return found
+
+    def launch(self, fields: Json) -> bool:
+        """Launches a container by LAUNCH_CONTAINER; False if there is one of that name. Raises AgentError."""
+        body = json.dumps({"type": "LAUNCH_CONTAINER", "launch_container": fields}).encode()
+        with self._answer("POST", "/api/v1", body, {"Content-Type": _JSON}, patient=True) as answer:
+            self._read(answer)
+            return answer.status != HTTPStatus.ACCEPTED
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
         """What an endpoint answers, of JSON. Raises AgentError."""
@@ -58,12 +71,50 @@ class Connection:
             while data := self._read_some(answer):
                 yield data
 
+    def stream(self, kind: str, fields: Json) -> Iterator[Json]:
+        """The messages that a call is answered with, which has succeeded when this returns. Raises AgentError."""
+        body = json.dumps({"type": kind, kind.lower(): fields}).encode()
+        headers = {"Content-Type": _JSON, "Accept": _RECORDS, "Message-Accept": _JSON}
+        opened = contextlib.ExitStack()
+        answer = opened.enter_context(self._answer("POST", "/api/v1", body, headers, patient=True))
+
+        def messages() -> Iterator[Json]:
+            decoder = Decoder()
+            with opened:
+                while data := self._read_some(answer):
+                    yield from map(json.loads, decoder.feed(data))
+
+        return messages()
+
+    def send(self, kind: str, messages: Iterator[Json]) -> None:
+        """Sends calls of one kind as they come; returns at their end, or when the agent wants no more of them.
+
+        Raises AgentError.
+        """
+        headers = {"Content-Type": _RECORDS, "Message-Content-Type": _JSON, "Transfer-Encoding": "chunked"}
+        records = (encode(json.dumps({"type": kind, kind.lower(): message}).encode()) for message in messages)
+        with self._answer("POST", "/api/v1", records, headers, patient=True) as answer:
+            self._read(answer)
+
+    def abort(self) -> None:
+        """Ends what another thread waits for, as if the agent had gone away."""
+        if self._socket is not None:
+            with contextlib.suppress(OSError):  # It has ended already.
+                # Not the method of an SSLSocket, which would take that apart while somebody reads from it.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
     @contextlib.contextmanager
     def _answer(
-        self, method: str, target: str, body: bytes | None = None, *, patient: bool = False
+        self,
+        method: str,
+        target: str,
+        body: Body = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        patient: bool = False,
     ) -> Iterator[http.client.HTTPResponse]:
         """The answer to a request. Raises AgentError unless it is a success."""
-        answer = self._ask(method, target, body, patient=patient)
+        answer = self._ask(method, target, body, self.address.headers | dict(headers or {}), patient=patient)
         try:
             if answer.status >= 300:
                 text = self._read(answer).decode(errors="replace")
@@ -73,23 +124,23 @@ class Connection:
             if not answer.isclosed():  # Somebody has seen enough of it.
                 self._http.close()
 
-    def _ask(self, method: str, target: str, body: bytes | None, *, patient: bool) -> http.client.HTTPResponse:
-        headers = self.address.headers | ({} if body is None else {"Content-Type": "application/json"})
+    def _ask(
+        self, method: str, target: str, body: Body, headers: Mapping[str, str], *, patient: bool
+    ) -> http.client.HTTPResponse:
         was_kept = self._http.sock is not None
         try:
-            self._request(method, target, body, headers, patient=patient)
+            if self._http.sock is None:
+                self._http.connect()
+            self._socket = self._http.sock
+            self._socket.settimeout(None if patient else _ANSWER)
+            with contextlib.suppress(BrokenPipeError):  # The agent may have answered before it had seen all.
+                self._http.request(method, target, body, headers, encode_chunked=True)
             return self._http.getresponse()
         except (OSError, http.client.HTTPException) as error:
             self._http.close()
             if was_kept and isinstance(error, ConnectionError):  # The agent has closed it meanwhile, or is another.
-                return self._ask(method, target, body, patient=patient)
+                return self._ask(method, target, body, headers, patient=patient)
             raise self.address.unreachable(error) from None
-
-    def _request(self, method: str, target: str, body: bytes | None, headers: Json, *, patient: bool) -> None:
-        if self._http.sock is None:
-            self._http.connect()
-        self._http.sock.settimeout(None if patient else _ANSWER)
-        self._http.request(method, target, body, headers)
 
     def _read(self, answer: http.client.HTTPResponse) -> bytes:
         try:

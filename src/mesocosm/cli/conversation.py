@@ -1,0 +1,191 @@
+"""A container and the caller's terminal or pipes: what it writes comes here, and what is typed goes there.
+
+Each direction has a connection and a thread of its own, as a write to the caller's terminal or to the agent may block.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import select
+import signal
+import threading
+from collections.abc import Callable, Iterator
+
+from mesocosm.cli.calls import identity, terminal_info
+from mesocosm.cli.descriptors import write_all
+from mesocosm.cli.terminal import RawTerminal
+from mesocosm.client import Json
+from mesocosm.client.address import Address, AgentError
+from mesocosm.client.connection import Connection
+from mesocosm.dataclass import dataclass
+from mesocosm.errors import FlagError
+
+DETACH_KEYS = "ctrl-p,ctrl-q"
+_HEARTBEAT = 20.0
+"""Seconds of silence after which the agent hears that somebody is still there; it believes that for longer."""
+_CHUNK = 1 << 16
+_DESCRIPTORS = {"STDOUT": 1, "STDERR": 2}
+
+Piece = tuple[int, bytes]
+"""What was written, and the descriptor that it is for."""
+
+
+class DetachKeys:
+    """Finds the keys by which somebody leaves a container alone, in what is typed."""
+
+    def __init__(self, text: str) -> None:
+        """Of keys such as `ctrl-p,ctrl-q`; with an empty `text` there are none. Raises FlagError."""
+        self._keys = bytes(_key(name) for name in text.split(",")) if text else b""
+        self._held = b""
+
+    def feed(self, data: bytes) -> tuple[bytes, bool]:
+        """What of it is for the container, and whether the keys were there. Their beginning is held back."""
+        data, self._held = self._held + data, b""
+        if not self._keys:
+            return data, False
+        before, found, _ = data.partition(self._keys)
+        if found:
+            return before, True
+        for length in range(min(len(self._keys) - 1, len(data)), 0, -1):
+            if data.endswith(self._keys[:length]):
+                self._held = data[-length:]
+                return data[:-length], False
+        return data, False
+
+
+def _key(name: str) -> int:
+    letter = name.removeprefix("ctrl-")
+    if len(letter) != 1 or not letter.isascii():
+        raise FlagError(f"--detach-keys: {name!r} is no key", f"write them as in {DETACH_KEYS}")
+    return ord(letter) if letter == name else ord(letter.upper()) ^ 0x40
+
+
+@dataclass(slots=True, eq=False)
+class Conversation:
+    """What is said to and by one container.
+
+    With `interactive`, the standard input goes there; with `terminal`, the container has one, which then is like ours.
+    """
+
+    address: Address
+    container_id: str
+    interactive: bool
+    terminal: bool
+    detach_keys: DetachKeys | None = None
+    detached: bool = False
+    refusal: AgentError | None = None
+    """Why nothing can be typed."""
+
+    def listen(self, pieces: Iterator[Piece], leave: Callable[[], None]) -> None:
+        """Passes on what the container writes, to its end or until the keys are typed, when `leave` is called.
+
+        Raises AgentError, and OSError for what cannot be written here.
+        """
+        typing = _Typing(self, leave)
+        with RawTerminal(0 if self.interactive and self.terminal else -1) as terminal:
+            if self.terminal:
+                _on_changes(terminal, typing)
+            typing.start()
+            try:
+                for descriptor, data in pieces:
+                    write_all(descriptor, data)
+            except AgentError:
+                if not self.detached:
+                    raise
+
+
+def pieces_of(messages: Iterator[Json]) -> Iterator[Piece]:
+    """What a container writes, of the messages of a stream."""
+    for message in messages:
+        if message["type"] == "DATA":
+            data = message["data"]
+            yield _DESCRIPTORS[data["type"]], base64.b64decode(data["data"])
+
+
+class _Typing(threading.Thread):
+    """Sends the size of the window and what is typed, until the program ends."""
+
+    def __init__(self, conversation: Conversation, leave: Callable[[], None]) -> None:
+        super().__init__(daemon=True)
+        self._conversation = conversation
+        self._leave = leave
+        self._woken, self._waking = os.pipe()
+        os.set_blocking(self._waking, False)
+
+    def wake(self) -> None:
+        """Says that the window may have another size; for handlers of signals."""
+        with contextlib.suppress(BlockingIOError):  # It is awake.
+            os.write(self._waking, b"w")
+
+    def run(self) -> None:
+        """Says in the conversation what became of it."""
+        conversation = self._conversation
+        try:
+            with Connection(conversation.address) as connection:
+                connection.send("ATTACH_CONTAINER_INPUT", self._messages())
+        except AgentError as error:
+            conversation.refusal = error
+        if conversation.detached:
+            self._leave()
+
+    def _messages(self) -> Iterator[Json]:
+        conversation = self._conversation
+        yield {"type": "CONTAINER_ID", "container_id": identity(conversation.container_id)}
+        if conversation.terminal:
+            yield _window()
+        elif not conversation.interactive:
+            yield _typed(b"")
+        sources = [self._woken, *([0] if conversation.interactive else [])]
+        while not conversation.detached:
+            ready, _, _ = select.select(sources, [], [], _HEARTBEAT)
+            if not ready:
+                yield _control({"type": "HEARTBEAT", "heartbeat": {"interval": {"nanoseconds": int(_HEARTBEAT * 1e9)}}})
+            if self._woken in ready:
+                os.read(self._woken, _CHUNK)
+                yield _window()
+            if 0 in ready:
+                data = os.read(0, _CHUNK)
+                if not data:
+                    sources.remove(0)
+                yield from self._typed(data)
+
+    def _typed(self, data: bytes) -> Iterator[Json]:
+        """What is said of some input, of which nothing is the end; it may be the detach keys."""
+        conversation = self._conversation
+        if data and conversation.detach_keys is not None:
+            data, conversation.detached = conversation.detach_keys.feed(data)
+            if not data:
+                return
+        yield _typed(data)
+
+
+def _on_changes(terminal: RawTerminal, typing: _Typing) -> None:
+    """Sees to it that both terminals stay alike."""
+
+    def resized(*_: object) -> None:
+        typing.wake()
+
+    def continued(*_: object) -> None:
+        terminal.apply()
+        typing.wake()
+
+    signal.signal(signal.SIGWINCH, resized)
+    signal.signal(signal.SIGCONT, continued)
+
+
+def _process_io(message: Json) -> Json:
+    return {"type": "PROCESS_IO", "process_io": message}
+
+
+def _control(control: Json) -> Json:
+    return _process_io({"type": "CONTROL", "control": control})
+
+
+def _window() -> Json:
+    return _control({"type": "TTY_INFO", "tty_info": terminal_info()})
+
+
+def _typed(data: bytes) -> Json:
+    return _process_io({"type": "DATA", "data": {"type": "STDIN", "data": base64.b64encode(data).decode()}})
