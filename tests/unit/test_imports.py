@@ -160,6 +160,11 @@ def test_a_command_for_an_agent_loads_no_agent(command: list[str]) -> None:
     assert among((*others, *(f"mesocosm.{name}" for name in own)), loaded) == []
 
 
+def test_help_loads_no_command() -> None:
+    loaded = loaded_by("--help")
+    assert among(("mesocosm.agent", "mesocosm.cli.run", "mesocosm.cli.ps"), loaded) == []
+
+
 def loaded_by(*arguments: str) -> list[str]:
     """The modules that a command line loads."""
     command = [sys.executable, "-X", "importtime", "-m", "mesocosm", *arguments]

@@ -35,8 +35,9 @@ _COLUMNS = (
     Column("memory", ">", rank=2),
     Column("user", rank=5),
     Column("address", rank=4),
+    Column("executor", rank=6),
     Column("image", rank=3),
-    Column("command", rank=6),
+    Column("command", rank=7),
 )
 
 
@@ -83,6 +84,7 @@ def _cells(container: Container, now: float) -> tuple[str, ...]:
         "" if memory is None else round_size(memory),
         entry.get("user") or "",
         ", ".join(entry.get("addresses", ())),
+        entry.get("executor_id") or "",
         entry.get("image") or "",
         container.command,
     )

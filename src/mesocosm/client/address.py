@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import ssl
 
 DEFAULT_SOCKET = Path("/run/mesocosm/operator.sock")
-"""Where an agent of this machine is looked for first."""
+"""Where an agent of this machine is looked for first, by whom it listens to there."""
 DEFAULT_URL = "http://127.0.0.1:5051"
 CONNECT_SECONDS = 10.0
 """How long a connection may take to be made."""
@@ -129,7 +129,7 @@ class Address:
 def default_address(environment: Mapping[str, str] = os.environ) -> str:
     """The agent that is meant where nobody names one: by MESOCOSM_AGENT, or that of this machine."""
     named = environment.get("MESOCOSM_AGENT")
-    return named or (str(DEFAULT_SOCKET) if DEFAULT_SOCKET.is_socket() else DEFAULT_URL)
+    return named or (str(DEFAULT_SOCKET) if os.access(DEFAULT_SOCKET, os.W_OK) else DEFAULT_URL)
 
 
 def _reason(error: Exception) -> str:
