@@ -26,6 +26,7 @@ from mesocosm.errors import ContainerError, FlagError, RecoveryError, UnknownCon
 from mesocosm.flags import Flags
 from mesocosm.images.store import Pruned
 from mesocosm.statistics import ResourceStatistics
+from mesocosm.switchboard.switchboard import Switchboard
 
 X = ContainerID("x")
 INNER = ContainerID("inner", parent=X)
@@ -338,6 +339,7 @@ def test_one_alone_is_not_wrapped() -> None:
     async def nothing(*_: object) -> ContainerIO:
         return ContainerIO()
 
-    assert not isinstance(create_containerizer(["mesos"], Flags(), nothing, nothing), ComposingContainerizer)
+    alone = create_containerizer(["mesos"], Flags(), nothing, nothing, Switchboard())
+    assert not isinstance(alone, ComposingContainerizer)
     with pytest.raises(FlagError, match="--containerizers names none"):
-        create_containerizer([], Flags(), nothing, nothing)
+        create_containerizer([], Flags(), nothing, nothing, Switchboard())
