@@ -10,13 +10,14 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests import rootfs
-from tests.machine import hierarchies
+from tests.machine import await_end, hierarchies
 
 IMAGE = "mesocosm-test"
 """Of busybox; `import_image` makes it."""
@@ -63,6 +64,8 @@ class Docker:
     def send(self, number: signal.Signals) -> None:
         """Sends a signal to the daemon: one that is stopped hangs."""
         self.daemon.send_signal(number)
+        if number in (signal.SIGKILL, signal.SIGTERM):
+            self.daemon.wait(_TIMEOUT)
 
 
 @contextlib.contextmanager
@@ -101,9 +104,19 @@ def _process(directory: Path, argv: Sequence[str]) -> Iterator[Docker]:
             daemon.send_signal(signal.SIGCONT)
             daemon.terminate()
             daemon.wait(_TIMEOUT)
-            for hierarchy in hierarchies():
-                with contextlib.suppress(FileNotFoundError):  # Where it had no container.
-                    (hierarchy / cgroup).rmdir()
+            _kill(directory)  # What one that was killed has left.
+            for hierarchy in hierarchies():  # One that was killed has removed none.
+                for path, _, _ in os.walk(hierarchy / cgroup, topdown=False):
+                    Path(path).rmdir()
+
+
+def _kill(directory: Path) -> None:
+    """Ends the processes whose arguments name it."""
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if str(directory).encode() in (path / "cmdline").read_bytes():
+                os.kill(int(path.name), signal.SIGKILL)
+                await_end(int(path.name), time.monotonic() + _TIMEOUT)
 
 
 @pytest.fixture(scope="session")

@@ -136,6 +136,15 @@ class Flags:
     docker_registry_mirrors: tuple[str, ...] = flag((), "URLs of registries that are asked before Docker's own.")
     docker_store_dir: Path = flag(DEFAULT_STORE, "Directory of Docker images.")
     docker_config: Mapping[str, Any] | None = flag(None, "Credentials for registries, as in `~/.docker/config.json`.")
+    docker: str = flag("docker", "The program of Docker, or of Podman.")
+    docker_socket: str = flag("/var/run/docker.sock", "The socket of Docker's daemon.")
+    docker_kill_orphans: bool = flag(True, "Remove containers that Docker has for an agent, and that nobody knows.")
+    docker_mesos_image: str | None = flag(
+        None,
+        "The image that the agent itself runs from, in a container. The executors of Docker's tasks do, too, then.",
+    )
+    docker_remove_delay: float = flag(6 * 3600.0, "How long a container of Docker is kept after its end.")
+    docker_stop_timeout: float = flag(0.0, "How long a container of Docker that is destroyed has to end by itself.")
     docker_ignore_runtime: bool = flag(False, "Ignore the image's directory, variables, user and command.")
 
     @classmethod

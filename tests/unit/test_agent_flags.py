@@ -111,7 +111,7 @@ def test_a_relative_path_is_one_from_here(monkeypatch: pytest.MonkeyPatch, tmp_p
         ("--hostname=", "--hostname: '' is no name; write at least one character, and no spaces"),
         ("--recover=restart", "--recover: 'restart' is not possible; write reconnect or cleanup"),
         ("--logging_level=info", "--logging_level: 'info' is not possible; write INFO or WARNING or ERROR"),
-        ("--containerizers=mesos,docker", "--containerizers: there is no 'docker' here; write mesos"),
+        ("--containerizers=mesos,rkt", "--containerizers: there is no 'rkt' here; write mesos or docker"),
         ("--hooks=a,b,a", "--hooks: 'a' is there twice; remove one of them"),
         ("--log_dir=", "--log_dir: '' is no path"),
         ("--sandbox_directory=mnt", "--sandbox_directory: 'mnt' is no absolute path; begin it with /"),

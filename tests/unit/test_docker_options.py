@@ -24,7 +24,7 @@ from mesocosm.container import (
 from mesocosm.docker.client import with_tag
 from mesocosm.docker.info import DockerInfo, DockerNetwork
 from mesocosm.docker.options import DefaultDns, Run, run
-from mesocosm.docker.task import TaskContainer
+from mesocosm.docker.orders import Orders
 from mesocosm.docker.values import Container, DockerError, Image
 from mesocosm.errors import ContainerError, FlagError
 from mesocosm.flags import Flags
@@ -284,8 +284,9 @@ def test_a_container_as_docker_describes_it() -> None:
 
 
 def test_what_an_executor_is_told() -> None:
-    told = TaskContainer("mesos-one", ("--net=host", "busybox"), "docker", "/s", {"A": "b"}, ("SECRET",), 1.5)
-    assert TaskContainer.load(told.dump()) == told
-    for wrong in ("", "[]", "{}", '{"name": "a", "arguments": 1}'):
-        with pytest.raises(ValueError, match=r"."):
-            TaskContainer.load(wrong)
+    orders = Orders("docker", "/s", "mesos-one", ("--net=host", "busybox"), {"A": "b"})
+    environment = {**orders.environment(), "OTHER": "c"}
+    assert Orders.take(environment) == orders
+    assert environment == {"OTHER": "c"}
+    with pytest.raises(DockerError, match="no orders"):
+        Orders.take(environment)

@@ -74,6 +74,12 @@ class EndedContainers:
             self._unrecorded.discard(other)
         self.close_terminals(container_id)
 
+    def forget(self, container_id: ContainerID) -> None:
+        """Keeps nothing of a top-level one but its sandbox. Raises OSError."""
+        self._checkpoints.remove(container_id)
+        del self._terminations[container_id]
+        self._unrecorded.discard(container_id)
+
     def close(self) -> None:
         """Lets go of what is open, and tries again to record what could not be: the disk may have room by now."""
         for container_id in self._unrecorded:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from mesocosm.images.provisioner import Provisioner
     from mesocosm.switchboard.switchboard import Switchboard
 
+Describe = Callable[[ContainerConfig, Credentials | None, Flags], LaunchInfo]
+"""The part of a launch that is no isolator's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Launching:
@@ -44,6 +47,7 @@ class Launching:
     fetch: Fetch | None
     log: Log | None
     switchboard: Switchboard | None
+    describe: Describe = describe
 
     async def start(self, container: Container, parent: Container | None, io: ContainerIO | None) -> None:
         """PROVISIONING to RUNNING. What a later process needs to know is on disk before it is done.
@@ -122,7 +126,7 @@ class Launching:
 
     def _describe(self, container: Container, parent: Container | None, credentials: Credentials | None) -> LaunchInfo:
         """The command's part; that of a debug container is in the environment and the directory of its parent."""
-        info = describe(container.config, credentials, self.flags)
+        info = self.describe(container.config, credentials, self.flags)
         if parent is None or not container.config.debug:
             return info
         own = container.config.environment

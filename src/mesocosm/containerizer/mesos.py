@@ -35,7 +35,7 @@ from mesocosm.containerizer.supervision import KILLED, Supervision
 from mesocosm.errors import ContainerError, UnknownContainerError, UnsupportedError, leaves
 from mesocosm.flags import Flags
 from mesocosm.isolators.base import ContainerState
-from mesocosm.isolators.selection import select
+from mesocosm.isolators.selection import NamedIsolator, select
 from mesocosm.launcher.base import Launcher
 from mesocosm.launcher.client import LauncherProcess
 from mesocosm.launcher.messages import STOP_COMMAND
@@ -59,6 +59,9 @@ class MesosContainerizer:
     the next containerizer with the same directories to `recover`; so does a kill. One instance at a time may use a
     runtime directory.
     """
+
+    kind = ContainerType.MESOS
+    """Of the containers that it launches; others are not supported."""
 
     def __init__(
         self,
@@ -144,7 +147,7 @@ class MesosContainerizer:
     def start(self) -> None:
         """Makes ready for launches. Raises FlagError or OSError, and has taken nothing then."""
         launcher = create_launcher(self._flags, self._process)
-        named = select(self._flags, launcher.name, self._sole)
+        named = self._select(launcher.name)
         self._lock.acquire()
         try:
             self._provisioner = _provisioner(self._flags, [each.name for each in named])
@@ -229,7 +232,7 @@ class MesosContainerizer:
         Raises CommandError for a command that cannot be executed, and ContainerError, OSError or ExceptionGroup for
         anything else that failed; there is no such container then.
         """
-        if config.type is not ContainerType.MESOS:
+        if config.type is not self.kind:
             return LaunchResult.NOT_SUPPORTED
         if self.knows(container_id):
             return LaunchResult.ALREADY_LAUNCHED
@@ -240,12 +243,7 @@ class MesosContainerizer:
             raise ContainerError(f"{container_id} is not launched, as its containerizer is being closed")
         container = Container.create(container_id, self._completed(container_id, config))
         self._check_parent(container)
-        check_needs(container_id, config, self.isolation)
-        if config.images and self._provisioner is None:
-            raise ContainerError(
-                f"{container_id} asks for the image {config.images[0].reference}, and there are none here",
-                "start with --image_providers=docker",
-            )
+        self._check(container_id, config)
         if config.command.uris and self._fetch is None:
             raise UnsupportedError(f"{container_id}: this containerizer fetches no URIs", "run it in an agent")
         self._used = True
@@ -412,7 +410,11 @@ class MesosContainerizer:
         await self._end(container, termination)
 
     async def _start(self, container: Container, io: ContainerIO | None) -> None:
-        launching = Launching(
+        parent = container.container_id.parent
+        await self._launching().start(container, None if parent is None else self._running(parent), io)
+
+    def _launching(self) -> Launching:
+        return Launching(
             flags=self._flags,
             boot_id=self._boot_id,
             checkpoints=self._checkpoints,
@@ -423,8 +425,6 @@ class MesosContainerizer:
             log=self._log,
             switchboard=self._switchboard,
         )
-        parent = container.container_id.parent
-        await launching.start(container, None if parent is None else self._running(parent), io)
 
     async def _supervise(self, container: Container) -> Termination:
         """Waits until the command ends or runs into a limit, and records that."""
@@ -506,6 +506,18 @@ class MesosContainerizer:
         directory = config.directory or self.sandbox(container_id)
         rootfs = None if config.rootfs is None else config.rootfs.absolute()
         return replace(config, directory=directory.absolute(), rootfs=rootfs)
+
+    def _select(self, launcher: str) -> list[NamedIsolator]:
+        return select(self._flags, launcher, self._sole)
+
+    def _check(self, container_id: ContainerID, config: ContainerConfig) -> None:
+        """Raises ContainerError for what is asked for and no isolator here does."""
+        check_needs(container_id, config, self.isolation)
+        if config.images and self._provisioner is None:
+            raise ContainerError(
+                f"{container_id} asks for the image {config.images[0].reference}, and there are none here",
+                "start with --image_providers=docker",
+            )
 
     def _check_parent(self, container: Container) -> None:
         parent = container.container_id.parent

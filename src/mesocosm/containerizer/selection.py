@@ -25,4 +25,9 @@ def create_containerizer(
 def _create(name: str, flags: Flags, fetch: Fetch, log: Log, switchboard: Switchboard) -> Containerizer:
     if name == "mesos":
         return MesosContainerizer(flags, fetch=fetch, log=log, switchboard=switchboard)
-    raise FlagError(f"--containerizers: there is no containerizer {name!r}", "write mesos")
+    if name == "docker":
+        # Imported here: few agents have it.
+        from mesocosm.containerizer.docker import DockerContainerizer
+
+        return DockerContainerizer(flags, fetch=fetch, log=log)
+    raise FlagError(f"--containerizers: there is no containerizer {name!r}", "write mesos or docker")

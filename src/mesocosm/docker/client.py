@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mesocosm.docker.values import Container, DockerError, Image, NoSuchContainerError
+from mesocosm.docker.values import Container, DockerError, HangingError, Image, NoSuchContainerError
 from mesocosm.external import MOST_OUTPUT, Execution, how_ended
 from mesocosm.linux.poll import readable
 from mesocosm.units import format_duration
@@ -107,7 +107,15 @@ class Docker:
 
         That fails in the process, whose status says so (125), and in what `inspect` says then.
         """
-        return self._execute(["start", "--attach", name], stdout=stdout, stderr=stderr)
+        return self._execute(_start(name), stdout=stdout, stderr=stderr)
+
+    def start_command(self, name: str) -> Sequence[str]:
+        """The command line of that process, for whoever executes it by other means."""
+        return self._argv(_start(name))
+
+    def attach_command(self, name: str) -> Sequence[str]:
+        """The same for one that runs: from now on, its output is copied, and no signal is passed on."""
+        return self._argv(["attach", "--no-stdin", "--sig-proxy=false", name])
 
     def execute(self, name: str, argv: Sequence[str], *options: str, stdout: int, stderr: int) -> Execution:
         """Executes a command in a running container (`docker exec`). Its status is that of the process.
@@ -179,6 +187,12 @@ class Docker:
         with contextlib.suppress(NoSuchContainerError):
             await self._ask("rm", *(["--force"] if force else []), "--volumes", name)
 
+    async def remove_ended(self, name: str) -> None:
+        """Removes it, unless it runs; one that is gone is no error."""
+        with contextlib.suppress(NoSuchContainerError):
+            if not (await self.inspect(name)).running:
+                await self.remove(name)
+
     # Processes.
 
     async def _describe(self, kind: str, names: Sequence[str], *, partly: bool = False) -> list[Mapping[str, Any]]:
@@ -208,7 +222,7 @@ class Docker:
             async with asyncio.timeout(patience):
                 await execution.converse()
         except TimeoutError:
-            raise DockerError(
+            raise HangingError(
                 f"{self._said(arguments)} was killed: it took longer than {format_duration(patience)}",
                 f"look whether the daemon at {self.host} hangs",
             ) from None
@@ -241,17 +255,25 @@ class Docker:
         most: int = MOST_OUTPUT,
     ) -> Execution:
         environment = {**(os.environ if self.environment is None else self.environment), **(variables or {})}
-        argv = [self.program, "-H", self.host, *arguments]
         try:
-            return Execution.start(argv, environment, stdout=stdout, stderr=stderr, inherited=inherited, most=most)
+            return Execution.start(
+                self._argv(arguments), environment, stdout=stdout, stderr=stderr, inherited=inherited, most=most
+            )
         except OSError as error:
             raise DockerError(
                 f"Docker's client {self.program!r} cannot be executed: {error.strerror}",
                 "install it, or say with --docker where it is",
             ) from error
 
+    def _argv(self, arguments: Sequence[str]) -> Sequence[str]:
+        return (self.program, "-H", self.host, *arguments)
+
     def _said(self, arguments: Sequence[str]) -> str:
-        return f"{self.program} {arguments[0]}"
+        return f"{Path(self.program).name} {arguments[0]}"
+
+
+def _start(name: str) -> Sequence[str]:
+    return ("start", "--attach", name)
 
 
 def with_tag(image: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import field
 from typing import Any
 
 from mesocosm.dataclass import dataclass
@@ -13,6 +14,10 @@ _NEVER = "0001-01-01T00:00:00Z"
 
 class DockerError(ContainerError):
     """Docker's client cannot be executed, its daemon does not answer, or it refuses what it is asked."""
+
+
+class HangingError(DockerError):
+    """Docker did not answer in time: nobody knows whether it has done, or will do, what it was asked for."""
 
 
 class NoSuchContainerError(DockerError):
@@ -32,10 +37,10 @@ class Container:
     started: bool
     running: bool
     exit_code: int | None = None
-    oom_killed: bool = False
     error: str = ""
     ip_address: str | None = None
     ipv6_address: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, found: Mapping[str, Any]) -> Container:
@@ -52,10 +57,10 @@ class Container:
                 started=started,
                 running=running,
                 exit_code=int(state["ExitCode"]) if started and not running else None,
-                oom_killed=bool(state.get("OOMKilled")),
                 error=str(state.get("Error") or ""),
                 ip_address=addresses.get("IPAddress") or None,
                 ipv6_address=addresses.get("GlobalIPv6Address") or None,
+                labels=(found.get("Config") or {}).get("Labels") or {},
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DockerError(f"docker inspect describes no container: {error!r}") from error

@@ -33,7 +33,7 @@ DIRECTORIES = (
 CONTAINERIZER = (
     Flag(
         "containerizers",
-        names_of("mesos"),
+        names_of("mesos", "docker"),
         "Containerizers to try, in this order.",
         default="mesos",
         served_by="agent",

@@ -27,6 +27,7 @@ def _parse_backend(text: str) -> str:
 
 _BACKENDS = choice("bind", "copy", "overlay")
 _BACKEND = Kind(_BACKENDS.label, _parse_backend)
+_DOCKER = "docker containerizer"
 _PROVIDERS = Kind("names", _parse_providers, ",".join, absent=())
 
 IMAGES = (
@@ -67,16 +68,10 @@ DISK = (
 )
 
 DOCKER = (
-    Flag("docker", TEXT, "The program of Docker.", default="docker"),
-    Flag("docker_socket", TEXT, "The socket of Docker's daemon.", default="/var/run/docker.sock"),
-    Flag("docker_kill_orphans", BOOLEAN, "End containers of Docker that nobody knows.", default="true"),
-    Flag("docker_mesos_image", TEXT, "The image that the agent itself runs from."),
-    Flag("docker_remove_delay", DURATION, "How long a container of Docker is kept after its end.", default="6hrs"),
-    Flag(
-        "docker_stop_timeout",
-        DURATION,
-        "How long `docker stop` waits before it kills. Deprecated in Mesos.",
-        default="0ns",
-        instead="use the kill policy of the task",
-    ),
+    own("docker", TEXT, _DOCKER),
+    own("docker_socket", TEXT, _DOCKER),
+    own("docker_kill_orphans", BOOLEAN, _DOCKER),
+    own("docker_mesos_image", TEXT, _DOCKER),
+    own("docker_remove_delay", DURATION, _DOCKER),
+    own("docker_stop_timeout", DURATION, _DOCKER),
 )
