@@ -15,6 +15,7 @@ from mesocosm.agent.http.routes import Route, Routes
 from mesocosm.agent.http.sessions import SessionCalls
 from mesocosm.agent.http.streams import StreamHandler
 from mesocosm.agent.http.tasks import LocalTasks
+from mesocosm.agent.http.terminal import Terminals
 from mesocosm.agent.logs import Logs
 from mesocosm.agent.metrics import Metrics
 from mesocosm.agent.rate_limit import RateLimiter
@@ -50,5 +51,9 @@ def add_endpoints(
     routes.add(
         Route("/overview", overview.handle, summary="The machine, and its containers with those that have ended.")
     )
+    terminals = Terminals(agent, sessions)
+    summary = "Gives a ticket for the session of such a call, which `/terminal/connect` opens as a WebSocket."
+    routes.add(Route("/terminal", terminals.prepare, Realm.READ_WRITE, frozenset({"POST"}), summary))
+    routes.add(Route("/terminal/connect", terminals.connect, realm=None, methods=frozenset({"GET"})))
     Page().add_to(routes)
     routes.add(Route("/help", Help(routes).handle, realm=None, summary="What there is, also as `format=json`."))

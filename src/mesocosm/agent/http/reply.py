@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+if TYPE_CHECKING:
+    from mesocosm.agent.http.websocket import Conversation
 
 JSON = "application/json"
 PROTOBUF = "application/x-protobuf"
@@ -27,6 +30,8 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     stream: AsyncGenerator[bytes, None] | None = None
     """The body piece by piece, instead of `body`. It is closed in any case."""
+    conversation: Conversation | None = None
+    """What is said by a WebSocket, instead of an answer."""
     patience: float | None = None
     """Seconds after which a client that takes nothing of the stream is cut; None: it is waited for."""
 

@@ -23,6 +23,7 @@ from mesocosm.agent.domain_socket import DomainSocket
 from mesocosm.agent.http.origin import check_origin
 from mesocosm.agent.http.reply import Reply, RequestError
 from mesocosm.agent.http.routes import AGENT, Request, Route, Routes
+from mesocosm.agent.http.websocket import converse
 from mesocosm.errors import FlagError
 from mesocosm.linux.socket_queue import unsent
 
@@ -131,6 +132,8 @@ class Server:
             # A defect: who sent the request learns no more than that.
             logger.exception("%s %s failed", request.method, request.path)
             reply = Reply(HTTPStatus.INTERNAL_SERVER_ERROR)
+        if reply.conversation is not None:
+            return await converse(request, reply.conversation)
         if reply.stream is not None:
             return await _send(request, reply)
         return web.Response(status=reply.status, body=reply.body or None, headers=_headers(reply))

@@ -14,7 +14,7 @@ from mesocosm.agent.http.reply import Reply, RequestError, bad_request, not_foun
 from mesocosm.agent.http.streams import Exchange, with_heartbeats
 from mesocosm.api import convert, process_io, validation
 from mesocosm.api.v1.agent import Call, ProcessIO
-from mesocosm.container import ContainerID
+from mesocosm.container import ContainerConfig, ContainerID
 from mesocosm.errors import ContainerError, MesocosmError, leaves
 from mesocosm.switchboard.input import Input
 from mesocosm.switchboard.session import Session
@@ -30,20 +30,33 @@ class SessionCalls:
 
     async def launch(self, call: Call, exchange: Exchange) -> Reply:
         """Launches a debug container, which lives as long as the answer is read. Raises RequestError."""
+        container_id, config = self.asked(call, exchange.principal)
+        session = await self.open(container_id, config)
+        if session is None:
+            return Reply(HTTPStatus.ACCEPTED)
+        interval = self._agent.flags.http_heartbeat_interval
+        stream = _SessionStream(self._agent, session, interval, as_json=exchange.as_json)
+        return replace(exchange.reply(stream), patience=None)  # Who does not read makes the command wait, as ssh does.
+
+    def asked(self, call: Call, principal: str | None) -> tuple[ContainerID, ContainerConfig]:
+        """The session that a `principal` asks for, who may have it. Raises RequestError."""
         asked = call.launch_nested_container_session
-        flags = self._agent.flags
         try:
             container_id = convert.container_id(asked.container_id)
             user = asked.command.user if asked.command.HasField("user") else None
-            self._access.require_session(exchange.principal, container_id, user)
-            config = convert.container_config(asked, self._agent.default_container, switch_user=flags.switch_user)
-            session = await self._agent.sessions.open(container_id, config)
+            self._access.require_session(principal, container_id, user)
+            return container_id, convert.container_config(
+                asked, self._agent.default_container, switch_user=self._agent.flags.switch_user
+            )
+        except MesocosmError as error:
+            raise bad_request(str(error)) from None
+
+    async def open(self, container_id: ContainerID, config: ContainerConfig) -> Session | None:
+        """Opens it; None if there is one already. Who calls closes it. Raises RequestError."""
+        try:
+            return await self._agent.sessions.open(container_id, config)
         except (MesocosmError, OSError, ExceptionGroup) as error:
             raise bad_request("; ".join(map(str, leaves(error)))) from None
-        if session is None:
-            return Reply(HTTPStatus.ACCEPTED)
-        stream = _SessionStream(self._agent, session, flags.http_heartbeat_interval, as_json=exchange.as_json)
-        return replace(exchange.reply(stream), patience=None)  # Who does not read makes the command wait, as ssh does.
 
     async def attach_input(self, call: Call, exchange: Exchange) -> Reply:
         """Types what comes into a container, until its end or that of the request. Raises RequestError."""

@@ -40,20 +40,18 @@ export class Api {
 
   /** A call of the v1 API, whose fields are those of the message of its name. */
   async call(type, fields) {
-    const options = {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ type, [type.toLowerCase()]: fields }),
-    };
-    let answer;
-    try {
-      answer = await this.#request("api/v1", options);
-    } catch (error) {
-      if (error.kind !== "unauthorized" || !(await this.askWho())) throw error;
-      answer = await this.#request("api/v1", options);
-    }
-    const text = await answer.text();
+    const text = await this.#post("api/v1", type, fields);
     return text === "" ? {} : JSON.parse(text)[type.toLowerCase()] ?? {};
+  }
+
+  /** A WebSocket that is the terminal of a session, with what such a call asks for. */
+  async terminal(fields) {
+    const { ticket } = JSON.parse(await this.#post("terminal", "LAUNCH_NESTED_CONTAINER_SESSION", fields));
+    const url = new URL("terminal/connect", document.baseURI);
+    url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+    const socket = new WebSocket(url, ["mesocosm.terminal", ticket]);
+    socket.binaryType = "arraybuffer";
+    return socket;
   }
 
   browse(path) {
@@ -78,6 +76,20 @@ export class Api {
   /** An answer that comes as long as it is read. */
   async stream(url, signal) {
     return (await this.#request(url, { timeout: null, signal })).body.getReader();
+  }
+
+  async #post(url, type, fields) {
+    const options = {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ type, [type.toLowerCase()]: fields }),
+    };
+    try {
+      return await (await this.#request(url, options)).text();
+    } catch (error) {
+      if (error.kind !== "unauthorized" || !(await this.askWho())) throw error;
+      return (await this.#request(url, options)).text();
+    }
   }
 
   async #json(url) {

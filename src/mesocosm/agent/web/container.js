@@ -1,4 +1,4 @@
-// The view of one container: what it is and does, its log and its files.
+// The view of one container: what it is and does, its log, its files, and a terminal into it.
 
 import { h, icon, setAttribute, setText } from "./dom.js";
 import { kill, remove } from "./actions.js";
@@ -7,9 +7,10 @@ import { facts } from "./facts.js";
 import { Files } from "./files.js";
 import { condition, duration, moment, state } from "./format.js";
 import { Log } from "./log.js";
+import { Terminal } from "./terminal.js";
 
-export const TABS = ["overview", "log", "files"];
-const TITLES = { overview: "Overview", log: "Log", files: "Files" };
+export const TABS = ["overview", "log", "files", "terminal"];
+const TITLES = { overview: "Overview", log: "Log", files: "Files", terminal: "Terminal" };
 
 export class ContainerView {
   #container = null;
@@ -109,11 +110,12 @@ export class ContainerView {
   #part(tab) {
     let part = this.#parts.get(tab);
     if (part === undefined) {
-      const { page } = this;
+      const { page, id } = this;
       const make = {
         overview: () => new Overview(page.store),
         log: () => new Sandboxed(new Log(page.api)),
         files: () => new Sandboxed(new Files(page.api)),
+        terminal: () => new Terminal(page.api, id),
       }[tab];
       this.#parts.set(tab, (part = make()));
     }

@@ -17,6 +17,7 @@
   const apply = (theme) => {
     if (theme === "auto") delete document.documentElement.dataset.theme;
     else document.documentElement.dataset.theme = theme;
+    dispatchEvent(new Event("mesocosm-theme"));
   };
 
   globalThis.mesocosmTheme = {
@@ -32,5 +33,6 @@
       return theme;
     },
   };
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => dispatchEvent(new Event("mesocosm-theme")));
   apply(read());
 })();
