@@ -69,7 +69,7 @@ def test_a_terminal(parent: AgentProcess) -> None:
     shell = {"value": "/bin/bash", "shell": False, "arguments": ["bash", "--norc", "--noediting", "-i"]}
     with session(parent, "", command=shell, container=TERMINAL) as client, typing(parent, SESSION) as keyboard:
         keyboard.say(b"PS1='> '; trap 'echo resized' WINCH; tty; stty size\n")
-        client.until(b"30 100\r\n")
+        client.until(b"30 100\r\n> ")  # Now the shell itself is in the foreground.
         keyboard.resize(50, 132)
         keyboard.say(b"stty size\n")
         client.until(b"50 132\r\n")
