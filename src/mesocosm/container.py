@@ -438,6 +438,7 @@ class ContainerConfig:
     limits: Resources = Resources()
     container_class: ContainerClass = ContainerClass.DEFAULT
     tty_info: TTYInfo | None = None
+    interactive: bool = False
     rlimits: tuple[RLimit, ...] = ()
     network_infos: tuple[NetworkInfo, ...] = ()
     loopback_only: bool = False

@@ -14,12 +14,13 @@ from mesocosm.dataclass import dataclass
 class Limitation:
     """A limit that a container ran into, for which it is destroyed. `reason` is a `TaskStatus.Reason` of Mesos.
 
-    `ranges` are the numbers that it took of a resource of such, with both ends; `amount` is how many bytes it used.
+    `resource` is what it ran out of, if it was that: `ranges` are the numbers that it took of a resource of such, with
+    both ends, and `amount` is how many bytes it used.
     """
 
     reason: str
     message: str
-    resource: str
+    resource: str | None = None
     ranges: tuple[tuple[int, int], ...] = ()
     amount: int | None = None
 

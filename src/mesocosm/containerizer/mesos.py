@@ -97,6 +97,7 @@ class MesosContainerizer:
         self._isolation = Isolation()
         if switchboard is not None:
             self._isolation.others.append(switchboard)
+            switchboard.use(self._process, self._checkpoints)
         self._supervision = Supervision(self._isolation, self._checkpoints)
         self._provisioner: Provisioner | None = None
         self._chosen: Launcher | None = None

@@ -17,10 +17,10 @@ from mesocosm.dataclass import dataclass
 from mesocosm.errors import ContainerError
 from mesocosm.launcher.base import Child, InitProcess
 from mesocosm.launcher.channel import Channel
-from mesocosm.launcher.info import LaunchInfo
+from mesocosm.launcher.info import Command, LaunchInfo
 from mesocosm.launcher.messages import Start, send_object
 from mesocosm.launcher.operations import Operation
-from mesocosm.launcher.requests import REPLY, CloneRequest, Farewell, JanitorRequest
+from mesocosm.launcher.requests import REPLY, CloneRequest, Farewell, JanitorRequest, ProgramRequest
 from mesocosm.launcher.spawn import spawn, spawn_with_programs
 from mesocosm.linux import descriptors, process
 from mesocosm.linux.namespaces import Namespace
@@ -117,6 +117,15 @@ class LauncherProcess:
             self._refill_later()
         return child
 
+    async def fork_program(self, command: Command, passed: Sequence[int]) -> InitProcess:
+        """A built-in program in no container, which has copies of the descriptors `passed`. Raises OSError.
+
+        ContainerError if the launcher died.
+        """
+        if self._programs is not None:
+            return await self._programs.fork_program(command, passed)
+        return await self._ask(ProgramRequest(command), passed)
+
     @contextlib.contextmanager
     def busy(self) -> Iterator[None]:
         """Meanwhile, no init is cloned in advance: what is being made or taken apart has the processors."""
@@ -186,10 +195,6 @@ class LauncherProcess:
         self, info: LaunchInfo, parent: int | None, cgroup: int | None, operations: Sequence[Operation]
     ) -> Child:
         """Asks the launcher for an init with the namespaces of `info`."""
-        self.start()
-        assert self._control is not None
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[InitProcess] = loop.create_future()
         request = CloneRequest(
             clone_namespaces=info.clone_namespaces,
             enter_namespaces=Namespace.NONE if parent is None else info.enter_namespaces,
@@ -197,23 +202,32 @@ class LauncherProcess:
             operations=tuple(operations),
         )
         channel, theirs = Channel.create()
-        passed = [descriptor for descriptor in (theirs.fileno(), parent, cgroup) if descriptor is not None]
         try:
             with theirs:
-                send_object(self._control, request, passed)
-        except OSError as error:
+                passed = [descriptor for descriptor in (theirs.fileno(), parent, cgroup) if descriptor is not None]
+                return Child(await self._ask(request, passed), channel)
+        except BaseException:
             channel.close()
-            if isinstance(error, BrokenPipeError):
-                self._lost()
+            raise
+
+    async def _ask(self, request: CloneRequest | ProgramRequest, passed: Sequence[int]) -> InitProcess:
+        """The process that the launcher answers with."""
+        self.start()
+        assert self._control is not None
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[InitProcess] = loop.create_future()
+        try:
+            send_object(self._control, request, passed)
+        except BrokenPipeError:
+            self._lost()
             raise
         # Not before: what was not sent is not answered, and the answers come in the order of the requests.
         if not self._waiting:
             loop.add_reader(self._control.fileno(), self._read)
         self._waiting.append(answer)
         try:
-            return Child(await answer, channel)
+            return await answer
         except BaseException:
-            channel.close()
             answer.add_done_callback(_abandon)
             raise
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import gc
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from mesocosm.launcher import confinement, programs
@@ -115,7 +116,7 @@ def _be_command(info: LaunchInfo, command: Command, terminal: str | None, line: 
             environment = info.variables
             if command.program is not None:
                 confinement.confine_program(info)
-                _be_program(command, command.program, environment)
+                _be_program(command, environment, _STREAMS)
             confinement.confine_command(info)
             _first(command, environment, lambda path: _execute(path, command.argv, environment))
     except Failure as failure:
@@ -127,21 +128,40 @@ def _be_command(info: LaunchInfo, command: Command, terminal: str | None, line: 
             os._exit(1)
 
 
-def _be_program(command: Command, name: str, environment: Mapping[str, str]) -> NoReturn:
+def be_program_outside(command: Command, passed: Sequence[int]) -> NoReturn:
+    """Is a built-in program in a process that was just forked, in a session of its own, with `passed` from 3 on."""
+    try:
+        os.setsid()
+        os.chdir("/")
+        null = os.open(os.devnull, os.O_RDWR)
+        for number in _STREAMS:
+            os.dup2(null, number)
+        first, most = len(_STREAMS), len(_STREAMS) + len(passed)
+        moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, most) for descriptor in passed]
+        for number, descriptor in enumerate(moved, first):
+            os.dup2(descriptor, number)
+        _reset_signals()
+        _be_program(command, {}, range(most))
+    finally:
+        os._exit(1)
+
+
+def _be_program(command: Command, environment: Mapping[str, str], kept: Iterable[int]) -> NoReturn:
     """Is a built-in program, with nothing of its init but the memory, which holds nothing of other containers."""
     status = 1
+    assert command.program is not None
     try:
-        process.close_descriptors_except(_STREAMS)
+        process.close_descriptors_except(kept)
         if sys.platform == "linux":
-            process.set_title(name)
+            process.set_title(command.program)
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # Which Python handles; what it ignores has been reset.
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # As in all of Python, which gets an error instead.
         os.environ.clear()
         os.environ.update(environment)
         gc.enable()
-        status = programs.find(name)(command)
-    except BaseException as error:  # noqa: BLE001 - nothing may unwind into the init whose copy this is.
-        os.write(2, f"mesocosm: {name} failed: {error!r}\n".encode())
+        status = programs.find(command.program)(command)
+    except BaseException as error:  # noqa: BLE001 - nothing may unwind into the process whose copy this is.
+        os.write(2, f"mesocosm: {command.program} failed: {error!r}\n".encode())
     finally:
         os._exit(status)
 
@@ -161,6 +181,11 @@ def _take_place(terminal: str | None) -> None:
             for number in _STREAMS:
                 os.dup2(descriptor, number)
             os.close(descriptor)
+    _reset_signals()
+
+
+def _reset_signals() -> None:
+    """Every signal as the kernel has it in the beginning."""
     for number in ALL_SIGNALS:
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)

@@ -21,6 +21,7 @@ _MODULES = {
     "command-executor": "mesocosm.executors.command",
     "default-executor": "mesocosm.executors.default",
     "docker-executor": "mesocosm.executors.docker",
+    "keeper": "mesocosm.switchboard.keeper",
 }
 """Each has the function `main`."""
 _REHEARSAL = "mesocosm.executors.rehearsal"

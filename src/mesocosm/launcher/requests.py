@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 from mesocosm.dataclass import dataclass
+from mesocosm.launcher.info import Command
 from mesocosm.launcher.operations import Operation
 from mesocosm.linux.namespaces import Namespace
 
@@ -24,6 +25,13 @@ class CloneRequest:
     enter_namespaces: Namespace = Namespace.NONE
     into_cgroup: bool = False
     operations: tuple[Operation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramRequest:
+    """A built-in program to fork outside of all containers, with the descriptors that come with it, from 3 on."""
+
+    command: Command
 
 
 @dataclass(frozen=True, slots=True)

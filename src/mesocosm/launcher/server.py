@@ -19,15 +19,15 @@ import struct
 import sys
 from typing import NoReturn
 
-from mesocosm.launcher import init, programs
+from mesocosm.launcher import execution, init, programs
 from mesocosm.launcher.messages import receive_object
-from mesocosm.launcher.requests import REPLY, CloneRequest, Farewell, JanitorRequest
+from mesocosm.launcher.requests import REPLY, CloneRequest, Farewell, JanitorRequest, ProgramRequest
 from mesocosm.launcher.spawn import CONTROL
 from mesocosm.linux import capabilities, descriptors, prctl, process
 from mesocosm.linux.namespaces import Namespace, enter
 
 _ERRNO = struct.Struct("=i")
-_MOST_DESCRIPTORS = 3
+_MOST_DESCRIPTORS = 4
 _IDLE = 30
 """Milliseconds."""
 
@@ -56,6 +56,8 @@ def main() -> NoReturn:
                 janitor = request.arguments
             elif isinstance(request, CloneRequest):
                 _serve(control, request, passed)
+            elif isinstance(request, ProgramRequest):
+                _serve_program(control, request, passed)
     if janitor is not None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.execv(janitor[0], janitor)
@@ -92,6 +94,20 @@ def _serve(control: socket.socket, request: CloneRequest, passed: list[int]) -> 
             _reply(control, _clone(request, passed, sibling=False))
         elif process.clone_and_wait() == 0:
             _help(control, request, passed)
+    except OSError as error:
+        _refuse(control, error)
+    finally:
+        for descriptor in passed:
+            os.close(descriptor)
+
+
+def _serve_program(control: socket.socket, request: ProgramRequest, passed: list[int]) -> None:
+    """Forks a program that is in no container."""
+    try:
+        pid, pidfd = process.clone_with_pidfd(Namespace.NONE) if sys.platform == "linux" else (os.fork(), -1)
+        if pid == 0:
+            execution.be_program_outside(request.command, passed)
+        _reply(control, (pid, pidfd))
     except OSError as error:
         _refuse(control, error)
     finally:

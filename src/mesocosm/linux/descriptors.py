@@ -1,12 +1,14 @@
-"""Descriptors: pipes for containers, and those that are sent over Unix sockets (SCM_RIGHTS, unix(7))."""
+"""Descriptors: pipes for containers, sockets by their paths, and what is sent over them (SCM_RIGHTS, unix(7))."""
 
 from __future__ import annotations
 
 import array
+import contextlib
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 
 def open_pipe() -> tuple[int, int]:
@@ -15,6 +17,16 @@ def open_pipe() -> tuple[int, int]:
     if sys.platform == "linux":
         os.fchmod(reading, 0o666)
     return reading, writing
+
+
+@contextlib.contextmanager
+def socket_path(directory: Path, name: str) -> Iterator[str]:
+    """A path of the socket `name` that is never too long: an address has 108 bytes (unix(7)). Raises OSError."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{name}"
+    finally:
+        os.close(descriptor)
 
 
 def send(channel: socket.socket, data: bytes, descriptors: Sequence[int] = ()) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import os
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from mesocosm.containerizer.directory import make_directories
@@ -83,7 +82,7 @@ class RotatorClient:
         """A connection to the process that is there, if there is one. Raises OSError."""
         connection = _socket()
         try:
-            with _address(self._directory) as address:
+            with descriptors.socket_path(self._directory, _NAME) as address:
                 connection.connect(address)
             if is_trusted(connection):
                 self._connection = connection
@@ -100,7 +99,7 @@ class RotatorClient:
         make_directories(self._directory)
         connection = _socket()
         try:
-            with _socket() as listener, _address(self._directory) as address:
+            with _socket() as listener, descriptors.socket_path(self._directory, _NAME) as address:
                 Path(address).unlink(missing_ok=True)
                 listener.bind(address)
                 Path(address).chmod(_MODE)
@@ -136,13 +135,3 @@ def _socket() -> socket.socket:
     made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     made.setblocking(False)
     return made
-
-
-@contextlib.contextmanager
-def _address(directory: Path) -> Iterator[str]:
-    """A path of the socket that is never too long: an address has 108 bytes (unix(7)). Raises OSError."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{descriptor}/{_NAME}"
-    finally:
-        os.close(descriptor)

@@ -7,7 +7,6 @@ import enum
 import errno
 import logging
 import os
-import select
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,13 +14,11 @@ from typing import Any
 
 from mesocosm.container import ContainerID
 from mesocosm.linux.poll import any_readable
+from mesocosm.switchboard.log import UNWRITABLE, append
 
 logger = logging.getLogger(__name__)
 
 _CHUNK = 65536
-_PATIENCE = 5000
-"""Milliseconds that a log is waited for that is a pipe and takes nothing."""
-_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE, errno.EPIPE)
 
 
 class Stream(enum.Enum):
@@ -99,9 +96,9 @@ class Log:
     async def write(self, chunk: Chunk) -> None:
         """Appends it. What cannot be written is not there."""
         try:
-            await asyncio.to_thread(_write, self._targets[chunk.stream], chunk.data)
+            await asyncio.to_thread(append, self._targets[chunk.stream], chunk.data)
         except OSError as error:
-            if error.errno not in _UNWRITABLE:
+            if error.errno not in UNWRITABLE:
                 raise
             if not self._failed:
                 logger.warning("the log of %s has gaps: %s", self._container_id, error)
@@ -112,15 +109,3 @@ class Log:
         for descriptor in self._targets.values():
             os.close(descriptor)
         self._targets.clear()
-
-
-def _write(descriptor: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        try:
-            rest = rest[os.write(descriptor, rest) :]
-        except BlockingIOError:
-            poll = select.poll()
-            poll.register(descriptor, select.POLLOUT)
-            if not poll.poll(_PATIENCE):
-                raise OSError(errno.EIO, "nothing is read from its pipe") from None

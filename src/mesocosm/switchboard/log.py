@@ -1,0 +1,25 @@
+"""Writing to the log of a container, as well as that can be done: neither a full disk nor a reader stops anybody."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE, errno.EPIPE)
+"""What `append` may raise because there is no room, or nobody reads it."""
+_PATIENCE = 5000
+"""Milliseconds that a pipe is waited for which takes nothing."""
+
+
+def append(descriptor: int, data: bytes) -> None:
+    """Writes all of it, to a file or to a pipe that is not blocking. Raises OSError; a part may be written then."""
+    rest = memoryview(data)
+    while rest:
+        try:
+            rest = rest[os.write(descriptor, rest) :]
+        except BlockingIOError:
+            poll = select.poll()
+            poll.register(descriptor, select.POLLOUT)
+            if not poll.poll(_PATIENCE):
+                raise OSError(errno.EIO, "nothing is read from its pipe") from None
