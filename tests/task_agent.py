@@ -188,7 +188,8 @@ async def running_agent(
     ]
     agent = Agent(load([*own, *arguments], {}))
     routes = Routes()
-    server = Server(routes, Authenticator(tokens=agent.tokens))
+    tokens = agent.tokens if agent.flags.authenticate_http_executors else None
+    server = Server(routes, Authenticator(tokens=tokens))
     async with contextlib.AsyncExitStack() as stack:
         await server.start()
         stack.push_async_callback(server.close)

@@ -105,6 +105,20 @@ async def test_executors_that_are_built_in_prove_it(flags: Flags, key: Path) -> 
         await master.update("grouped", v1.TASK_FINISHED)
 
 
+async def test_executors_have_to_prove_it_to_a_later_agent(flags: Flags, run_directory: Path) -> None:
+    """They have had their tokens before that was asked of them."""
+    (key := run_directory / "key").write_bytes(bytes(range(32)))
+    key.chmod(0o600)
+    async with running_agent(flags, f"--jwt_secret_key={key}", destroys=False) as before:
+        before.run(command_task("long", "sleep 1000"), checkpoint=True)
+        await before.update("long", v1.TASK_RUNNING)
+        port = before.agent.tasks.registration.address.port
+    required = "--authenticate_http_executors"
+    async with running_agent(flags, f"--jwt_secret_key={key}", required, port=port) as master:
+        master.kill("long")
+        await master.update("long", v1.TASK_KILLED)
+
+
 async def test_executors_reach_the_agent_by_a_socket(flags: Flags) -> None:
     async with running_agent(flags, "--http_executor_domain_sockets") as master:
         path = flags.runtime_dir / "agent.sock"

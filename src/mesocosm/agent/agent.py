@@ -370,8 +370,8 @@ def _default_container(flags: AgentFlags) -> v1.ContainerInfo | None:
 
 
 def _tokens(flags: AgentFlags) -> ExecutorTokens | None:
-    """By which executors prove who they are, if they have to. Raises FlagError."""
-    if not flags.authenticate_http_executors or flags.jwt_secret_key is None:
+    """By which executors prove who they are, if not to this agent then to a later one. Raises FlagError."""
+    if flags.jwt_secret_key is None:
         return None
     return ExecutorTokens.load(flags.jwt_secret_key)
 

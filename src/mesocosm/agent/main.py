@@ -184,7 +184,8 @@ def _authenticator(flags: AgentFlags, tokens: ExecutorTokens | None) -> Authenti
     """Raises FlagError."""
     asked = {Realm.READ_ONLY: flags.authenticate_http_readonly, Realm.READ_WRITE: flags.authenticate_http_readwrite}
     credentials = () if flags.http_credentials is None else load_credentials(flags.http_credentials)
-    return Authenticator(credentials, [realm for realm, wanted in asked.items() if wanted], tokens)
+    proofs = tokens if flags.authenticate_http_executors else None
+    return Authenticator(credentials, [realm for realm, wanted in asked.items() if wanted], proofs)
 
 
 @contextlib.contextmanager

@@ -136,4 +136,16 @@ def _validate_update(call: Call) -> str | None:
         return f"Received Call from {of} with invalid source, expecting 'SOURCE_EXECUTOR'"
     if status.state == v1.TASK_STAGING:
         return f"Received TASK_STAGING from {of} which is not allowed"
+    return validate_check_status(status.check_status) if status.HasField("check_status") else None
+
+
+def validate_check_status(status: v1.CheckStatusInfo) -> str | None:
+    """What is wrong with the answer of a check, in the words of Mesos (checks/checks_types.cpp); None: nothing."""
+    if not status.HasField("type"):
+        return "CheckStatusInfo must specify 'type'"
+    name = v1.CheckInfo.Type.Name(status.type)
+    if status.type == v1.CheckInfo.UNKNOWN:
+        return f"'{name}' is not a valid check's status type"
+    if not status.HasField(name.lower()):
+        return f"Expecting '{name.lower()}' to be set for {name} check's status"
     return None
