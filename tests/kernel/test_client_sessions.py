@@ -25,17 +25,22 @@ def client(agent: AgentProcess) -> Client:
     return Client(agent)
 
 
-def test_exec_by_pipes(client: Client) -> None:
+def test_exec_by_pipes(client: Client, agent: AgentProcess) -> None:
     done = client.run("exec", "we", "--", "sh", "-c", "echo out; echo err >&2; cat; exit 7")
     assert (done.returncode, done.stdout, done.stderr) == (7, "out\n", "err\n")
     assert client.run("exec", "web", "--", "sh", "-c", "kill -9 $$").returncode == 137
     assert client.lines("exec", "-e", "A=b", "-u", "nobody", "web", "sh", "-c", "echo $A; id -un") == ["b", "nobody"]
+    agent.launch("nobodys", "exec sleep 1000", command={"user": "nobody"})
+    assert client.lines("exec", "nobodys", "id", "-un") == ["nobody"], "as the container"
+    agent.launch("ended", "exit 0")
+    agent.wait_for("ended")
+    assert client.refused("exec", "ended", "true") == "ended has ended already"
     copied = client.pipe(_LINES, "exec", "-i", "web", "cat")
     assert hashlib.sha256(copied).digest() == hashlib.sha256(_LINES).digest()
     assert client.refused("exec", "web", "nonesuch") == "the command 'nonesuch' cannot be executed: not found"
     assert client.refused("exec", "nope", "true").startswith("there is no container 'nope'")
     assert client.refused("exec", "web").startswith("missing argument")
-    assert client.lines("ps", "--all", "--quiet") == ["web"]
+    assert client.lines("ps", "--all", "--quiet") == ["web", "nobodys", "ended"]
 
 
 def test_exec_by_a_terminal(client: Client) -> None:

@@ -91,6 +91,14 @@ def find(connection: Connection, text: str) -> Container:
     return choose(overview(connection).containers, text)
 
 
+def find_running(connection: Connection, text: str) -> Container:
+    """The same, of one that has not ended."""
+    found = find(connection, text)
+    if found.has_ended:
+        raise _ended(found)
+    return found
+
+
 def choose(containers: Iterable[Container], text: str) -> Container:
     """The same among some containers. Raises UnknownContainerError."""
     meant = []
@@ -132,8 +140,12 @@ def with_container(connection: Connection, text: str, action: Callable[[str], Re
         except AgentError as error:
             refusal = error
     if found.has_ended and refusal.status in _NO_SUCH:
-        raise UnknownContainerError(f"{found.id} has ended already")
+        raise _ended(found)
     raise refusal
+
+
+def _ended(container: Container) -> UnknownContainerError:
+    return UnknownContainerError(f"{container.id} has ended already")
 
 
 def for_each(connection: Connection, texts: Iterable[str], action: Callable[[str], object]) -> int:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 
 from mesocosm.cli.calls import identity, terminal_info
 from mesocosm.cli.descriptors import write_all
+from mesocosm.cli.signals import forwarded
 from mesocosm.cli.terminal import RawTerminal
 from mesocosm.client import Json
 from mesocosm.client.address import Address, AgentError
@@ -66,13 +67,15 @@ def _key(name: str) -> int:
 class Conversation:
     """What is said to and by one container.
 
-    With `interactive`, the standard input goes there; with `terminal`, the container has one, which then is like ours.
+    With `interactive`, the standard input goes there; without that, the container's has its end at once if `silent`.
+    With `terminal`, the container has one, whose window is kept as large as ours.
     """
 
     address: Address
     container_id: str
     interactive: bool
     terminal: bool
+    silent: bool = False
     detach_keys: DetachKeys | None = None
     detached: bool = False
     refusal: AgentError | None = None
@@ -85,9 +88,9 @@ class Conversation:
         """
         typing = _Typing(self, leave)
         with RawTerminal(0 if self.interactive and self.terminal else -1) as terminal:
-            if self.terminal:
-                _on_changes(terminal, typing)
-            typing.start()
+            _on_signals(terminal, typing)
+            if self.interactive or self.terminal or self.silent:
+                typing.start()
             try:
                 for descriptor, data in pieces:
                     write_all(descriptor, data)
@@ -135,7 +138,7 @@ class _Typing(threading.Thread):
         yield {"type": "CONTAINER_ID", "container_id": identity(conversation.container_id)}
         if conversation.terminal:
             yield _window()
-        elif not conversation.interactive:
+        if conversation.silent and not conversation.interactive:
             yield _typed(b"")
         sources = [self._woken, *([0] if conversation.interactive else [])]
         while not conversation.detached:
@@ -161,8 +164,8 @@ class _Typing(threading.Thread):
         yield _typed(data)
 
 
-def _on_changes(terminal: RawTerminal, typing: _Typing) -> None:
-    """Sees to it that both terminals stay alike."""
+def _on_signals(terminal: RawTerminal, typing: _Typing) -> None:
+    """Sees to it that both terminals stay alike, and that ours is given back as it was."""
 
     def resized(*_: object) -> None:
         typing.wake()
@@ -171,8 +174,13 @@ def _on_changes(terminal: RawTerminal, typing: _Typing) -> None:
         terminal.apply()
         typing.wake()
 
-    signal.signal(signal.SIGWINCH, resized)
-    signal.signal(signal.SIGCONT, continued)
+    def ended(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    handlers: dict[int, Callable[[int, object], None]] = {signal.SIGWINCH: resized, signal.SIGCONT: continued}
+    handlers |= {number: ended for number in forwarded() if signal.getsignal(number) is signal.SIG_DFL}
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def _process_io(message: Json) -> Json:

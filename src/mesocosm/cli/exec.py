@@ -10,7 +10,7 @@ import click
 
 from mesocosm.cli.agent_option import agent_options
 from mesocosm.cli.calls import command_info, identity, terminal_info
-from mesocosm.cli.containers import container_argument, with_container
+from mesocosm.cli.containers import container_argument, find_running
 from mesocosm.cli.conversation import Conversation, pieces_of
 from mesocosm.cli.messages import FAILED, complain
 from mesocosm.cli.shown import exit_status
@@ -57,19 +57,12 @@ def execute(
         raise click.UsageError("there is no command to run; write it after --")
     if interactive and tty and not os.isatty(0):
         raise FlagError("-t: the standard input is no terminal", "leave -t out, or -i")
-    name = f"exec-{secrets.token_hex(6)}"
-    asked = _asked(command, user, env, tty=tty)
     with Connection(agent) as connection:
-
-        def launch(parent: str) -> Iterator[Json]:
-            about = {"container_id": identity(f"{parent}.{name}"), **asked}
-            return connection.stream("LAUNCH_NESTED_CONTAINER_SESSION", about)
-
-        try:
-            parent, messages = with_container(connection, container, launch)
-        except AgentError as error:
-            raise AgentError(error.message.partition(f".{name}: ")[2] or error.message, error.hint) from None
-        conversation = Conversation(agent, f"{parent}.{name}", interactive=interactive, terminal=tty)
+        parent = find_running(connection, container)
+        container_id = f"{parent.id}.exec-{secrets.token_hex(6)}"
+        asked = _asked(command, user or parent.entry.get("user"), env, tty=tty)
+        messages = _launch(connection, container_id, asked)
+        conversation = Conversation(agent, container_id, interactive=interactive, terminal=tty, silent=not tty)
         conversation.listen(pieces_of(messages), connection.abort)
         if interactive and conversation.refusal is not None:
             complain(f"nothing could be typed: {conversation.refusal}")
@@ -80,6 +73,15 @@ def _asked(command: tuple[str, ...], user: str | None, env: tuple[str, ...], *, 
     """What the command is, but for its name."""
     container = {"container": {"type": "MESOS", "tty_info": terminal_info()}} if tty else {}
     return {"command": command_info(command, user, env, terminal=tty), **container}
+
+
+def _launch(connection: Connection, container_id: str, asked: Json) -> Iterator[Json]:
+    """Begins with the command; what it writes. Raises AgentError."""
+    about = {"container_id": identity(container_id), **asked}
+    try:
+        return connection.stream("LAUNCH_NESTED_CONTAINER_SESSION", about)
+    except AgentError as error:  # Of a name that nobody knows.
+        raise AgentError(error.message.removeprefix(f"{container_id}: "), error.hint, error.status) from None
 
 
 def _status(connection: Connection, container_id: str) -> int:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mesocosm.cli.messages import FAILED, complain, describe
+from mesocosm.cli.signals import forwarded
 from mesocosm.cli.streams import Streams
 from mesocosm.cli.terminal import RawTerminal, set_window_size, window_size
 from mesocosm.container import CommandInfo, ContainerConfig, ContainerID, Resources, RLimit, Termination, TTYInfo
@@ -38,8 +39,6 @@ from mesocosm.units import format_duration, parse_duration, parse_size
 
 TIMED_OUT = 124
 """The exit status of a command whose time was over."""
-
-_FORWARDED = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +79,11 @@ class Options:
     timeout: str | None = None
     task: Path | None = None
     agent: str | None = None
+    detach: bool = False
+    credential: Path | None = None
+    ca_file: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
     work_dir: Path | None = None
     runtime_dir: Path | None = None
     verbose: bool = False
@@ -287,9 +291,8 @@ class _Execution:
     def _signals(self) -> Iterator[None]:
         """Passes on the signals that ask a program for something, but for those that the caller ignores."""
         loop = asyncio.get_running_loop()
-        for number in (getattr(signal, name) for name in _FORWARDED):
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                loop.add_signal_handler(number, self._pass_on, number)
+        for number in forwarded():
+            loop.add_signal_handler(number, self._pass_on, number)
         yield
 
     def _pass_on(self, number: int) -> None:

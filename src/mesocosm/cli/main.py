@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import io
+import sys
 
 import click
 from click.shell_completion import CompletionItem
@@ -77,6 +79,10 @@ def commands() -> None:
 
 def run(arguments: list[str]) -> int:
     """Runs a command line; returns its exit status. Whatever is wrong is one line on the standard error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # Names of files may be no text, and locales are what they are.
     return guard(lambda: _invoke(arguments))
 
 

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from mesocosm.cli.containers import Container
 from mesocosm.cli.messages import FAILED
+from mesocosm.cli.table import has_unicode
 from mesocosm.client import Json
 
+_ASCII = str.maketrans("├└│─", "|`|-")
 _SIGNAL = 0x7F
 """The part of a status of wait(2) that is the number of a signal."""
 
@@ -20,7 +22,8 @@ def in_tree(containers: Iterable[Container]) -> Iterator[tuple[str, Container]]:
     nested: dict[str | None, list[Container]] = {}
     for container in sorted(known.values(), key=lambda each: (each.launched or 0.0, each.id)):
         nested.setdefault(container.parent if container.parent in known else None, []).append(container)
-    yield from _branches(nested, None, "")
+    for branch, container in _branches(nested, None, ""):
+        yield branch if has_unicode() else branch.translate(_ASCII), container
 
 
 def _branches(

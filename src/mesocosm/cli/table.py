@@ -97,6 +97,11 @@ def has_colours() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
+def has_unicode() -> bool:
+    """Whether the standard output takes every character; what it does not take is escaped there."""
+    return "utf" in (sys.stdout.encoding or "").lower()
+
+
 def terminal_width() -> int | None:
     """That of the terminal which the standard output is; None if it is none."""
     if not sys.stdout.isatty():
@@ -128,7 +133,7 @@ def cut(text: str, width: int) -> str:
         if room < 0:
             break
         kept.append(character)
-    return "".join(kept) + "…"
+    return "".join(kept) + ("…" if has_unicode() else "~")
 
 
 def printable(text: str) -> str:

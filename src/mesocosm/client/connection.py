@@ -18,6 +18,8 @@ from mesocosm.client.address import CONNECT_SECONDS, Address, AgentError
 
 _ANSWER = 60.0
 """Seconds that an answer may take for which the agent has to wait for nothing."""
+_MISSED = 4
+"""Heartbeats that may be missing."""
 _CHUNK = 1 << 16
 _JSON, _RECORDS = "application/json", "application/recordio"
 
@@ -82,9 +84,17 @@ class Connection:
             decoder = Decoder()
             with opened:
                 while data := self._read_some(answer):
-                    yield from map(json.loads, decoder.feed(data))
+                    for message in map(json.loads, decoder.feed(data)):
+                        self._expect_next(message)
+                        yield message
 
         return messages()
+
+    def _expect_next(self, message: Json) -> None:
+        """Takes the agent for gone if it sends nothing for some time, once it has said how often it would."""
+        interval = message.get("control", {}).get("heartbeat", {}).get("interval", {}).get("nanoseconds")
+        if interval and self._socket is not None:
+            self._socket.settimeout(_MISSED * interval / 1e9)
 
     def send(self, kind: str, messages: Iterator[Json]) -> None:
         """Sends calls of one kind as they come; returns at their end, or when the agent wants no more of them.
