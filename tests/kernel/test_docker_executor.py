@@ -179,6 +179,20 @@ async def test_a_kill_before_there_is_a_container(task: DockerTask, run_director
     assert await executor.wait() == 0
 
 
+async def test_a_kill_that_docker_does_not_do(task: DockerTask, run_directory: Path) -> None:
+    """The container ends all the same, and so does the task."""
+    client = run_directory / "docker"
+    client.write_text('#!/bin/sh\n[ "$3" != stop ] || exit 1\nexec docker "$@"\n')
+    client.chmod(0o755)
+    task.program = str(client)
+    executor = await task.run(STUBBORN)
+    await task.kill()
+    killed = await task.agent.update("TASK_KILLED")
+    assert killed["message"] == "Container exited with status 137"
+    assert "docker stop failed: exit status 1" in executor.stream("stderr")
+    assert await executor.wait() == 0
+
+
 async def test_a_task_has_only_so_much_time(task: DockerTask) -> None:
     executor = await task.run(STUBBORN, max_completion_time=seconds(0.2))
     failed = await task.agent.end()

@@ -84,13 +84,13 @@ class Attachment:
         if self.pidfd is not None:
             gone = asyncio.ensure_future(readable(self.pidfd))
             try:
-                await self._ended(self._detached, gone, self.pidfd)
+                await self._ended(self._detached, gone)
             finally:
                 gone.cancel()
         await asyncio.wait([self._detached])
         return await self._end()
 
-    async def _ended(self, detached: asyncio.Future[None], gone: asyncio.Future[None], pidfd: int) -> None:
+    async def _ended(self, detached: asyncio.Future[None], gone: asyncio.Future[None]) -> None:
         """Returns when both the container and its client have."""
         await asyncio.wait([detached, gone], return_when=asyncio.FIRST_COMPLETED)
         if gone.done():
@@ -100,9 +100,14 @@ class Attachment:
             return
         await asyncio.wait([gone], timeout=_REAPED_WITHIN)
         if not gone.done():  # Nobody would see what it prints, nor its end.
-            process.send_signal(pidfd, signal.SIGKILL)
+            self.kill()
             await gone
             raise DockerError(f"its client ended before it, with {how_ended(await self._end(), b'')}; it was killed")
+
+    def kill(self) -> None:
+        """Ends it without Docker, if its first process is known."""
+        if self.pidfd is not None:
+            process.send_signal(self.pidfd, signal.SIGKILL)
 
     async def _end(self) -> int:
         """The status of the client, which has been told its container's."""

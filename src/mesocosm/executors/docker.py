@@ -55,6 +55,7 @@ class DockerExecutor(SingleTaskExecutor):
         self._docker = Docker(orders.program, orders.socket)
         self._life: asyncio.Future[None] | None = None
         self._creating: asyncio.Future[str] | None = None
+        self._attachment: Attachment | None = None
         self._started = asyncio.Event()
         self._stopping: asyncio.Future[None] | None = None
 
@@ -75,34 +76,35 @@ class DockerExecutor(SingleTaskExecutor):
         self._stopping = asyncio.ensure_future(self._stop(period))
 
     async def _stop(self, period: float) -> None:
-        """Until it has ended, and this is cancelled: also where Docker does not answer, or it had not started yet."""
+        """Until it has ended, and this is cancelled. It may not have started yet; and if Docker fails, it is killed."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE):
                 await self._started.wait()
         while True:
             try:
                 await self._docker.stop(self._orders.name, period)
-            except DockerError as error:
+            except (DockerError, OSError) as error:
                 say(str(error))
+                if self._attachment is not None:
+                    self._attachment.kill()
             await asyncio.sleep(_RETRY)
 
     async def _live(self, task: Task) -> None:
         """The life of the container: created, started, and shown until its end."""
+        status = None
         try:
-            status = await self._run(task) if await self._create() else None
-        except DockerError as error:
-            self._end(task, f"Failed to run docker container: {error}")
-            return
-        message = "Container was not started" if status is None else f"Container {_how_ended(status)}"
-        self._end(task, message, succeeded=status == 0)
-
-    def _end(self, task: Task, message: str, *, succeeded: bool = False) -> None:
+            if await self._create():
+                status = await self._run(task)
+        except (DockerError, OSError) as error:
+            message = f"Failed to run docker container: {error}"
+        else:
+            message = "Container was not started" if status is None else f"Container {_how_ended(status)}"
         if self._stopping is not None:
             self._stopping.cancel()
-        self.conclude(task, message, succeeded=succeeded)
+        self.conclude(task, message, succeeded=status == 0)
 
     async def _create(self) -> bool:
-        """Whether there is a container that is to be started. Raises DockerError."""
+        """Whether there is a container that is to be started. Raises DockerError, OSError."""
         orders = self._orders
         self._creating = asyncio.ensure_future(self._docker.create(orders.arguments, orders.variables))
         await asyncio.wait([self._creating])
@@ -112,8 +114,8 @@ class DockerExecutor(SingleTaskExecutor):
         return not self.killed
 
     async def _run(self, task: Task) -> int:
-        """Its exit status. Raises DockerError."""
-        attachment = Attachment(self._docker, self._orders.name)
+        """Its exit status. Raises DockerError, OSError."""
+        self._attachment = attachment = Attachment(self._docker, self._orders.name)
         try:
             await attachment.start()
             self._started.set()
@@ -121,6 +123,7 @@ class DockerExecutor(SingleTaskExecutor):
                 self._show(task, attachment, attachment.container)
             return await attachment.ended()
         finally:
+            self._attachment = None
             await attachment.close()
 
     def _show(self, task: Task, attachment: Attachment, container: Container) -> None:
