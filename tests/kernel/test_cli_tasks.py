@@ -18,6 +18,7 @@ from mesocosm.agent.http.tasks import LocalTasks
 from mesocosm.flags import Flags
 from tests.agent_process import AgentProcess
 from tests.command_line import MESOCOSM, TIMEOUT, CommandLine, children
+from tests.docker_daemon import IMAGE, Docker
 from tests.task_agent import running_agent
 
 pytestmark = pytest.mark.kernel
@@ -168,3 +169,48 @@ def _await(process: subprocess.Popen[bytes], word: str) -> None:
     assert process.stderr is not None
     while word not in (entry := process.stderr.readline().decode()):
         assert entry, f"it ended without {word}"
+
+
+def of_docker(name: str, command: str) -> dict[str, Any]:
+    return task(name, command, container={"type": "DOCKER", "docker": {"image": IMAGE}})
+
+
+def test_a_task_of_docker(cli: CommandLine, shared_docker: Docker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the same as any other, and of Docker's there is nothing left either."""
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{shared_docker.socket}")
+    result = run(cli, of_docker("t", "echo out; echo err >&2; exit 3"))
+    assert result.returncode == 1
+    assert states(result.stderr, "t") == [
+        "TASK_STARTING",
+        "TASK_RUNNING",
+        "TASK_FAILED: Container exited with status 3",
+    ]
+    assert result.stdout == "out\n"
+    assert "err" in result.stderr.splitlines()
+    assert not cli.left()
+    assert shared_docker.names() == set()
+
+
+def test_kill_9_leaves_nothing_in_docker(
+    cli: CommandLine, shared_docker: Docker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does that of its agent, of which the next one who runs a container finds the place."""
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{shared_docker.socket}")
+    other = shared_docker("create", "--name=mesos-10000000-2000-3000-4000-500000000000", IMAGE, "true").strip()
+    with cli.start("--task", "-", stdin=subprocess.PIPE, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        _give(process, of_docker("t", "exec sleep 1000"))
+        _await(process, "TASK_RUNNING")
+        (agent,) = children(process.pid)
+        for pid in (agent, process.pid):
+            os.kill(pid, signal.SIGKILL)
+    assert cli.run("--", "true", name=f"{cli.name}-next").returncode == 0
+    assert not cli.left()
+    assert len(shared_docker.names()) == 1, "what is another agent's stays"
+    shared_docker("rm", other)
+
+
+def test_docker_elsewhere_is_refused(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
+    result = run(cli, of_docker("t", "true"))
+    assert result.returncode == 125
+    assert "DOCKER_HOST is tcp://127.0.0.1:1, and that is no socket" in result.stderr

@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from mesocosm.cli.execution import Options
 from mesocosm.cli.messages import complain
@@ -19,6 +20,7 @@ from mesocosm.client import Json
 from mesocosm.client.address import Address, AgentError
 from mesocosm.client.streaming import AgentClient
 from mesocosm.errors import FlagError
+from mesocosm.flags import Flags
 from mesocosm.oneshot import janitor
 from mesocosm.oneshot.agent import PRINCIPAL, private_agent
 from mesocosm.oneshot.choice import Choice, choose
@@ -50,6 +52,8 @@ def run_tasks(options: Options) -> int:
 def _run_here(options: Options, task: Json, user: str) -> int:
     place = Place.choose(options.name, options.runtime_dir, options.work_dir, options.network_config_dir)
     place.store = (options.store or place.store).absolute()
+    if _is_of_docker(task) or _is_of_docker(task.get("executor")):
+        place.docker_socket = _docker_socket()
     sweeper = janitor.start_if_needed(place.base)
     try:
         return asyncio.run(_run_privately(place, choose(options.isolation, _MORE), task, user))
@@ -151,6 +155,20 @@ def _sandbox(framework_id: str, status: Json) -> str | None:
         identity = identity["parent"]
     executor = f"/frameworks/{framework_id}/executors/{status['executor_id']['value']}/runs/latest"
     return "/".join((executor, *reversed(names)))
+
+
+def _is_of_docker(asked: Any) -> bool:
+    """Whether what asks for a container wants one of Docker. What is wrong with it, the agent says."""
+    container = asked.get("container") if isinstance(asked, dict) else None
+    return isinstance(container, dict) and container.get("type") == "DOCKER"
+
+
+def _docker_socket() -> str:
+    """That of the daemon that this user's client asks. Raises FlagError if it asks in another way."""
+    host = os.environ.get("DOCKER_HOST") or f"unix://{Flags().docker_socket}"
+    if not host.startswith("unix:///"):
+        raise FlagError(f"--task: DOCKER_HOST is {host}, and that is no socket", "set it to unix:///PATH")
+    return host.removeprefix("unix://")
 
 
 def _read(file: Path) -> Json:

@@ -45,7 +45,7 @@ _EXECUTOR_SUFFIX = ".executor"
 """Of the name of a container that an executor is in which makes another one for its task."""
 LABEL = "mesocosm"
 """Of all containers of an agent, whose runtime directory is its value."""
-_EXECUTOR = ("-m", "mesocosm.launcher.programs")
+_EXECUTOR = ("-m", "mesocosm.executors")
 
 
 @dataclass(slots=True)
@@ -281,7 +281,10 @@ class DockerIsolator(Isolator):
                 raise
             logger.error("%s was killed without Docker: %s", name, error)
             return
-        self.remove_later(name, self._flags.docker_remove_delay if found.started else 0)
+        if found.started and self._flags.docker_remove_delay:
+            self.remove_later(name, self._flags.docker_remove_delay)
+        else:
+            await self._remove(name, 0)
 
     def remove_later(self, name: str, delay: float) -> None:
         """Has Docker forget a container that has ended, in so many seconds."""

@@ -57,14 +57,3 @@ def find(name: str) -> Program:
     """The program `name`, which is loaded."""
     program: Program = sys.modules[_MODULES[name]].main
     return program
-
-
-def main(name: str) -> int:
-    """Runs the program `name` as this process. Raises ContainerError for one that there is not."""
-    check_known(name)
-    load()
-    return find(name)(Command("", (), name))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))

@@ -126,6 +126,9 @@ def _command_line(place: Place, choice: Choice) -> list[str]:
     }
     if RUNTIME in choice.isolation:
         flags["image_providers"] = "docker"
+    if place.docker_socket is not None:
+        flags |= {"containerizers": "mesos,docker", "docker_socket": place.docker_socket}
+        flags |= {"docker_kill_orphans": "false", "docker_remove_delay": "0secs"}
     if place.networks is not None:
         flags |= {"network_cni_config_dir": place.networks, "network_cni_plugins_dir": PLUGINS}
     return [sys.executable, "-m", "mesocosm", "agent", *(f"--{name}={value}" for name, value in flags.items())]

@@ -12,8 +12,8 @@ import signal
 import sys
 from pathlib import Path
 
+from mesocosm.containerizer.base import Containerizer
 from mesocosm.containerizer.mesos import MesosContainerizer
-from mesocosm.flags import Flags
 from mesocosm.linux.tree import remove_path
 from mesocosm.oneshot.place import any_stale, await_owner, find, stale
 
@@ -56,12 +56,15 @@ def _clean(directory: Path) -> None:
         return
     place, flags = found
     if flags.runtime_dir.exists():  # Else there never was a containerizer.
-        asyncio.run(_destroy_containers(flags))
+        asyncio.run(_destroy_containers(MesosContainerizer(flags)))
+    if place.docker_socket is not None:
+        from mesocosm.containerizer.docker import DockerContainerizer
+
+        asyncio.run(_destroy_containers(DockerContainerizer(flags)))
     place.remove()
 
 
-async def _destroy_containers(flags: Flags) -> None:
-    containerizer = MesosContainerizer(flags)
+async def _destroy_containers(containerizer: Containerizer) -> None:
     containerizer.start()
     try:
         await containerizer.recover(())

@@ -18,7 +18,7 @@ import os
 import stat
 import sys
 from collections.abc import Generator, Iterator
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
 
 from mesocosm.dataclass import dataclass
@@ -45,7 +45,8 @@ _PASSABLE = 0o711
 class Place:
     """Where one process runs its containers, of images in the `store`.
 
-    `keeps_work` if the work directory was given, and is not to be removed.
+    `keeps_work` if the work directory was given, and is not to be removed. `docker_socket` is that of Docker's daemon
+    if it may make containers, too.
     """
 
     base: Path
@@ -54,6 +55,7 @@ class Place:
     keeps_work: bool = False
     networks: Path | None = None
     store: Path = DEFAULT_STORE
+    docker_socket: str | None = None
     _lock: int | None = field(default=None, repr=False)
 
     @classmethod
@@ -105,7 +107,7 @@ class Place:
 
     def flags(self, isolation: str, launcher: str | None) -> Flags:
         """The flags of a containerizer in this place."""
-        return Flags(
+        flags = Flags(
             work_dir=self.work_dir,
             runtime_dir=self.state,
             isolation=isolation,
@@ -118,8 +120,11 @@ class Place:
             container_disk_watch_interval=_DISK_WATCH_INTERVAL,
             image_providers=("docker",) if RUNTIME in isolation.split(",") else (),
             docker_store_dir=self.store,
+            docker_kill_orphans=False,  # They are of another agent.
+            docker_remove_delay=0.0,
             seccomp_config_dir=Path("/"),  # People name files, wherever these are.
         )
+        return flags if self.docker_socket is None else replace(flags, docker_socket=self.docker_socket)
 
     def create(self, isolation: str, launcher: str | None) -> None:
         """Makes the directories, with the record first. Raises FlagError if the place is taken or cannot be made."""
@@ -144,6 +149,7 @@ class Place:
             "work_dir": str(self.work_dir),
             "keeps_work": self.keeps_work,
             "networks": None if self.networks is None else str(self.networks),
+            "docker_socket": self.docker_socket,
             "isolation": isolation,
             "launcher": launcher,
         }
@@ -242,6 +248,7 @@ def find(directory: Path) -> tuple[Place, Flags] | None:
         Path(record["work_dir"]),
         keeps_work=record["keeps_work"],
         networks=None if networks is None else Path(networks),
+        docker_socket=record.get("docker_socket"),
     )
     return place, place.flags(record["isolation"], record["launcher"])
 
