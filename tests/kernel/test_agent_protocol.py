@@ -34,15 +34,14 @@ ID = {"value": "nope"}
 PROVIDER = {"type": "org.example", "name": "nope"}
 UNSERVED: dict[str, dict[str, Any]] = {
     "UNKNOWN": {},
-    "ATTACH_CONTAINER_OUTPUT": {"container_id": ID},
     "ADD_RESOURCE_PROVIDER_CONFIG": {"info": PROVIDER},
     "UPDATE_RESOURCE_PROVIDER_CONFIG": {"info": PROVIDER},
     "REMOVE_RESOURCE_PROVIDER_CONFIG": PROVIDER,
     "MARK_RESOURCE_PROVIDER_GONE": {"resource_provider_id": ID},
 }
 """Calls that are answered with 501, with parameters that are valid."""
-TALKING = {"LAUNCH_NESTED_CONTAINER_SESSION", "ATTACH_CONTAINER_INPUT"}
-"""Calls that go on: test_sessions.py."""
+TALKING = {"LAUNCH_NESTED_CONTAINER_SESSION", "ATTACH_CONTAINER_INPUT", "ATTACH_CONTAINER_OUTPUT"}
+"""Calls that go on: test_sessions.py, test_attach_output.py."""
 
 
 def message(kind: str, **fields: Any) -> dict[str, Any]:
@@ -161,13 +160,7 @@ def test_what_is_no_call_is_refused(agent: AgentProcess) -> None:
 
 def test_calls_of_other_versions_are_501(agent: AgentProcess) -> None:
     agent.start()
-    answers = {}
-    for kind, fields in UNSERVED.items():
-        if kind == "ATTACH_CONTAINER_OUTPUT":
-            body = json.dumps(message(kind, **fields)).encode()
-            answers[kind] = post(agent, body, accept=RECORDIO, message_accept=JSON)
-        else:
-            answers[kind] = agent.call(kind, **fields)
+    answers = {kind: agent.call(kind, **fields) for kind, fields in UNSERVED.items()}
     assert {kind: said(answer) for kind, answer in answers.items()} == {
         kind: (501, f"{kind} is not served by this version") for kind in UNSERVED
     }

@@ -123,7 +123,7 @@ async def test_a_client_that_takes_nothing_is_cut(address: tuple[str, int], capl
         poll = select.poll()
         poll.register(connection, 0)  # Of errors it tells unasked.
         assert await asyncio.to_thread(poll.poll, 20_000) == [(connection.fileno(), select.POLLERR | select.POLLHUP)]
-    assert [record.getMessage() for record in caplog.records] == ["/x is cut: 127.0.0.1 takes nothing for 0.2 s"]
+    assert [record.getMessage() for record in caplog.records] == ["/x for 127.0.0.1 is cut: it takes nothing for 0.2 s"]
 
 
 async def test_a_client_that_is_slow_is_not(address: tuple[str, int], caplog: pytest.LogCaptureFixture) -> None:

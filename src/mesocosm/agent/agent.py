@@ -22,6 +22,7 @@ from mesocosm.agent.domain_socket import DomainSocket
 from mesocosm.agent.flags import AgentFlags, Loaded
 from mesocosm.agent.flags.parsed import parsed
 from mesocosm.agent.image_gc import ImageGcConfig, watch
+from mesocosm.agent.outputs import Outputs
 from mesocosm.agent.resources import make_disks, offered, offered_ports
 from mesocosm.agent.sandboxes import Sandboxes
 from mesocosm.agent.sessions import Sessions
@@ -101,6 +102,7 @@ class Agent:
         self.sandboxes = Sandboxes(
             flags, self.containerizer, self.work_dir, loaded.containerizer.disk_watch_interval, self.authorizer
         )
+        self.outputs = Outputs(self.containerizer, self.sandboxes.files)
         self.tokens = _tokens(flags)
         self.domain_socket = DomainSocket.create(flags, loaded.containerizer.runtime_dir)
         self.tasks = self._make_tasks(own)
@@ -243,6 +245,7 @@ class Agent:
             await self.containerizer.close()
             await self._work.wait()
         finally:
+            self.outputs.close()
             self.sandboxes.close()
             await self.logger.close()
             await self.fetcher.close()

@@ -19,7 +19,7 @@ import pwd
 import re
 import stat
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -29,7 +29,7 @@ from typing import BinaryIO, TypeVar, TypeVarTuple
 from urllib.parse import quote
 
 from mesocosm.errors import MesocosmError
-from mesocosm.linux.path import open_in_root
+from mesocosm.linux.path import open_in_root, reopen
 
 Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
@@ -48,11 +48,11 @@ _MOST_CHARACTERS = 4096
 
 _ODD = re.compile(r"[^\w.+-]", re.ASCII)
 """What a file name in a header is better without."""
-_REGULAR = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _STATUS = {
     errno.ENOENT: HTTPStatus.NOT_FOUND,
     errno.ENOTDIR: HTTPStatus.NOT_FOUND,
     errno.ELOOP: HTTPStatus.BAD_REQUEST,
+    errno.EINVAL: HTTPStatus.BAD_REQUEST,
     errno.ENAMETOOLONG: HTTPStatus.BAD_REQUEST,
 }
 
@@ -212,6 +212,32 @@ class Files:
         with download.file:
             yield download
 
+    @property
+    def threads(self) -> Executor:
+        """Those that wait for disks."""
+        return self._threads
+
+    async def open_parent(self, path: str, principal: str | None = None) -> tuple[int, str]:
+        """The directory that a file is in, as a descriptor for its name only, and the name there. Raises FilesError."""
+        attached, rest = self._find(path, principal)
+        if not rest and not attached.inside:
+            real = await self._in_thread(attached.real.resolve)
+            return await self.open_real(real.parent), real.name
+        above, name = posixpath.split(posixpath.normpath(posixpath.join(attached.inside, rest)))
+        return await self.open_real(attached.real, above), name
+
+    async def open_real(self, real: Path, inside: str = "") -> int:
+        """A directory, as `attach` names it, as a descriptor for its name only. Raises FilesError."""
+        return await self._in_thread(_open_directory, _Attached(real, inside, None))
+
+    async def shown(self, work: Awaitable[Result]) -> Result:
+        """What `work` on files returns. Raises FilesError for its OSError."""
+        try:
+            return await work
+        except OSError as error:
+            status = _STATUS.get(error.errno or 0, HTTPStatus.INTERNAL_SERVER_ERROR)
+            raise FilesError(status, f"the file cannot be shown: {error.strerror}") from error
+
     def _find(self, path: str, principal: str | None) -> tuple[_Attached, str]:
         """What is attached at the longest part of `path`, and the rest of that. Raises FilesError."""
         if len(path) > _MOST_CHARACTERS:
@@ -230,11 +256,7 @@ class Files:
         return self._attached[found[0]], rest
 
     async def _in_thread(self, function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
-        except OSError as error:
-            status = _STATUS.get(error.errno or 0, HTTPStatus.INTERNAL_SERVER_ERROR)
-            raise FilesError(status, f"the file cannot be shown: {error.strerror}") from error
+        return await self.shown(asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments))
 
 
 def _clean(path: str) -> str:
@@ -293,14 +315,20 @@ def _found(root: int, rest: str) -> Iterator[int]:
         os.close(descriptor)
 
 
+def _open_directory(attached: _Attached) -> int:
+    with _root(attached) as root:
+        if not stat.S_ISDIR(os.fstat(root).st_mode):
+            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        return os.dup(root)
+
+
 def _open_regular(attached: _Attached, rest: str) -> BinaryIO:
     with _root(attached) as root, _found(root, rest) as descriptor:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
             what = "a directory" if stat.S_ISDIR(mode) else "what is no regular file"
             raise FilesError(HTTPStatus.BAD_REQUEST, f"Cannot read {what}")
-        # By way of /proc this opens the very file that was looked at.
-        return open(os.open(f"/proc/self/fd/{descriptor}", _REGULAR), "rb", buffering=0)
+        return open(reopen(descriptor), "rb", buffering=0)
 
 
 def _open_for_download(attached: _Attached, rest: str, threads: Executor) -> Download:

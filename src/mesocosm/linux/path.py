@@ -7,6 +7,7 @@ import ctypes
 import errno
 import os
 import posixpath
+import stat
 import sys
 from typing import Self
 
@@ -21,6 +22,7 @@ RESOLVE_IN_ROOT = 0x10
 _MOST_LINKS = 40
 """As the kernel follows in one path (path_resolution(7))."""
 
+_REGULAR = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -124,6 +126,27 @@ def _open_or_make(root: int, parent: int, path: str, name: str, mode: int, permi
         if permissions is not None:
             _give(parent, name, permissions)
         return open_in_root(root, path)
+
+
+def open_regular(directory: int, name: str) -> int:
+    """Opens the regular file `name` of the directory `directory` to read it, by no link. Raises OSError.
+
+    EINVAL if it is anything else: a fifo could make the caller wait, and to open a device can have effects.
+    """
+    if sys.platform != "linux":
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), name)
+    found = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        if not stat.S_ISREG(os.fstat(found).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", name)
+        return reopen(found)
+    finally:
+        os.close(found)
+
+
+def reopen(found: int) -> int:
+    """Opens to read what a descriptor is for that is for the name only. Raises OSError; waits for nobody's lease."""
+    return os.open(f"/proc/self/fd/{found}", _REGULAR)
 
 
 def open_plain_directory(parent: int, name: str) -> int:

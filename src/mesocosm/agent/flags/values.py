@@ -32,8 +32,8 @@ class AgentFlags:
     advertise_port: int | None
     hostname: str | None
     hostname_lookup: bool
-    http_heartbeat_interval: float
     operator_socket: Path | None
+    http_heartbeat_interval: float
 
     authenticate_http_readonly: bool
     authenticate_http_readwrite: bool

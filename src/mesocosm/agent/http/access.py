@@ -8,9 +8,12 @@ from http import HTTPStatus
 from mesocosm.agent import ownership
 from mesocosm.agent.agent import Observed
 from mesocosm.agent.authorization import Action, Authorizer
-from mesocosm.agent.http.reply import RequestError
+from mesocosm.agent.http.reply import RequestError, bad_request
 from mesocosm.agent.tokens import ExecutorName
+from mesocosm.api import convert
+from mesocosm.api.v1 import ContainerID as ContainerIDMessage
 from mesocosm.container import ContainerID
+from mesocosm.errors import ContainerError
 
 
 class Access:
@@ -71,3 +74,11 @@ class Access:
     def _require_of(self, principal: str | None, action: Action, user: str | None) -> None:
         if not ownership.allows(self._authorizer, principal, action, user):
             raise RequestError(HTTPStatus.FORBIDDEN)
+
+
+def named(asked: ContainerIDMessage) -> ContainerID:
+    """The container that a request names. Raises RequestError for a name that Mesos may have, but not we."""
+    try:
+        return convert.container_id(asked)
+    except ContainerError as error:
+        raise bad_request(str(error)) from None

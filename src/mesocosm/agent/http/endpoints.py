@@ -9,6 +9,7 @@ from mesocosm.agent.authentication import Realm
 from mesocosm.agent.http import executor, state, v0, v1
 from mesocosm.agent.http.access import Access
 from mesocosm.agent.http.help import Help
+from mesocosm.agent.http.output import Output
 from mesocosm.agent.http.overview import Overview
 from mesocosm.agent.http.page import Page
 from mesocosm.agent.http.routes import Route, Routes
@@ -32,9 +33,11 @@ def add_endpoints(
 ) -> None:
     """Fills `routes`. `limit` is how often there is a snapshot of the metrics, `address` where the agent is reached."""
     sessions = SessionCalls(agent, access)
+    output = Output(agent, access)
     streams: Mapping[str, StreamHandler] = {
         "LAUNCH_NESTED_CONTAINER_SESSION": sessions.launch,
         "ATTACH_CONTAINER_INPUT": sessions.attach_input,
+        "ATTACH_CONTAINER_OUTPUT": output.attach,
     }
     api = v1.Api(agent, access, metrics, logs, address, streams)
     summary = "The calls of the v1 API, in JSON or protobuf."
@@ -43,6 +46,8 @@ def add_endpoints(
     summary = "The calls of the API for executors, in JSON or protobuf."
     routes.add(Route("/api/v1/executor", executors.handle, Realm.EXECUTOR, frozenset({"POST"}), summary), of_agent=True)
     v0.Endpoints(agent, access, metrics, limit, logs, address).add_to(routes)
+    summary = "What comes into the file `path` from `offset` on; until the container `until` ends, if it is given."
+    routes.add(Route("/files/follow", output.follow, summary=summary))
     tasks = LocalTasks(agent, address)
     summary = "Runs a TaskInfo or a TaskGroupInfo where there is no master, and tells how it goes."
     routes.add(Route("/tasks", tasks.submit, Realm.READ_WRITE, frozenset({"POST"}), summary))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,12 @@ class Reply:
     """What is said by a WebSocket, instead of an answer."""
     patience: float | None = None
     """Seconds after which a client that takes nothing of the stream is cut; None: it is waited for."""
+    release: Callable[[], None] | None = None
+    """Gives back what the stream holds. It is called in the end, also if the stream has not begun."""
+
+
+class StreamCutError(Exception):
+    """A stream that ends before its end, and says why in one line: the client sees its connection reset."""
 
 
 class RequestError(Exception):

@@ -21,7 +21,7 @@ from aiohttp.http import HttpProcessingError, StreamWriter
 from mesocosm.agent.authentication import Authenticator, Unauthorized
 from mesocosm.agent.domain_socket import DomainSocket
 from mesocosm.agent.http.origin import check_origin
-from mesocosm.agent.http.reply import Reply, RequestError
+from mesocosm.agent.http.reply import Reply, RequestError, StreamCutError
 from mesocosm.agent.http.routes import AGENT, Request, Route, Routes
 from mesocosm.agent.http.websocket import converse
 from mesocosm.errors import FlagError
@@ -135,7 +135,11 @@ class Server:
         if reply.conversation is not None:
             return await converse(request, reply.conversation)
         if reply.stream is not None:
-            return await _send(request, reply)
+            try:
+                return await _send(request, reply)
+            finally:
+                if reply.release is not None:
+                    reply.release()
         return web.Response(status=reply.status, body=reply.body or None, headers=_headers(reply))
 
     def _is_of_executors(self, request: web.BaseRequest) -> bool:
@@ -225,19 +229,25 @@ async def _send(request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
     response = web.StreamResponse(status=reply.status, headers=_headers(reply))
     async with contextlib.aclosing(reply.stream) as stream:
         await response.prepare(request)
-        async for piece in stream:  # Also for HEAD: a stream that has not begun cannot be closed.
-            if request.method == "HEAD":
-                break
-            await response.write(piece) if reply.patience is None else await _write(request, piece, reply.patience)
+        try:
+            async for piece in stream:  # Also for HEAD: a stream that has not begun cannot be closed.
+                if request.method == "HEAD":
+                    break
+                await response.write(piece) if reply.patience is None else await _write(request, piece, reply.patience)
+        except StreamCutError as error:
+            logger.info("%s for %s is cut: %s", request.path, request.remote or "a client", error)
+            _cut(request)
+            raise ConnectionResetError(str(error)) from None
     await response.write_eof()
     return response
 
 
 async def _write(request: web.BaseRequest, piece: bytes, patience: float) -> None:
-    """Returns when there is room for more. Raises ConnectionResetError for a client that takes nothing, and cuts it."""
+    """Returns when there is room for more. Raises StreamCutError for a client that takes nothing."""
     transport, writer = request.transport, request.writer
     assert isinstance(writer, StreamWriter)
     await writer.write(piece, drain=False)
+    await asyncio.sleep(0)  # Others are served as well, and get what is in memory already.
     if transport is None or transport.get_write_buffer_size() <= transport.get_write_buffer_limits()[1]:
         return
     left, draining = _waiting(transport), asyncio.ensure_future(writer.drain())
@@ -245,9 +255,7 @@ async def _write(request: web.BaseRequest, piece: bytes, patience: float) -> Non
         while not (await asyncio.wait([draining], timeout=patience))[0]:
             still = _waiting(transport)
             if still >= left:
-                logger.info("%s is cut: %s takes nothing for %g s", request.path, request.remote or "it", patience)
-                _cut(transport)
-                raise ConnectionResetError("the client takes nothing")
+                raise StreamCutError(f"it takes nothing for {patience:g} s")
             left = still
         draining.result()
     finally:
@@ -260,10 +268,11 @@ def _waiting(transport: asyncio.WriteTransport) -> int:
     return transport.get_write_buffer_size() + (0 if connection.fileno() < 0 else unsent(connection.fileno()))
 
 
-def _cut(transport: asyncio.WriteTransport) -> None:
+def _cut(request: web.BaseRequest) -> None:
     """Ends a connection at once. Neither this process nor the kernel keeps what the client has not taken."""
-    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-    transport.abort()
+    if request.transport is not None:
+        request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        request.transport.abort()
 
 
 def _headers(reply: Reply) -> dict[str, str]:

@@ -53,11 +53,11 @@ class Exchange:
         """Whether the messages of the answer are JSON; else they are protobuf."""
         return JSON in (self.media.accept, self.media.message_accept)
 
-    def reply(self, stream: AsyncGenerator[bytes, None]) -> Reply:
-        """The answer whose body is `stream`, of whole records. Who stops reading it is cut."""
+    def reply(self, stream: AsyncGenerator[bytes, None], release: Callable[[], None] | None = None) -> Reply:
+        """The answer whose body is `stream`, of whole records; `release` is as in Reply. Who stops reading is cut."""
         message_type = self.media.message_accept
         headers = {} if message_type is None else {"Message-Content-Type": message_type}
-        return Reply(content_type=self.media.accept, headers=headers, stream=stream, patience=PATIENCE)
+        return Reply(content_type=self.media.accept, headers=headers, stream=stream, patience=PATIENCE, release=release)
 
 
 StreamHandler = Callable[[Call, Exchange], Awaitable[Reply]]

@@ -138,16 +138,16 @@ class Endpoints:
 
     async def _browse(self, request: Request) -> Reply:
         try:
-            found = await self.agent.sandboxes.files.browse(_path(request), request.principal)
+            found = await self.agent.sandboxes.files.browse(path_of(request), request.principal)
         except FilesError as error:
             raise RequestError(error.status, str(error)) from None
         return json_reply([file.to_json() for file in found])
 
     async def _read(self, request: Request) -> Reply:
-        offset, length = _integer(request, "offset"), _integer(request, "length")
+        offset, length = integer_of(request, "offset"), integer_of(request, "length")
         try:
             chunk = await self.agent.sandboxes.files.read(
-                _path(request), -1 if offset is None else offset, length, request.principal
+                path_of(request), -1 if offset is None else offset, length, request.principal
             )
         except FilesError as error:
             raise RequestError(error.status, str(error)) from None
@@ -157,7 +157,7 @@ class Endpoints:
         opened = contextlib.AsyncExitStack()
         try:
             download = await opened.enter_async_context(
-                self.agent.sandboxes.files.open_for_download(_path(request), request.principal)
+                self.agent.sandboxes.files.open_for_download(path_of(request), request.principal)
             )
         except FilesError as error:
             raise RequestError(error.status, str(error)) from None
@@ -263,13 +263,15 @@ def _is_asked_for(request: Request, entry: Mapping[str, Any]) -> bool:
     return all(entry.get(name) == request.query[name] for name in _IDS & request.query.keys())
 
 
-def _path(request: Request) -> str:
+def path_of(request: Request) -> str:
+    """The file that is asked for. Raises RequestError."""
     if not (path := request.query.get("path")):
         raise bad_request("Expecting 'path=value' in query.\n")
     return path
 
 
-def _integer(request: Request, name: str) -> int | None:
+def integer_of(request: Request, name: str) -> int | None:
+    """A number of the query, if it is there. Raises RequestError."""
     text = request.query.get(name)
     return None if text is None else _number(text, name)
 

@@ -16,7 +16,7 @@ from mesocosm.agent.agent import Agent, Observed
 from mesocosm.agent.authorization import Action
 from mesocosm.agent.files import FileInfo, FilesError
 from mesocosm.agent.http import state
-from mesocosm.agent.http.access import Access
+from mesocosm.agent.http.access import Access, named
 from mesocosm.agent.http.frameworks import Shown
 from mesocosm.agent.http.negotiation import MediaTypes, negotiate
 from mesocosm.agent.http.reply import JSON, PROTOBUF, RECORDIO, Reply, RequestError, bad_request, json_reply, not_found
@@ -210,7 +210,7 @@ class Api:
         return await self._launch(call.launch_nested_container, principal)
 
     async def _launch(self, asked: Call.LaunchContainer | Call.LaunchNestedContainer, principal: str | None) -> Answer:
-        container_id = _container_id(asked.container_id)
+        container_id = named(asked.container_id)
         user = asked.command.user if asked.command.HasField("user") else None
         self._access.require_on(principal, "launch", container_id, user)
         try:
@@ -293,7 +293,7 @@ class Api:
         asked = getattr(call, kind.lower(), None)
         if kind not in _OF_EXECUTORS or asked is None:
             raise RequestError(HTTPStatus.FORBIDDEN, f"{kind} is not for executors")
-        container_id = _container_id(asked.container_id)
+        container_id = named(asked.container_id)
         if container_id.parent is None or container_id.root.value != executor.container_id:
             raise RequestError(HTTPStatus.FORBIDDEN, f"{container_id} is in no container of {executor.principal}")
         command: CommandInfo = getattr(asked, "command", CommandInfo())
@@ -307,17 +307,9 @@ class Api:
 
     def _existing(self, asked: ContainerIDMessage, verb: str, principal: str | None) -> ContainerID:
         """The container that a call is about, which `principal` may do that with. Raises RequestError."""
-        container_id = _container_id(asked)
+        container_id = named(asked)
         self._access.require_on(principal, verb, container_id)
         return container_id
-
-
-def _container_id(asked: ContainerIDMessage) -> ContainerID:
-    """The name of a container. Raises RequestError for one that Mesos may have, but not we."""
-    try:
-        return convert.container_id(asked)
-    except ContainerError as error:
-        raise bad_request(str(error)) from None
 
 
 async def _read_call(request: Request, media: MediaTypes, records: Records | None) -> Call:

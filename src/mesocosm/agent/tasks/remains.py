@@ -43,7 +43,7 @@ class Remains:
 
     def show(self, framework: Framework, executor: Executor) -> None:
         """Shows the sandbox of an executor that starts, and keeps what an earlier run has left beside it."""
-        for path in (str(executor.directory), *_links(executor)):
+        for path in (*_names(executor), *_links(executor)):
             self._files.attach(path, executor.directory, self._who_may_see(framework, executor))
         self.show_volumes(framework, executor)
         for framework_paths in self._frameworks(framework):
@@ -71,7 +71,7 @@ class Remains:
         volumes = [each.virtual for each in self._volumes.pop(executor.container_id, ())]
         for paths in self._frameworks(framework):
             run = paths.executor(executor.id).run(executor.container_id.value).path
-            self._schedule(run, str(executor.directory), *volumes)
+            self._schedule(run, *_names(executor), *volumes)
             self._schedule(paths.executor(executor.id).path, *_links(executor))
 
     def leave_framework(self, framework: Framework) -> None:
@@ -104,6 +104,11 @@ class Remains:
             self._layout.sandboxes(agent_id).framework(framework.id),
             self._layout.records(agent_id).framework(framework.id),
         )
+
+
+def _names(executor: Executor) -> tuple[str, str]:
+    """What its sandbox is called: the path, and the name that sandboxes of all containers have."""
+    return str(executor.directory), f"/containers/{executor.container_id.value}"
 
 
 def _links(executor: Executor) -> tuple[str, str]:
