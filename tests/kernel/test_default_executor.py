@@ -346,16 +346,6 @@ async def test_checks_of_tasks(flags: Flags) -> None:
         await asyncio.to_thread(serving.close)
 
 
-async def test_what_groups_have_not_is_refused(flags: Flags) -> None:
-    async with running_agent(flags) as master:
-        check = v1.CheckInfo(type=v1.CheckInfo.COMMAND, command={"command": {"value": "true"}})
-        run(master, [task("a", check=check), task("b")])
-        for name in "ab":
-            status = await master.update(name, v1.TASK_FAILED)
-            assert status.message == "the task a has a check by a command, which groups have not yet"
-        await master.gone()
-
-
 async def test_it_is_no_executor_of_a_single_task(flags: Flags) -> None:
     async with running_agent(flags) as master:
         run(master, [task("a")])

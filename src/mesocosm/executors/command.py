@@ -8,7 +8,7 @@ import os
 import signal
 from collections.abc import Mapping
 
-from mesocosm.executors import base, statuses
+from mesocosm.executors import base, statuses, terminal
 from mesocosm.executors.checks.probes import Beside
 from mesocosm.executors.processes import Children, signal_tree
 from mesocosm.executors.settings import Settings
@@ -38,7 +38,8 @@ class CommandExecutor(SingleTaskExecutor):
     def start(self, task: Task) -> None:
         """Executes the command of the task."""
         try:
-            pid, exited = self.children.start(self._command(task.info), self._environment(task.info))
+            environment = self._environment(task.info)
+            pid, exited = self.children.start(self._command(task.info), environment, terminal.give_up())
         except (OSError, ValueError) as error:
             self.fail(task, f"the command cannot be executed: {error}")
             return

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mesocosm.executors import base, statuses
-from mesocosm.executors.checks.probes import Beside
+from mesocosm.executors.checks.nested import InContainer
 from mesocosm.executors.client import say
 from mesocosm.executors.operator import Operator, Refused
 from mesocosm.executors.processes import Children
@@ -167,7 +167,7 @@ class DefaultExecutor(base.Executor):
         def unhealthy() -> None:
             self._begin_kill(nested, grace_period({}, nested.task.info))
 
-        nested.task.follow(Beside(self.children), exceeded=exceeded, unhealthy=unhealthy)
+        nested.task.follow(InContainer(self._operator, nested.container_id), exceeded=exceeded, unhealthy=unhealthy)
 
     def _begin_kill(self, nested: _Nested, period: float = KILL_GRACE_PERIOD) -> None:
         """SIGTERM, as soon as the container is there, and after some time SIGKILL."""
@@ -233,9 +233,6 @@ class DefaultExecutor(base.Executor):
 
 def _refusal(task: Task) -> str | None:
     """Why a task cannot be run, if so."""
-    for name in ("check", "health_check"):
-        if task.info.get(name, {}).get("type") == "COMMAND":
-            return f"the task {task.task_id} has a {name.replace('_', ' ')} by a command, which groups have not yet"
     if "/" in task.task_id or task.task_id in (".", ".."):
         return f"the name {task.task_id!r} of the task is no name of a file"
     return task.refusal

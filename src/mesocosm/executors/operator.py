@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from collections.abc import AsyncGenerator
 
+from mesocosm.api.recordio import Decoder
 from mesocosm.executors.settings import Settings
 from mesocosm.executors.statuses import Json
 
 _TARGET = "/api/v1"
-_NOT_READY = 503
+_OK, _NOT_READY = 200, 503
 _PAUSE = 1.0
 """Seconds from one attempt to the next, at most."""
 
@@ -42,6 +44,20 @@ class Operator:
         except ValueError as error:
             raise ConnectionError(f"the agent answers what is no JSON: {error}") from error
         return answer
+
+    async def listen(self, call: Json) -> AsyncGenerator[Json, None]:
+        """The messages of an answer that goes on. Raises OSError where it breaks off, and Refused."""
+        async with await self._settings.connect() as connection:
+            response = await connection.request("POST", _TARGET, self._settings.headers, json.dumps(call).encode())
+            if response.status != _OK:
+                raise Refused(response.status, (await response.read()).decode(errors="replace"))
+            decoder = Decoder()
+            async for part in response.body:
+                try:
+                    for record in decoder.feed(part):
+                        yield json.loads(record)
+                except ValueError as error:
+                    raise ConnectionError(f"the agent answers what is no stream of JSON: {error}") from error
 
     async def insist(self, call: Json) -> Json:
         """The answer, of the next agent if this one goes or has not recovered. Raises Refused."""

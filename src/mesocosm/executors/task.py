@@ -37,8 +37,6 @@ class Task:
         for name in ("check", "health_check"):
             if name in self.info and (reason := refusal(self.info[name])):
                 return f"the {name.replace('_', ' ')} of the task is invalid: {reason}"
-        if "tty_info" in self.info.get("container", {}):
-            return "a terminal for a task is not served"
         return None
 
     def describe(self, **fields: Any) -> None:

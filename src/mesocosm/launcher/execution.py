@@ -48,7 +48,7 @@ def start(info: LaunchInfo, terminal: str | None) -> int:
     if info.confines or info.command.program is not None:
         return _fork(info, info.command, terminal)
     with Step("switch the user"), _acting_as(info.credentials):
-        return spawn(info.command, info.variables, _opening(terminal), session=terminal is not None)
+        return spawn(info.command, info.variables, opening(terminal), session=terminal is not None)
 
 
 def spawn(
@@ -75,7 +75,7 @@ def spawn(
     return _first(command, environment, execute)
 
 
-def _opening(terminal: str | None) -> Sequence[FileAction]:
+def opening(terminal: str | None) -> Sequence[FileAction]:
     """What gives a command the terminal: opened by the leader of a new session, it becomes the controlling one."""
     if terminal is None:
         return ()

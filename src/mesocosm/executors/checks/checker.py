@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from mesocosm.executors.checks.probes import CheckError, Probe
+from mesocosm.executors.checks.probes import CheckError, Probe, UnaskedError
 from mesocosm.executors.client import say
 from mesocosm.executors.statuses import Json
 
@@ -75,11 +75,11 @@ async def watch_health(check: Json, probe: Probe, report: Callable[[Health], Non
 
 
 async def _answers(check: Json, probe: Probe, name: str) -> AsyncIterator[Json | None]:
-    """What the probe answers, each time; None for no answer."""
+    """What the probe answers, each time; None for no answer. It does not count that the task was not asked."""
     timeout = check.get("timeout_seconds", _TIMEOUT)
     await asyncio.sleep(check.get("delay_seconds", _DELAY))
     while True:
-        answer = None
+        answer, asked = None, True
         try:
             async with asyncio.timeout(timeout or None):
                 answer = await probe()
@@ -87,7 +87,11 @@ async def _answers(check: Json, probe: Probe, name: str) -> AsyncIterator[Json |
             say(f"{name} timed out after {timeout:g} s")
         except CheckError as error:
             say(f"{name} failed: {error}")
-        yield answer
+        except UnaskedError as error:
+            say(f"{name} could not be performed: {error}")
+            asked = False
+        if asked:
+            yield answer
         await asyncio.sleep(check.get("interval_seconds", _INTERVAL))
 
 

@@ -17,7 +17,7 @@ from mesocosm.executors.statuses import Json, describe
 from mesocosm.executors.tasks import command_of, variables_of
 
 Probe = Callable[[], Awaitable[Json]]
-"""Raises CheckError where there is no answer."""
+"""Raises CheckError or UnaskedError where there is no answer."""
 
 _LOOPBACK = {"IPv4": "127.0.0.1", "IPv6": "::1"}
 """Not `localhost`, which some images have no address for."""
@@ -42,11 +42,15 @@ class CheckError(Exception):
     """A check could not be performed."""
 
 
+class UnaskedError(Exception):
+    """The task was not asked, for what is no fault of its own."""
+
+
 class Place(Protocol):
     """Where a task is, and from where it is asked."""
 
     async def execute(self, command: Json) -> int:
-        """The exit code of a `CommandInfo`. Killed, if it is cancelled. Raises CheckError if there is none."""
+        """The exit code of a `CommandInfo`. Killed, if it is cancelled. Raises CheckError or UnaskedError for none."""
 
     def address(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> Address:
         """An address, as the task has it."""
