@@ -125,6 +125,8 @@ class DockerContainerizer(MesosContainerizer):
         self._made.attached |= set(unattended)
         try:
             await super().recover(known, strict=strict)
+            for container_id, each in by_id.items():
+                self._made.see(container_id, each)
             for container_id, config in unattended.items():
                 await self._attach(container_id, config)
         finally:
@@ -263,7 +265,7 @@ class DockerContainerizer(MesosContainerizer):
     async def status(self, container_id: ContainerID) -> ContainerStatus:
         """What a running container is: its process is the first one in there, where Docker has said which that is."""
         known = await super().status(container_id)
-        found = None if self._made.is_by_executor(container_id) else await self._made.look(container_id)
+        found = None if self._made.is_by_executor(container_id) else await self._made.glance(container_id)
         return known if found is None or found.pid is None else replace(known, executor_pid=found.pid)
 
     async def kill(self, container_id: ContainerID, number: int) -> bool:

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import signal
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -45,6 +46,8 @@ _EXECUTOR_SUFFIX = ".executor"
 """Of the name of a container that an executor is in which makes another one for its task."""
 LABEL = "mesocosm"
 """Of all containers of an agent, whose runtime directory is its value."""
+_GLANCE = 2.0
+"""Seconds that who asks what a container is and uses waits for Docker."""
 _EXECUTOR = ("-m", "mesocosm.executors")
 
 
@@ -63,6 +66,21 @@ class Made:
     started: int | None = None
     cgroups: ContainerCgroups | None = None
     killed: bool = False
+    looking: asyncio.Future[Container | None] | None = None
+    """What asks Docker where it is, for who waits until `patience` is over, and no longer."""
+    patience: float = 0.0
+
+    def see(self, found: Container) -> None:
+        """Takes note of what Docker says."""
+        if found.pid is not None and (self.found is None or self.found.pid != found.pid):
+            self.started = started_at(found.pid)
+        self.found = found
+
+    def looked(self, looking: asyncio.Future[Container | None]) -> None:
+        """Docker has answered, or not."""
+        self.looking = None
+        if not looking.cancelled() and (error := looking.exception()) is not None:
+            logger.warning("%s: %s", self.name, error)
 
     @property
     def names(self) -> Sequence[str]:
@@ -192,10 +210,24 @@ class DockerIsolator(Isolator):
             found = await self._docker.inspect(made.name)
         except NoSuchContainerError:
             return None
-        if found.pid is not None and (made.found is None or made.found.pid != found.pid):
-            made.started = started_at(found.pid)
-        made.found = found
+        made.see(found)
         return found
+
+    def see(self, container_id: ContainerID, found: Container) -> None:
+        """Takes note of what Docker has told of the container already."""
+        if (made := self._made.get(container_id)) is not None:
+            made.see(found)
+
+    async def glance(self, container_id: ContainerID) -> Container | None:
+        """The container, when it runs, if Docker tells in a moment: where that hangs, nobody waits for each one."""
+        made = self._made[container_id]
+        if made.found is None or made.found.pid is None:
+            if made.looking is None:
+                made.looking = asyncio.ensure_future(self.look(container_id))
+                made.looking.add_done_callback(made.looked)
+                made.patience = time.monotonic() + _GLANCE
+            await asyncio.wait([made.looking], timeout=max(made.patience - time.monotonic(), 0))
+        return made.found
 
     def found(self, container_id: ContainerID) -> Container | None:
         """The container, as Docker has described it last."""
@@ -211,14 +243,15 @@ class DockerIsolator(Isolator):
 
     async def usage(self, container_id: ContainerID) -> ResourceStatistics:
         """By its cgroups. Of a task whose container is not made yet, there is nothing to say."""
-        cgroups = await self._cgroups(container_id)
+        cgroups = await self._cgroups(container_id, await self.glance(container_id))
         return NO_STATISTICS if cgroups is None else await asyncio.to_thread(cgroups.usage)
 
     async def update(self, container_id: ContainerID, resources: Resources, limits: Resources) -> None:
         """Changes its cgroups. Those of a task stay as they are: it cannot get more (Mesos does the same)."""
         if self._made[container_id].by_executor or self._made[container_id].name.endswith(_EXECUTOR_SUFFIX):
             return
-        if (cgroups := await self._cgroups(container_id)) is not None:
+        found = self._made[container_id].found or await self.look(container_id)
+        if (cgroups := await self._cgroups(container_id, found)) is not None:
             await asyncio.to_thread(cgroups.update, resources, limits)
 
     async def update_volumes(self, container_id: ContainerID, config: ContainerConfig, pidfd: int) -> None:
@@ -227,17 +260,15 @@ class DockerIsolator(Isolator):
 
     async def status(self, container_id: ContainerID) -> ContainerStatus:
         """Its addresses."""
-        found = self._made[container_id].found or await self.look(container_id)
-        if found is None:
+        if (found := await self.glance(container_id)) is None:
             return NO_STATUS
         known = (("IPv4", found.ip_address), ("IPv6", found.ipv6_address))
         addresses = tuple(IPAddress(protocol, address) for protocol, address in known if address is not None)
         return ContainerStatus(network_infos=(NetworkInfo(ip_addresses=addresses),)) if addresses else NO_STATUS
 
-    async def _cgroups(self, container_id: ContainerID) -> ContainerCgroups | None:
+    async def _cgroups(self, container_id: ContainerID, found: Container | None) -> ContainerCgroups | None:
         made = self._made[container_id]
         if made.cgroups is None:
-            found = await self.look(container_id)
             if found is None or found.pid is None:
                 return None
             made.cgroups = await asyncio.to_thread(ContainerCgroups, found, self._flags)
@@ -252,6 +283,8 @@ class DockerIsolator(Isolator):
         if made is not None and made.asked and container_id not in self.attached:
             for name in made.names:
                 await self._end(name, made)
+        if made is not None and made.looking is not None:
+            made.looking.cancel()
         self._made.pop(container_id, None)
 
     async def stop(self, container_id: ContainerID) -> None:
