@@ -7,7 +7,7 @@ RESULTS := .cache/test
 # What the tests use of Debian; without it they skip.
 PACKAGES := curl procps iproute2 iptables xfsprogs busybox-static strace util-linux crun runc bubblewrap \
             qemu-system-x86 cpio kmod systemd openssl containernetworking-plugins docker-registry skopeo umoci apache2-utils \
-            zookeeper docker.io nodejs chromium
+            zookeeper docker.io podman nodejs chromium
 
 # What "make run" runs, unless CMD='…' is given.
 define CMD

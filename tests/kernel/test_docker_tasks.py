@@ -16,6 +16,7 @@ from mesocosm.api import internal, v1
 from mesocosm.flags import Flags
 from tests.docker_agent_image import AGENT_IMAGE, import_agent_image
 from tests.docker_daemon import IMAGE, Docker
+from tests.podman_service import Podman, podman
 from tests.task_agent import Master, command_task, running_agent, scalars
 
 pytestmark = pytest.mark.kernel
@@ -33,7 +34,7 @@ def _nothing_is_left(shared_docker: Docker) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def agent(flags: Flags, docker: Docker, *arguments: str, **options: Any) -> AsyncIterator[Master]:
+async def agent(flags: Flags, docker: Docker | Podman, *arguments: str, **options: Any) -> AsyncIterator[Master]:
     own = (
         "--containerizers=mesos,docker",
         f"--docker_socket={docker.socket}",
@@ -183,3 +184,26 @@ async def test_an_executor_in_a_container_of_its_own(flags: Flags, shared_docker
         assert killed.message == "Container exited with status 0"
         await master.gone()
     assert (directory / "stdout").read_text() == "out\n"
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Podman]:
+    with podman() as found:
+        yield found
+
+
+async def test_podman_does_it_as_well(flags: Flags, service: Podman) -> None:
+    """By its client, also for the agent after that which has launched the task."""
+    async with agent(flags, service, "--docker=podman", destroys=False) as before:
+        before.run(command_task("t", f"touch $MESOS_SANDBOX/file; {ENDLESS}", container=DOCKER), checkpoint=True)
+        await before.update("t", v1.TASK_RUNNING)
+        name, directory = name_of(before, "t"), before.executor("t").directory
+    async with agent(flags, service, "--docker=podman", port=port_of(before)) as master:
+        assert name_of(master, "t") == name
+        assert service.names() == {name}
+        master.kill("t")
+        killed = await master.update("t", v1.TASK_KILLED)
+        assert killed.message == "Container exited with status 0"
+        await master.gone()
+    assert (directory / "file").exists()
+    assert service.names() == set()
