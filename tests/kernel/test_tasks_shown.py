@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -126,3 +127,37 @@ async def test_a_sandbox_is_shown_and_kept_until_it_is_old(flags: Flags) -> None
             await removed.wait()
         assert not executor.directory.exists()
         assert not any(path in master.agent.sandboxes.files.attached() for path in paths)
+
+
+async def test_an_executor_that_comes_back_waits_until_what_it_has_left_is_gone(
+    flags: Flags, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else that would take along what is new."""
+    async with running_agent(flags, "--gc_delay=0secs") as master:
+        gc, loop = master.agent.sandboxes.gc, asyncio.get_running_loop()
+        begun, goes_on = asyncio.Event(), threading.Event()
+        executors = flags.work_dir / "slaves" / AGENT_ID / "frameworks" / FRAMEWORK_ID / "executors"
+        removal = gc._remove_path
+
+        def slowly(path: Path) -> None:
+            if path == executors / "t1":
+                loop.call_soon_threadsafe(begun.set)
+                goes_on.wait()
+            removal(path)
+
+        monkeypatch.setattr(gc, "_remove_path", slowly)
+        try:
+            master.run(command_task("t1", "true"), checkpoint=True)
+            await master.gone()
+            await begun.wait()
+            master.said.clear()
+            master.run(command_task("t1", "sleep 1000"), checkpoint=True)
+            executor = master.executor("t1")
+            await asyncio.sleep(0)
+            assert not executor.directory.exists()
+        finally:
+            goes_on.set()
+        await master.update("t1", v1.TASK_RUNNING)
+        assert executor.directory.exists()
+        latest = f"/frameworks/{FRAMEWORK_ID}/executors/t1/runs/latest"
+        assert {str(executor.directory), latest} <= master.agent.sandboxes.files.attached().keys()

@@ -6,6 +6,7 @@ import asyncio
 import os
 import resource
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -133,6 +134,34 @@ async def test_unscheduled(world: World) -> None:
     assert await world.next() == other
     assert not gc.unschedule(other), "it is gone"
     assert kept.exists()
+
+
+async def test_what_comes_back_waits_for_a_removal_that_has_begun(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gc = world.collector()
+    begun, goes_on = asyncio.Event(), threading.Event()
+    loop, path = asyncio.get_running_loop(), world.make("comes back")
+    removal = gc._remove_path
+
+    def slowly(removed: Path) -> None:
+        loop.call_soon_threadsafe(begun.set)
+        goes_on.wait()
+        removal(removed)
+
+    monkeypatch.setattr(gc, "_remove_path", slowly)
+    assert not await gc.await_removal(path)
+    gc.schedule(path, world.now)
+    assert not await gc.await_removal(path), "it has not begun, and never will"
+    gc.schedule(path, world.now - DELAY)
+    await begun.wait()
+    waiting = asyncio.create_task(gc.await_removal(path))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    goes_on.set()
+    assert await waiting
+    assert not path.exists()
+    assert await world.next() == path
 
 
 async def test_scheduled_anew(world: World) -> None:

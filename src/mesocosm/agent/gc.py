@@ -71,6 +71,9 @@ class GarbageCollector:
         self._used = used or used_part
         self._entries: dict[Path, _Entry] = {}
         self._changed = asyncio.Event()
+        self._removing: Path | None = None
+        self._idle = asyncio.Event()
+        """Set when nothing is being removed, of which there is one at a time."""
         self._stopped = threading.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -103,6 +106,13 @@ class GarbageCollector:
         del self._entries[path]
         self._changed.set()
         return True
+
+    async def await_removal(self, path: Path) -> bool:
+        """Whether `path` was being removed, which has come to its end when this returns. What is new there stays."""
+        if found := self._removing == path:
+            await self._idle.wait()
+        self.unschedule(path)  # What could not be removed now is not tried again.
+        return found
 
     def close(self) -> None:
         """Forgets all paths. A removal that has begun stops soon, and is not waited for."""
@@ -148,7 +158,15 @@ class GarbageCollector:
                 await self._remove(entry)
 
     async def _remove(self, entry: _Entry) -> None:
-        entry.removing = True
+        self._removing, entry.removing = entry.path, True
+        self._idle.clear()
+        try:
+            await self._try_to_remove(entry)
+        finally:
+            self._removing, entry.removing = None, False
+            self._idle.set()
+
+    async def _try_to_remove(self, entry: _Entry) -> None:
         try:
             await asyncio.to_thread(self._remove_path, entry.path)
         except FileNotFoundError:
@@ -169,7 +187,6 @@ class GarbageCollector:
     def _put_off(self, entry: _Entry, error: OSError) -> None:
         """What could not be removed is tried again, after pauses that double."""
         self.path_removals_failed += 1
-        entry.removing = False
         entry.not_before = self._clock() + min(self._interval * 2**entry.failures, _LONGEST_PAUSE)
         entry.failures += 1
         logger.warning("%s cannot be removed yet: %s", entry.path, error)

@@ -85,6 +85,7 @@ class Executions:
     async def _launch(self, framework: Framework, executor: Executor) -> bool:
         """Whether its container runs."""
         try:
+            await self._parts.remains.await_removals(framework, executor)
             await self._put_on_record(framework, executor)
             await self._parts.reservations.settled()
             if executor.ending or (executor.generated and not executor.at(Stage.QUEUED)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path, PurePath
 
 from mesocosm.agent import ownership
@@ -46,9 +47,19 @@ class Remains:
         for path in (*_names(executor), *_links(executor)):
             self._files.attach(path, executor.directory, self._who_may_see(framework, executor))
         self.show_volumes(framework, executor)
-        for framework_paths in self._frameworks(framework):
-            self._gc.unschedule(framework_paths.path)
-            self._gc.unschedule(framework_paths.executor(executor.id).path)
+        for left in self._left_before(framework, executor):
+            self._gc.unschedule(left)
+
+    async def await_removals(self, framework: Framework, executor: Executor) -> None:
+        """Returns when nothing is being removed any more of what an earlier run has left beside it."""
+        for path in self._left_before(framework, executor):
+            if await self._gc.await_removal(path):
+                self.show(framework, executor)  # It was thought to be gone with that.
+
+    def _left_before(self, framework: Framework, executor: Executor) -> Iterator[Path]:
+        for paths in self._frameworks(framework):
+            yield paths.path
+            yield paths.executor(executor.id).path
 
     def show_volumes(self, framework: Framework, executor: Executor) -> None:
         """Shows what volumes the executor and its tasks have now, and no others."""
