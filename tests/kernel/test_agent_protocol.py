@@ -297,7 +297,18 @@ def test_paths_and_methods(agent: AgentProcess) -> None:
     found = ["/api/v1", "/api/v1/", "/slave(1)/api/v1", "/api/v1/operator", "/slave(1)/api/v1/x", "/api/v1/a/b//"]
     found += ["/slave%281%29/api/v1", "/api/v1?x=y", "/api/v1#x", "/%61pi/v1"]
     assert {path: post(agent, HEALTH, path).status for path in found} == dict.fromkeys(found, 200)
-    missing = ["/api", "/api/v2", "/api/v1x", "/slave(1)", "/slave(2)/api/v1", "//api/v1", "/api//v1"]
+    missing = [
+        "//",
+        "//x",
+        "/x",
+        "/api",
+        "/api/v2",
+        "/api/v1x",
+        "/slave(1)",
+        "/slave(2)/api/v1",
+        "//api/v1",
+        "/api//v1",
+    ]
     assert {path: post(agent, HEALTH, path).status for path in missing} == dict.fromkeys(missing, 404)
     for method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"):
         answer = agent.request(method, "/api/v1")
@@ -349,7 +360,9 @@ def test_help_lists_what_there_is(agent: AgentProcess) -> None:
     names = re.findall(r"^\[(.*)\]: (help/.*)$", agent.get("/help").text, re.MULTILINE)
     listed = [path for _, page in names for path in re.findall(r"\]: (.*)$", agent.get(f"/{page}").text, re.MULTILINE)]
     assert {"slave(1)/state", "files/browse", "metrics", "version"} <= set(listed)
-    without_parameters = [path for path in listed if not path.startswith(("files/", "slave(1)/api/v1", "tasks"))]
+    without_parameters = [
+        path for path in listed if not path.startswith(("files/", "slave(1)/api/v1", "tasks", "terminal"))
+    ]
     assert {agent.get(f"/{path}").status for path in without_parameters} == {200}
     page = agent.get("/help/slave(1)/state")
     assert page.headers["Content-Type"] == "text/x-markdown"

@@ -66,9 +66,9 @@ class Routes:
 
     def find(self, path: str, method: str) -> Route:
         """The route of the longest part of `path` that is registered. Raises RequestError: 404, 405."""
-        part = path.rstrip("/") or "/"
+        part = path.rstrip("/") or path
         while part and part not in self._routes:
-            part = part.rpartition("/")[0]
+            part = part.rpartition("/")[0].rstrip("/")  # Nothing is below the page at `/`.
         if not part:
             raise RequestError(HTTPStatus.NOT_FOUND, f"there is nothing at {path!r}")
         route = self._routes[part]

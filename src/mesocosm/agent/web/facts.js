@@ -3,7 +3,7 @@
 import { h, setText } from "./dom.js";
 
 export function facts(names) {
-  const values = new Map(names.map((name) => [name, h("dd")]));
+  const values = new Map(names.map((name) => [name, h("dd", { tabindex: name === "Command" ? "0" : null })]));
   const pairs = new Map([...values].map(([name, value]) => [name, h("div", { class: `fact-${name.toLowerCase().replaceAll(" ", "-")}` }, h("dt", {}, name), value)]));
   return {
     element: h("dl", { class: "facts" }, [...pairs.values()]),

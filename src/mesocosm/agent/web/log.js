@@ -6,7 +6,7 @@ import { bytes } from "./format.js";
 import { save } from "./files.js";
 
 const CHUNK = 64 * 1024;
-/** Characters that are shown; what comes before is one click away. */
+/** Bytes that are shown while the log is followed; what comes before is one click away. */
 const MOST = 512 * 1024;
 const INTERVAL = 1000;
 // Sequences that would colour a terminal (ECMA-48), and what else is no text.
@@ -17,6 +17,8 @@ export class Log {
   #begin = 0;
   #end = 0;
   #decoder = null;
+  /** What is shown, in the pieces that it came in: each is `{ size, text }`. */
+  #pieces = [];
   #timer = null;
   #isFollowing = true;
   #run = 0;
@@ -73,7 +75,8 @@ export class Log {
 
   #restart() {
     this.dispose();
-    this.text.data = "";
+    this.#pieces = [];
+    this.#draw();
     this.earlier.hidden = true;
     this.#decoder = new TextDecoder();
     this.#begin = this.#end = -1;
@@ -106,21 +109,26 @@ export class Log {
       return false;
     }
     if (data.length === 0) return false;
+    if (this.#isFollowing && size - this.#end > MOST) {
+      this.#pieces = []; // It writes faster than anybody reads: what is left out is still in the file.
+      this.#begin = this.#end = size - CHUNK;
+      return true;
+    }
     this.#end += data.length;
-    this.#add(this.#decoder.decode(data, { stream: true }));
-    this.#showStart();
+    this.#add(data);
     return true;
   }
 
-  #add(text) {
-    let all = this.text.data + text.replace(CONTROLS, "");
-    if (all.length > MOST) {
-      const cut = all.indexOf("\n", all.length - MOST) + 1;
-      this.#begin += new TextEncoder().encode(all.slice(0, cut)).length;
-      all = all.slice(cut);
-    }
-    this.text.data = all;
+  #add(data) {
+    this.#pieces.push({ size: data.length, text: this.#decoder.decode(data, { stream: true }).replace(CONTROLS, "") });
+    while (this.#isFollowing && this.#end - this.#begin > MOST) this.#begin += this.#pieces.shift().size;
+    this.#draw();
+    this.#showStart();
     if (this.#isFollowing) this.lines.scrollTop = this.lines.scrollHeight;
+  }
+
+  #draw() {
+    this.text.data = this.#pieces.map(({ text }) => text).join("");
   }
 
   #showStart() {
@@ -135,9 +143,10 @@ export class Log {
     try {
       const { data } = await this.api.read(this.#path, from);
       if (run !== this.#run) return;
-      const text = new TextDecoder().decode(data.subarray(0, this.#begin - from));
+      const before = data.subarray(0, this.#begin - from);
       const height = this.lines.scrollHeight;
-      this.text.data = text.replace(CONTROLS, "") + this.text.data;
+      this.#pieces.unshift({ size: before.length, text: new TextDecoder().decode(before).replace(CONTROLS, "") });
+      this.#draw();
       this.lines.scrollTop += this.lines.scrollHeight - height;
       this.#begin = from;
       this.#showStart();

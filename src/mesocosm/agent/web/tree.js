@@ -2,9 +2,18 @@
 
 import { h, icon, setAttribute, setText } from "./dom.js";
 import { Spark } from "./chart.js";
-import { bytes, condition, cores, duration, state } from "./format.js";
+import { bytes, condition, duration, state } from "./format.js";
 
 const ORDER = { on: 0, between: 0, failed: 1, ok: 1 };
+/** Characters of a command in a row, which has room for fewer. */
+const MOST = 80;
+const { compare: compareNames } = new Intl.Collator(undefined, { numeric: true });
+
+/** What runs comes first, by name; then what has ended, the last one first. */
+function compare(left, right) {
+  const byState = ORDER[condition(left)] - ORDER[condition(right)];
+  return byState || (right.ended ?? 0) - (left.ended ?? 0) || compareNames(left.id, right.id);
+}
 
 export class Tree {
   #rows = new Map();
@@ -13,6 +22,7 @@ export class Tree {
   #filter = "";
   #selected = null;
   #focused = null;
+  #groups = new Map();
 
   /** `choose` is called with the id of a container that somebody wants to see. */
   constructor(store, choose) {
@@ -40,6 +50,7 @@ export class Tree {
   }
 
   update() {
+    this.#groups = this.#group();
     const shown = [];
     this.#walk(null, 1, true, shown);
     this.#visible = shown.filter(({ isOpen }) => isOpen).map(({ container }) => container.id);
@@ -85,25 +96,27 @@ export class Tree {
     });
   }
 
-  /** What runs comes first; below that, by name. What has ended: the last one first. One without its parent is on top. */
   #children(parent) {
-    const all = [...this.store.containers.values()].filter((container) => {
-      const above = this.store.containers.has(container.parent) ? container.parent : null;
-      return above === parent && this.#matches(container);
-    });
-    return all.sort(
-      (left, right) =>
-        ORDER[condition(left)] - ORDER[condition(right)] ||
-        (right.ended ?? 0) - (left.ended ?? 0) ||
-        left.id.localeCompare(right.id, undefined, { numeric: true }),
-    );
+    return this.#groups.get(parent) ?? [];
+  }
+
+  /** What is shown below each container, and (null) on top: there is also what has lost its parent. */
+  #group() {
+    const all = [...this.store.containers.values()];
+    const above = ({ parent }) => (this.store.containers.has(parent) ? parent : null);
+    const wanted = new Set();
+    for (const container of all.filter((each) => this.#matches(each))) {
+      for (let each = container; each !== undefined; each = this.store.containers.get(each.parent)) wanted.add(each);
+    }
+    const groups = Map.groupBy([...wanted], above);
+    for (const group of groups.values()) group.sort(compare);
+    return groups;
   }
 
   #matches(container) {
     if (this.#filter === "") return true;
     const texts = [container.id, container.image ?? "", container.command ?? "", state(container)];
-    const children = [...this.store.containers.values()].filter((other) => other.parent === container.id);
-    return texts.some((text) => text.toLowerCase().includes(this.#filter)) || children.some((child) => this.#matches(child));
+    return texts.some((text) => text.toLowerCase().includes(this.#filter));
   }
 
   // The keyboard.
@@ -163,6 +176,7 @@ class Row {
     };
     this.mark = h("span", { class: "mark" });
     this.name = h("span", { class: "row-name" });
+    this.state = h("span", { class: "hidden" });
     this.about = h("span", { class: "row-about" });
     this.usage = h("span", { class: "row-usage" });
     this.age = h("span", { class: "row-age" });
@@ -172,7 +186,7 @@ class Row {
       { role: "treeitem", class: "row", "data-id": id, onclick: choose },
       h("span", { class: "twist", onclick: open, "aria-hidden": "true" }, icon("open")),
       this.mark,
-      h("span", { class: "row-text" }, this.name, this.about),
+      h("span", { class: "row-text" }, this.name, this.state, this.about),
       this.spark.element,
       h("span", { class: "row-numbers" }, this.usage, this.age),
     );
@@ -187,17 +201,14 @@ class Row {
     setAttribute(this.element, "aria-setsize", String(count));
     this.element.style.setProperty("--level", String(level - 1));
     setText(this.name, container.parent === null ? container.id : container.id.slice(container.id.lastIndexOf(".") + 1));
-    setText(this.about, kind === "on" ? container.image ?? container.command ?? "" : words);
+    setText(this.state, kind === "on" ? words : "");
+    setText(this.about, kind === "on" ? container.image ?? (container.command ?? "").slice(0, MOST) : words);
     const memory = series.now("memory");
-    const cpu = series.now("cpu");
     const isOn = kind === "on" || kind === "between";
     setText(this.usage, isOn && memory !== null ? bytes(memory) : "");
     const since = isOn ? container.launched : container.ended;
     setText(this.age, since === null ? "" : duration(now - since));
     this.spark.element.classList.toggle("off", !isOn);
     if (isOn) this.spark.update(series, 0.05);
-    const amounts = isOn && cpu !== null && memory !== null ? `, ${cores(cpu)}, ${bytes(memory)}` : "";
-    const age = since === null ? "" : isOn ? `, for ${duration(now - since)}` : `, ${duration(now - since)} ago`;
-    setAttribute(this.element, "aria-label", `${container.id}: ${words}${amounts}${age}`);
   }
 }
