@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
-import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import mesocosm
 from mesocosm.api import v1
 from mesocosm.flags import Flags
 from tests.agent_process import AgentProcess
 from tests.docker_daemon import IMAGE, Docker
-from tests.task_agent import EXECUTOR, Master, command_task, executor_info, running_agent, task_info
+from tests.task_agent import EXECUTOR, Master, executor_info, running_agent, task_info
 
 pytestmark = pytest.mark.kernel
 
 DOCKER = {"type": "DOCKER", "docker": {"image": IMAGE}}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(shared_docker: Docker) -> Iterator[None]:
+    yield
+    if left := shared_docker.names():
+        shared_docker("rm", "--force", *left)
 
 
 def options(docker: Docker, *others: str, containerizers: str = "mesos,docker") -> list[str]:
@@ -88,66 +91,4 @@ async def test_a_custom_executor(flags: Flags, shared_docker: Docker) -> None:
         await master.update("quick-2", v1.TASK_FINISHED)
         assert container_of(master) == name
         await master.agent.containerizer.destroy(master.executor().container_id)
-        await master.gone()
-
-
-@pytest.fixture(scope="session")
-def agent_image(shared_docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """An image with Python, Mesocosm, and the client of Docker, such as an agent runs from."""
-    root = tmp_path_factory.mktemp("agent")
-    client = shutil.which("docker")
-    assert client is not None
-    library = Path(sysconfig.get_path("stdlib"))
-    ignored = shutil.ignore_patterns("test", "__pycache__", "site-packages", "idlelib", "*.a", "config-*")
-    shutil.copytree(library, root / library.relative_to("/"), ignore=ignored, symlinks=True)
-    package = Path(mesocosm.__file__).parent
-    shutil.copytree(package, root / library.relative_to("/") / "mesocosm", ignore=ignored)
-    python = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
-    for program in (python, Path(client).resolve()):
-        copy(program, root)
-    for module in library.joinpath("lib-dynload").glob("*.so"):
-        for needed in libraries(module):
-            copy(needed, root)
-    for program in (python, Path(client).resolve()):
-        for needed in libraries(program):
-            copy(needed, root)
-    for directory, target in (("usr/bin/python3", python), ("usr/bin/docker", client)):
-        link = root / directory
-        link.parent.mkdir(parents=True, exist_ok=True)
-        if not link.exists():
-            link.symlink_to(target)
-    name = "mesocosm-agent"
-    shared_docker.import_image(root, name)
-    return name
-
-
-def libraries(program: Path) -> list[Path]:
-    """Those that it is linked with (ldd(1))."""
-    listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=False).stdout
-    return [Path(word) for line in listed.splitlines() for word in line.split() if word.startswith("/")]
-
-
-def copy(file: Path, root: Path) -> None:
-    target = root / file.relative_to("/")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(file, target)
-
-
-@pytest.mark.slow
-async def test_an_executor_in_a_container_of_its_own(flags: Flags, shared_docker: Docker, agent_image: str) -> None:
-    """Where the agent is in a container itself, executors are in others, and go on without it."""
-    given = options(shared_docker, f"--docker_mesos_image={agent_image}")
-    container = v1.ContainerInfo(type=v1.ContainerInfo.DOCKER, docker=v1.ContainerInfo.DockerInfo(image=IMAGE))
-    async with running_agent(flags, *given) as master:
-        master.run(
-            command_task("task", "echo out; while [ ! -e end ]; do sleep 0.1; done; exit 3", container=container)
-        )
-        await master.update("task", v1.TASK_RUNNING)
-        executor = master.executor("task")
-        name = f"mesos-{executor.container_id.value}"
-        assert {name, f"{name}.executor"} <= shared_docker.names()
-        assert (executor.directory / "stdout").read_text() == "out\n"
-        shared_docker("exec", name, "touch", "/mnt/mesos/sandbox/end", "/end")
-        status = await master.update("task", v1.TASK_FAILED)
-        assert "3" in status.message
         await master.gone()

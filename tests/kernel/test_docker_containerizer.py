@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -29,10 +29,11 @@ from mesocosm.container import (
 )
 from mesocosm.containerizer.base import LaunchResult
 from mesocosm.containerizer.docker import DockerContainerizer, parse_name
-from mesocosm.docker.info import DockerInfo
+from mesocosm.docker.info import DockerInfo, DockerNetwork
 from mesocosm.docker.values import DockerError
 from mesocosm.errors import ContainerError, FlagError, UnknownContainerError
 from mesocosm.flags import Flags
+from mesocosm.networks import PortMapping
 from mesocosm.secrets import Hidden, Secret
 from tests.docker_daemon import IMAGE, Docker, docker
 
@@ -48,12 +49,10 @@ def docker_flags(flags: Flags, shared_docker: Docker) -> Flags:
 
 
 @pytest.fixture
-def container_id(shared_docker: Docker) -> AsyncIterator[ContainerID]:
+def container_id(shared_docker: Docker) -> Iterator[ContainerID]:
     """Of a container that Docker does not know any more after the test."""
-    name = ContainerID(str(uuid.uuid4()))
-    yield name
-    left = [each for each in shared_docker.names() if name.value in each]
-    if left:
+    yield ContainerID(str(uuid.uuid4()))
+    if left := shared_docker.names():
         shared_docker("rm", "--force", *left)
 
 
@@ -70,9 +69,10 @@ async def started(flags: Flags, **arguments: Any) -> AsyncIterator[DockerContain
         yield found
 
 
-def asked(command: str | None = SLEEP, docker: DockerInfo | None = None, **wishes: Any) -> ContainerConfig:
-    info = CommandInfo(command) if command is not None else CommandInfo(shell=False)
-    return ContainerConfig(info, type=ContainerType.DOCKER, docker=docker or DockerInfo(IMAGE), **wishes)
+def asked(command: str = SLEEP, docker: DockerInfo | None = None, **wishes: Any) -> ContainerConfig:
+    return ContainerConfig(
+        CommandInfo(command), type=ContainerType.DOCKER, docker=docker or DockerInfo(IMAGE), **wishes
+    )
 
 
 def output(containerizer: DockerContainerizer, container_id: ContainerID, name: str = "stdout") -> str:
@@ -151,9 +151,13 @@ async def test_the_image_has_the_command(
     name = f"default-{container_id}"
     shared_docker.import_image(rootfs, name, 'ENTRYPOINT ["echo"]', 'CMD ["from", "image"]')
     try:
-        for arguments, expected in (((), "from image"), (("a", "b"), "a b")):
-            config = asked(None, DockerInfo(name))
-            config = replace(config, command=CommandInfo(None, arguments, shell=False))
+        for command, expected in (
+            (CommandInfo(None, shell=False), "from image"),
+            (CommandInfo(None, ("a", "b"), shell=False), "a b"),
+            (CommandInfo("own", shell=False), "own"),
+            (CommandInfo("echo of a shell"), "of a shell"),
+        ):
+            config = replace(asked(docker=DockerInfo(name)), command=command)
             await containerizer.launch(container_id, config)
             assert (await containerizer.wait(container_id)).exit_status == 0
             assert output(containerizer, container_id) == f"{expected}\n"
@@ -235,8 +239,7 @@ async def test_what_docker_refuses(
         with pytest.raises(ContainerError, match=message):
             await containerizer.launch(container_id, config)
         assert not containerizer.knows(container_id)
-    # What was made and not started goes away at once, and nobody is told.
-    await until(lambda: not [name for name in shared_docker.names() if container_id.value in name])
+    assert shared_docker.names() == set()
 
 
 @pytest.mark.parametrize("state", ["FETCHING", "PULLING"])
@@ -270,7 +273,7 @@ import asyncio, sys
 from pathlib import Path
 from mesocosm.containerizer.docker import DockerContainerizer
 from mesocosm.container import CommandInfo, ContainerConfig, ContainerID, ContainerType
-from mesocosm.docker.info import DockerInfo
+from mesocosm.docker.info import DockerInfo, DockerNetwork
 from mesocosm.flags import Flags
 
 async def main(work, run, root, socket, name, command, image):
@@ -400,6 +403,31 @@ async def test_time_to_end(docker_flags: Flags, container_id: ContainerID) -> No
         await until(lambda: output(containerizer, container_id) != "")
         await containerizer.destroy(container_id)
         assert output(containerizer, container_id).split() == ["ready", "bye"]
+
+
+async def test_ports_and_name_servers_in_a_bridge(
+    docker_flags: Flags, container_id: ContainerID, run_directory: Path, rootfs: Path
+) -> None:
+    """Reference: DockerContainerizerTest.ROOT_DOCKER_NC_PortMapping, ROOT_DOCKER_DefaultDNS."""
+    dns = {"nameservers": ["192.0.2.1"], "search": ["a.example"], "options": ["attempts:3"]}
+    bridge = DockerInfo(IMAGE, network=DockerNetwork.BRIDGE, port_mappings=(PortMapping(8080, 80),))
+    with docker(run_directory / "d", bridge=True) as daemon:
+        daemon.import_image(rootfs)
+        default = {"docker": [{"network_mode": "BRIDGE", "dns": dns}]}
+        flags = replace(docker_flags, docker_socket=str(daemon.socket), default_container_dns=default)
+        async with started(flags) as containerizer:
+            command = "cat /etc/resolv.conf; echo up; nc -l -p 80 -e echo hello"
+            resources = Resources(ports=((8080, 8080),))
+            await containerizer.launch(container_id, asked(command, bridge, resources=resources))
+            await until(lambda: "up" in output(containerizer, container_id))
+            resolver = output(containerizer, container_id).splitlines()
+            assert resolver == ["search a.example", "nameserver 192.0.2.1", "options attempts:3", "up"]
+            (info,) = (await containerizer.status(container_id)).network_infos or ()
+            assert info.ip_addresses[0].ip_address.startswith("172.")
+            client = ["nsenter", f"--target={daemon.daemon.pid}", "--net", "busybox", "nc", "127.0.0.1", "8080"]
+            answers = await asyncio.create_subprocess_exec(*client, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+            assert await answers.communicate() == (b"hello\n", None)
+            assert (await containerizer.wait(container_id)).exit_status == 0
 
 
 # Where there is no Docker, or none that answers.
