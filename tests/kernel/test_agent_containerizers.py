@@ -63,6 +63,7 @@ def test_containers_of_both_kinds(agent: AgentProcess, shared_docker: Docker) ->
         assert shown["resource_statistics"]["mem_total_bytes"] > 0
     assert {each["container_id"] for each in agent.get("/containers?show_standalone=true").json} == {"m", "d"}
     assert len(agent.get("/monitor/statistics").json) == 2
+    assert agent.get("/metrics/snapshot").json["containerizer/docker/image_pull_ms"] > 0
     assert agent.stop(signal.SIGKILL) == -signal.SIGKILL
     agent.start(*flags)
     assert agent.recovered == 3

@@ -67,6 +67,9 @@ class Standin:
     def warm_up_programs(self) -> None:
         self.asked.append(("warm_up_programs", X))
 
+    def time_pulls(self, record: Callable[[str, float], None]) -> None:
+        record(self.kind.value, 1.0)
+
     async def recover(self, known: Collection[ContainerID] | None = None, *, strict: bool = True) -> None:
         self.running = dict.fromkeys(self.found, MESOS)
         if self.failure is not None:
@@ -331,6 +334,9 @@ async def test_what_they_have_is_added_up() -> None:
     assert await composing.prune_images() is None
     second.pruned = Pruned((), 0, 0)
     assert await composing.prune_images() is second.pruned
+    pulls: dict[str, float] = {}
+    composing.time_pulls(pulls.__setitem__)
+    assert pulls == {"MESOS": 1.0, "DOCKER": 1.0}
     composing.warm_up_programs()
     assert first.asked == second.asked == [("warm_up_programs", X)]
 

@@ -37,7 +37,7 @@ from mesocosm.api.json import from_json
 from mesocosm.api.value_text import parse_attributes
 from mesocosm.concurrency import Turns, Work, together
 from mesocosm.container import ContainerConfig, ContainerID, ContainerStatus, Termination
-from mesocosm.containerizer.base import Containerizer, LaunchResult, Times
+from mesocosm.containerizer.base import DOCKER_PULLS, MESOS_PULLS, Containerizer, LaunchResult, Times
 from mesocosm.containerizer.directory import DirectoryLock
 from mesocosm.containerizer.selection import create_containerizer
 from mesocosm.errors import MesocosmError, RecoveryError, leaves
@@ -111,7 +111,7 @@ class Agent:
         self.attributes = self.hooks.attributes(attributes)
         self.launch_errors = 0
         self.launch_time = Timer()
-        self.image_pull_time = Timer()
+        self.pull_times = {name: Timer() for name in (MESOS_PULLS, DOCKER_PULLS)}
         self.recovery_errors = 0
         self.recovery_time = math.nan
         self.image_gc = None if flags.image_gc_config is None else ImageGcConfig.parse(flags.image_gc_config)
@@ -164,8 +164,7 @@ class Agent:
             self.tasks.reservations.offer(self.resources)
             self._cgroups.enter()
             self.containerizer.start()
-            if self.containerizer.provisioner is not None:
-                self.containerizer.provisioner.time_pulls(self.image_pull_time.record)
+            self.containerizer.time_pulls(lambda name, seconds: self.pull_times[name].record(seconds))
         except BaseException:
             await self.containerizer.close()
             self._cgroups.leave()

@@ -51,11 +51,8 @@ def add_agent_metrics(metrics: Metrics, agent: Agent) -> None:
         lambda: 0 if agent.containerizer.provisioner is None else agent.containerizer.provisioner.remove_errors,
         "Root file systems of images that could not be removed",
     )
-    metrics.timer(
-        "containerizer/mesos/provisioner/docker_store/image_pull",
-        agent.image_pull_time,
-        "Pulls of images, to their end",
-    )
+    for name, times in agent.pull_times.items():
+        metrics.timer(name, times, "Pulls of images, to their end")
     _add_fetcher(metrics, agent)
     metrics.gauge("slave/recovery_time_secs", lambda: agent.recovery_time, "Seconds that the recovery took")
     metrics.counter("slave/recovery_errors", lambda: agent.recovery_errors, "What the recovery had to do without")

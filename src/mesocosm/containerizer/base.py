@@ -63,6 +63,10 @@ class Times:
 Fetch = Callable[[ContainerID, ContainerConfig, Credentials | None, int], Awaitable[None]]
 """Brings what a command needs into its sandbox; tells of it in the descriptor. Raises MesocosmError or OSError."""
 
+MESOS_PULLS = "containerizer/mesos/provisioner/docker_store/image_pull"
+DOCKER_PULLS = "containerizer/docker/image_pull"
+"""How Mesos calls the times that images took to come, of either containerizer."""
+
 Log = Callable[[ContainerID, ContainerConfig, Path], Awaitable[ContainerIO]]
 """Where the output of a container goes that its caller has no descriptors for; they are closed after the launch."""
 
@@ -106,6 +110,9 @@ class Containerizer(Protocol):
 
     def start(self) -> None:
         """Makes ready for launches. Raises FlagError or OSError; what it has taken by then, `close` gives back."""
+
+    def time_pulls(self, record: Callable[[str, float], None]) -> None:
+        """Has `record` called for each image that has come: by which name that is told, and the seconds it took."""
 
     def warm_up_programs(self) -> None:
         """Has ready what the first container of a built-in program would wait for. Raises OSError."""

@@ -67,6 +67,11 @@ class ComposingContainerizer:
         for each in self._containerizers:
             each.start()
 
+    def time_pulls(self, record: Callable[[str, float], None]) -> None:
+        """Has `record` called for each image that has come to any of them."""
+        for each in self._containerizers:
+            each.time_pulls(record)
+
     def warm_up_programs(self) -> None:
         """Has ready what the first container of a built-in program would wait for. Raises OSError."""
         for each in self._containerizers:

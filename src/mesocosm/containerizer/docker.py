@@ -14,14 +14,15 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mesocosm.concurrency import together
 from mesocosm.container import ContainerConfig, ContainerID, ContainerStatus, ContainerType, Termination
-from mesocosm.containerizer.base import ContainerIO, Fetch, Log
+from mesocosm.containerizer.base import DOCKER_PULLS, ContainerIO, Fetch, Log
 from mesocosm.containerizer.directory import make_directories
 from mesocosm.containerizer.docker_isolator import LABEL, DockerIsolator, existing
 from mesocosm.containerizer.launching import Launching
@@ -77,6 +78,7 @@ class DockerContainerizer(MesosContainerizer):
         self._docker = Docker(shutil.which(flags.docker) or flags.docker, flags.docker_socket, PATIENCE)
         self._made = DockerIsolator(own, self._docker)
         self._pulling: set[ContainerID] = set()
+        self._record_pull: Callable[[float], None] = lambda _: None
         self._ends: dict[ContainerID, asyncio.Future[Termination]] = {}
 
     @property
@@ -105,6 +107,10 @@ class DockerContainerizer(MesosContainerizer):
             except BaseException:
                 self._lock.release()
                 raise
+
+    def time_pulls(self, record: Callable[[str, float], None]) -> None:
+        """Has `record` called for each image that Docker has brought, with how Mesos calls that, and the seconds."""
+        self._record_pull = partial(record, DOCKER_PULLS)
 
     async def recover(self, known: Collection[ContainerID] | None = None, *, strict: bool = True) -> None:
         """Takes up the containers of an earlier one. Those that run without a client get another one.
@@ -210,13 +216,20 @@ class DockerContainerizer(MesosContainerizer):
 
     async def _pull(self, container_id: ContainerID, image: str, sandbox: Path, *, force: bool) -> None:
         """With the credentials that were fetched, or else those of the agent."""
+        began = time.monotonic()
         found = await asyncio.to_thread(_credentials, sandbox)
         if found is None:
             await self._docker.pull(image, force=force, home=self._home_if_any)
-            return
+        else:
+            await self._pull_with(found, container_id, image, force=force)
+        self._record_pull(time.monotonic() - began)
+
+    async def _pull_with(
+        self, credentials: Mapping[str, Any], container_id: ContainerID, image: str, *, force: bool
+    ) -> None:
         home = self._checkpoints.directory(container_id) / "home"
         try:
-            write_credentials(home, found)
+            write_credentials(home, credentials)
             await self._docker.pull(image, force=force, home=home)
         finally:
             with contextlib.suppress(FileNotFoundError):

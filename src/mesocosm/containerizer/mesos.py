@@ -7,6 +7,7 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -22,7 +23,7 @@ from mesocosm.container import (
     Resources,
     Termination,
 )
-from mesocosm.containerizer.base import ContainerIO, Fetch, LaunchResult, Log, Times
+from mesocosm.containerizer.base import MESOS_PULLS, ContainerIO, Fetch, LaunchResult, Log, Times
 from mesocosm.containerizer.checkpoint import Checkpoints, boot_id
 from mesocosm.containerizer.directory import DirectoryLock
 from mesocosm.containerizer.ended import EndedContainers
@@ -158,6 +159,11 @@ class MesosContainerizer:
             raise
         self._isolation.named = named
         self._chosen, self._used, self._closing = launcher, False, False
+
+    def time_pulls(self, record: Callable[[str, float], None]) -> None:
+        """Has `record` called for each image that was pulled, with how Mesos calls that, and the seconds it took."""
+        if self._provisioner is not None:
+            self._provisioner.time_pulls(partial(record, MESOS_PULLS))
 
     async def close(self) -> None:
         """Lets go of everything. Containers that run go on; one whose launch is not complete leaves nothing."""
