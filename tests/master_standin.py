@@ -23,6 +23,8 @@ import hmac
 import http.client
 import itertools
 import secrets
+import socket
+import ssl
 import sys
 import threading
 import time
@@ -30,6 +32,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from google.protobuf.message import Message
@@ -70,8 +73,19 @@ class Joined:
 class MasterStandIn:
     """One master, from `start` to `stop`. Its attributes may be changed at any time."""
 
-    def __init__(self, credentials: Mapping[str, str] | None = None, ping_timeout: float = PING_TIMEOUT) -> None:
-        """`credentials` are secrets by principals; with them only who has authenticated is registered."""
+    def __init__(
+        self,
+        credentials: Mapping[str, str] | None = None,
+        ping_timeout: float = PING_TIMEOUT,
+        host: str = "127.0.0.1",
+        certificates: Path | None = None,
+    ) -> None:
+        """`credentials` are secrets by principals; with them only who has authenticated is registered.
+
+        With `certificates` it speaks TLS, and nothing else.
+        """
+        self._host = host
+        self._certificates = certificates
         self.id = str(uuid.uuid4())
         self.framework = v1.FrameworkInfo(
             user="root",
@@ -114,12 +128,16 @@ class MasterStandIn:
     @property
     def address(self) -> str:
         """What `--master` is."""
-        return f"127.0.0.1:{self._port}"
+        return f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
 
     def start(self) -> None:
         """Listens, where it did before if it did."""
-        self._server = _Server(("127.0.0.1", self._port), self)
+        self._server = _Server((self._host, self._port), self)
         self._port = self._server.server_address[1]
+        if self._certificates is not None:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(self._certificates / "agent.pem", self._certificates / "agent.key")
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
     def stop(self) -> None:
@@ -204,7 +222,7 @@ class MasterStandIn:
 
     def _request(self, authority: str, path: str, body: bytes, actor: str) -> int:
         """Sends a request on the connection that there is. Raises OSError and HTTPException."""
-        connection = self._connections.get(authority) or http.client.HTTPConnection(authority, timeout=TIMEOUT)
+        connection = self._connections.get(authority) or self._connect(authority)
         sender = f"{actor}@{self.address}"
         headers = {"User-Agent": f"libprocess/{sender}", "Libprocess-From": sender, "Connection": "Keep-Alive"}
         if body:
@@ -218,6 +236,12 @@ class MasterStandIn:
             raise
         self._connections[authority] = connection
         return answer.status
+
+    def _connect(self, authority: str) -> http.client.HTTPConnection:
+        if self._certificates is None:
+            return http.client.HTTPConnection(authority, timeout=TIMEOUT)
+        context = ssl.create_default_context(cafile=self._certificates / "ca.pem")
+        return http.client.HTTPSConnection(authority, timeout=TIMEOUT, context=context)
 
     def ping(self, *, connected: bool = True) -> None:
         """Pings the agent, as if it were registered or not; returns when it has answered."""
@@ -357,6 +381,8 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], master: MasterStandIn) -> None:
         self.master = master
         self._open: set[Any] = set()
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
         super().__init__(address, _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:

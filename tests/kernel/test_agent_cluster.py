@@ -14,6 +14,7 @@ from mesocosm.api import internal, v1
 from tests.agent_process import AgentProcess
 from tests.command_line import TIMEOUT
 from tests.master_standin import Joined, MasterStandIn
+from tests.tls import secured
 from tests.unit.exchange import recorded_shapes, shape
 from tests.zookeeper import zookeeper
 
@@ -69,6 +70,29 @@ def test_an_agent_that_was_killed_comes_back_as_itself(agent: AgentProcess, mast
     assert master.expect(internal.ReregisterSlaveMessage).slave.id.value == joined.id
     agent.stop()
     assert master.names().count("UnregisterSlaveMessage") == 0
+
+
+def test_a_master_at_an_address_of_version_6(agent: AgentProcess) -> None:
+    """The agent listens where that reaches it, and says so in its messages."""
+    with MasterStandIn(host="::1") as master:
+        agent.start(f"--master={master.address}", *FLAGS)
+        joined = master.await_agent()
+        assert joined.address == f"slave(1)@[::1]:{agent.port}"
+        master.ping()
+        task = v1.TaskInfo(name="t", task_id=v1.TaskID(value="t"), command=v1.CommandInfo(value="exit 0"))
+        master.run_task(task)
+        master.await_state("t", "TASK_FINISHED")
+
+
+def test_a_master_that_speaks_tls(agent: AgentProcess, certificates: Path) -> None:
+    """In both directions, and so do the executors; each proves who it is by a certificate for its address."""
+    with MasterStandIn(certificates=certificates) as master:
+        agent.start(f"--master={master.address}", *FLAGS, env=secured(certificates, VERIFY_SERVER_CERT="true"))
+        assert master.await_agent().address == f"slave(1)@127.0.0.1:{agent.port}"
+        master.ping()
+        task = v1.TaskInfo(name="t", task_id=v1.TaskID(value="t"), command=v1.CommandInfo(value="exit 0"))
+        master.run_task(task)
+        master.await_state("t", "TASK_FINISHED")
 
 
 def test_what_an_agent_may_have_become(agent: AgentProcess, master: MasterStandIn) -> None:
