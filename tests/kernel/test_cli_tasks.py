@@ -140,7 +140,8 @@ async def test_tasks_whose_client_is_gone_before_the_answer_do_not_begin(flags: 
         (["--task", "/dev/null"], "--task: /dev/null is no JSON"),
         (["--task", "/dev/null", "--mem", "1GB"], "--mem does not go with --task; say it in the file"),
         (["--task", "/dev/null", "--", "true"], "COMMAND does not go with --task; say it in the file"),
-        (["--agent", "http://127.0.0.1:1", "true"], "--agent: an agent runs tasks alone"),
+        (["--agent", "http://127.0.0.1:1", "true"], "no agent answers at http://127.0.0.1:1: Connection refused"),
+        (["--detach", "true"], "--detach goes with --agent"),
     ],
 )
 def test_what_does_not_go_is_said(arguments: list[str], said: str) -> None:

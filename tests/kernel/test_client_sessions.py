@@ -1,8 +1,10 @@
-"""Commands in containers of an agent, by terminals and pipes."""
+"""Commands in containers of an agent, by terminals and pipes: `exec`, `attach`, `run --agent`."""
 
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 import subprocess
 
 import pexpect
@@ -10,7 +12,7 @@ import pytest
 
 from tests.agent_process import AgentProcess
 from tests.client_commands import Client
-from tests.command_line import MESOCOSM
+from tests.command_line import MESOCOSM, TIMEOUT, children
 
 pytestmark = pytest.mark.kernel
 
@@ -74,6 +76,85 @@ def test_a_command_ends_with_its_client(client: Client, agent: AgentProcess) -> 
         process.kill()
     client.run("wait", session)  # Of one that was forgotten already, nobody knows any more.
     assert client.lines("ps", "--quiet") == ["web"]
+
+
+def test_a_terminal_is_given_back(client: Client, agent: AgentProcess) -> None:
+    script = f"{' '.join(MESOCOSM)} exec -it web -- sh; echo status $?; stty -a | grep -o ' icanon'"
+    for by_signal, status in ((True, 143), (False, 125)):
+        shell = pexpect.spawn("sh", ["-c", script], timeout=TIMEOUT, encoding="utf-8", env=client.environment)
+        shell.expect("# ")
+        if by_signal:
+            (pid,) = children(shell.pid)
+            os.kill(pid, signal.SIGTERM)
+        else:
+            agent.stop(signal.SIGKILL)
+            shell.expect("the connection to .* is lost")
+        shell.expect(rf"status {status}\s+icanon")
+        shell.expect(pexpect.EOF)
+
+
+def test_run(client: Client, agent: AgentProcess) -> None:
+    there = ("run", "--agent", client.environment["MESOCOSM_AGENT"])
+    done = client.run(*there, "-e", "A=b", "--", "sh", "-c", "echo $A; echo err >&2; exit 4")
+    assert (done.returncode, done.stdout, done.stderr) == (4, "b\n", "err\n")
+    many = subprocess.run(
+        [*MESOCOSM, *there, "--", "seq", "0", "99999"], env=client.environment, capture_output=True, check=True
+    )
+    assert hashlib.sha256(many.stdout).digest() == hashlib.sha256(_LINES).digest()
+    limited = client.run(*there, "--mem", "32MB", "--", "tail", "/dev/zero")
+    assert limited.returncode == 137
+    assert limited.stderr.startswith("mesocosm: Memory limit exceeded: Requested: 32MB")
+    assert client.run(*there, "--timeout", "0.5", "--", "sleep", "1000").returncode == 124
+    assert client.refused(*there, "--", "nonesuch").endswith("the command 'nonesuch' cannot be executed: not found")
+    assert client.refused(*there, "--rootfs", "/", "true").startswith("--rootfs does not go with --agent")
+    assert client.refused(*there, "--name", "web", "true").endswith(
+        "has a container 'web' already; choose another --name"
+    )
+    assert client.refused("run", "--detach", "true").startswith("--detach goes with --agent")
+    assert client.lines(*there, "--detach", "--name", "bg", "--", "sh", "-c", "exit 5") == ["bg"]
+    assert client.run("wait", "bg").returncode == 5
+    assert client.lines("ps", "--all", "--quiet") == ["web", "bg"]
+
+
+def test_signals_of_a_run(client: Client, agent: AgentProcess) -> None:
+    script = "trap 'echo term; exit 6' TERM; echo begun; while :; do sleep 0.1; done"
+    argv = [*MESOCOSM, "run", "--agent", client.environment["MESOCOSM_AGENT"], "--", "sh", "-c", script]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, env=client.environment) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begun\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == b"term\n"
+        assert process.wait(TIMEOUT) == 6
+    assert client.lines("ps", "--all", "--quiet") == ["web"]
+
+
+def test_attach(client: Client, agent: AgentProcess) -> None:
+    there = ("run", "--agent", client.environment["MESOCOSM_AGENT"])
+    shell = client.spawn(*there, "-it", "--name", "shell", "--", "sh", rows=31, columns=97)
+    say(shell, "x=5; stty size", "31 97")
+    shell.send("\x10\x11")
+    shell.expect("mesocosm: detached from shell, which goes on")
+    shell.expect(pexpect.EOF)
+    agent.stop()
+    agent.keeps_port = True
+    agent.start()
+    again = client.spawn("attach", "sh", rows=20, columns=60)
+    say(again, "echo $x; stty size", r"5\s+20 60")
+    looking = client.spawn("attach", "--no-stdin", "shell")
+    refused = client.spawn("attach", "shell")
+    again.sendline("while sleep 0.2; do echo tick; done &")
+    looking.expect("tick")
+    refused.expect("mesocosm: nothing can be typed: Multiple input connections are not allowed")
+    again.sendline("echo al''l; exit 4")
+    for each in (again, looking, refused):
+        each.expect(r"\nall\s")
+        each.expect(pexpect.EOF)
+        each.close()
+        assert each.exitstatus == 4
+    agent.launch("plain", "sleep 1; echo out; echo err >&2; exit 3")
+    done = client.run("attach", "plain")
+    assert (done.returncode, done.stdout, done.stderr) == (3, "out\n", "err\n")
+    assert client.refused("attach", "plain") == "plain has ended already"
 
 
 def say(shell: pexpect.spawn, command: str, answer: str) -> None:

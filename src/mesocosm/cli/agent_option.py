@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from mesocosm.client.address import Address, Trust, default_address
 from mesocosm.errors import FlagError
+
+if TYPE_CHECKING:
+    from mesocosm.cli.execution import Options
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -92,6 +96,16 @@ def address_of(
     if key is not None and cert is None:
         raise FlagError("--key goes with --cert", "name the certificate, too")
     return Address.parse(agent or default_address(), _credentials(credential), Trust(ca_file, cert, key))
+
+
+def address_given(options: Options) -> Address:
+    """The agent that the options of `mesocosm run` mean, of which the variables say the rest. Raises MesocosmError."""
+    given = {name: getattr(options, name) for name in NAMES}
+    for name, settings in _OPTIONS[1:]:
+        field = name.removeprefix("--").replace("-", "_")
+        if given[field] is None and (path := os.environ.get(settings["envvar"])):
+            given[field] = Path(path)
+    return address_of(**given)
 
 
 def _credentials(file: Path | None) -> tuple[str, str] | None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 
 from mesocosm.cli.calls import identity, terminal_info
 from mesocosm.cli.descriptors import write_all
+from mesocosm.cli.messages import complain
 from mesocosm.cli.signals import forwarded
 from mesocosm.cli.terminal import RawTerminal
 from mesocosm.client import Json
@@ -78,16 +79,14 @@ class Conversation:
     silent: bool = False
     detach_keys: DetachKeys | None = None
     detached: bool = False
-    refusal: AgentError | None = None
-    """Why nothing can be typed."""
 
     def listen(self, pieces: Iterator[Piece], leave: Callable[[], None]) -> None:
         """Passes on what the container writes, to its end or until the keys are typed, when `leave` is called.
 
         Raises AgentError, and OSError for what cannot be written here.
         """
-        typing = _Typing(self, leave)
         with RawTerminal(0 if self.interactive and self.terminal else -1) as terminal:
+            typing = _Typing(self, terminal, leave)
             _on_signals(terminal, typing)
             if self.interactive or self.terminal or self.silent:
                 typing.start()
@@ -97,6 +96,12 @@ class Conversation:
             except AgentError:
                 if not self.detached:
                     raise
+
+
+def tell_of_leaving(container_id: str) -> None:
+    """Says, below what is on the screen, that a container goes on."""
+    write_all(2, b"\n")
+    complain(f"detached from {container_id}, which goes on")
 
 
 def pieces_of(messages: Iterator[Json]) -> Iterator[Piece]:
@@ -110,9 +115,10 @@ def pieces_of(messages: Iterator[Json]) -> Iterator[Piece]:
 class _Typing(threading.Thread):
     """Sends the size of the window and what is typed, until the program ends."""
 
-    def __init__(self, conversation: Conversation, leave: Callable[[], None]) -> None:
+    def __init__(self, conversation: Conversation, terminal: RawTerminal, leave: Callable[[], None]) -> None:
         super().__init__(daemon=True)
         self._conversation = conversation
+        self._terminal = terminal
         self._leave = leave
         self._woken, self._waking = os.pipe()
         os.set_blocking(self._waking, False)
@@ -123,17 +129,19 @@ class _Typing(threading.Thread):
             os.write(self._waking, b"w")
 
     def run(self) -> None:
-        """Says in the conversation what became of it."""
+        """Says so where nothing can be typed, and lets keys such as ^C be for this program then."""
         conversation = self._conversation
         try:
             with Connection(conversation.address) as connection:
-                connection.send("ATTACH_CONTAINER_INPUT", self._messages())
+                connection.send("ATTACH_CONTAINER_INPUT", self._messages(connection))
         except AgentError as error:
-            conversation.refusal = error
+            if conversation.interactive:
+                self._terminal.restore()
+                complain(f"nothing can be typed: {error}")
         if conversation.detached:
             self._leave()
 
-    def _messages(self) -> Iterator[Json]:
+    def _messages(self, connection: Connection) -> Iterator[Json]:
         conversation = self._conversation
         yield {"type": "CONTAINER_ID", "container_id": identity(conversation.container_id)}
         if conversation.terminal:
@@ -142,7 +150,9 @@ class _Typing(threading.Thread):
             yield _typed(b"")
         sources = [self._woken, *([0] if conversation.interactive else [])]
         while not conversation.detached:
-            ready, _, _ = select.select(sources, [], [], _HEARTBEAT)
+            ready, _, _ = select.select([*sources, *connection.answering()], [], [], _HEARTBEAT)
+            if not {0, self._woken}.issuperset(ready):
+                return
             if not ready:
                 yield _control({"type": "HEARTBEAT", "heartbeat": {"interval": {"nanoseconds": int(_HEARTBEAT * 1e9)}}})
             if self._woken in ready:

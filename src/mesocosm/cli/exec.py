@@ -64,8 +64,6 @@ def execute(
         messages = _launch(connection, container_id, asked)
         conversation = Conversation(agent, container_id, interactive=interactive, terminal=tty, silent=not tty)
         conversation.listen(pieces_of(messages), connection.abort)
-        if interactive and conversation.refusal is not None:
-            complain(f"nothing could be typed: {conversation.refusal}")
         return _status(connection, conversation.container_id)
 
 

@@ -23,6 +23,7 @@ _SECTIONS = {
         "ps": "Show containers.",
         "inspect": "Show all that is known of a container.",
         "exec": "Run another command in a container that runs.",
+        "attach": "Connect the terminal to a container.",
         "stats": "Show what containers use.",
         "top": "Show what the machine and its containers do, on the whole screen.",
         "files": "Look into the sandboxes of containers.",

@@ -43,14 +43,20 @@ OPTIONS: tuple[tuple[tuple[str, ...], str, str, str], ...] = (
     (("-t", "--tty"), FLAG, "", "Give the command a terminal."),
     (("--timeout",), TEXT, "DURATION", "Time that it may take, such as 5, 90secs or 10mins."),
     (("--task",), PATH, "FILE", "Run a TaskInfo or a TaskGroupInfo of Mesos, in JSON, instead of a COMMAND."),
-    (("--agent",), TEXT, "URL", "The agent that runs the --task. Default: one of its own."),
+    (("--agent",), TEXT, "URL|SOCKET", "The agent that runs it. Default: none; one of its own for a --task."),
+    (("-d", "--detach"), FLAG, "", "With --agent: print its id, and leave it alone."),
+    (("--credential",), PATH, "FILE", "For that agent: a principal and its secret, as a line or as JSON."),
+    (("--ca-file",), PATH, "FILE", "Whose certificates that agent may have."),
+    (("--cert",), PATH, "FILE", "A certificate to show to that agent."),
+    (("--key",), PATH, "FILE", "Its key, if that is not in the same file."),
     (("--work-dir",), PATH, "DIR", "Keep the sandbox, below this directory."),
     (("--runtime-dir",), PATH, "DIR", "Keep the state below this directory."),
     (("--verbose",), FLAG, "", "Say what isolates the container, and what is missing."),
 )
 """The names of each option, its kind, how its value is called, and its help."""
 
-_OF_TASKS = ("task", "agent")
+OF_AGENT = ("agent", "detach", "credential", "ca_file", "cert", "key")
+"""Options that make sense with an --agent only."""
 _KINDS = {name: (names[-1][2:].replace("-", "_"), kind) for names, kind, _, _ in OPTIONS for name in names}
 _CONVERSIONS: dict[str, Any] = {TEXT: str, MANY: str, NUMBER: float, COUNT: int, PATH: Path}
 
@@ -82,5 +88,5 @@ def parse_quickly(arguments: list[str]) -> dict[str, Any] | None:
         except ValueError:
             return None
         values[field] = (*values.get(field, ()), converted) if kind == MANY else converted
-    is_usual = rest and values.keys().isdisjoint(_OF_TASKS)
+    is_usual = rest and values.keys().isdisjoint(("task", *OF_AGENT))
     return {**values, "command": tuple(rest)} if is_usual else None

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from mesocosm.cli.options import COUNT, FLAG, MANY, NUMBER, OPTIONS, PATH, TEXT
+from mesocosm.cli.options import COUNT, FLAG, MANY, NUMBER, OF_AGENT, OPTIONS, PATH, TEXT
 
 _EPILOG = """\b
 Examples:
@@ -17,6 +17,7 @@ Examples:
   mesocosm run --rootfs /srv/debian --read-only --tmpfs /tmp:64MB -it -- bash
   mesocosm run --image debian:12 -it
   mesocosm run --task task.json
+  mesocosm run --agent http://host:5051 --mem 64MB -- ./untrusted
   tar c . | mesocosm run -i --volume /srv/out:/out --rootfs /srv/debian -- tar xC /out
 
 \b
@@ -56,10 +57,16 @@ def run(**options: Any) -> int:
     """Run a command in a container."""
     from mesocosm.cli.execution import Options, execute
 
-    if options["task"] is not None or options["agent"] is not None:
+    if options["agent"] is None and (given := [name for name in OF_AGENT if options[name]]):
+        raise click.UsageError(f"--{given[0].replace('_', '-')} goes with --agent")
+    if options["task"] is not None:
         from mesocosm.cli.tasks import run_tasks
 
         return run_tasks(Options(**options))
     if not options["command"] and options["image"] is None:
         raise click.UsageError("there is no command to run; write it after --")
+    if options["agent"] is not None:
+        from mesocosm.cli.remote import run_remotely
+
+        return run_remotely(Options(**options))
     return execute(Options(**options))

@@ -14,6 +14,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from mesocosm.cli.agent_option import address_given
 from mesocosm.cli.execution import Options
 from mesocosm.cli.messages import complain
 from mesocosm.client import Json
@@ -29,7 +30,7 @@ from mesocosm.oneshot.place import Place
 _MORE = ("docker/runtime", "volume/image", "posix/rlimits", "linux/capabilities", "linux/seccomp", "linux/nnp")
 """Isolators that a task may ask for, besides those that every container gets."""
 _HERE = {"task", "agent", "user", "isolation", "name", "network_config_dir", "store", "work_dir", "runtime_dir"}
-_THERE = {"task", "agent", "user"}
+_THERE = {"task", "agent", "user", "credential", "ca_file", "cert", "key"}
 _FINISHED = "TASK_FINISHED"
 _ENDED = {_FINISHED, "TASK_FAILED", "TASK_KILLED", "TASK_ERROR", "TASK_LOST", "TASK_DROPPED", "TASK_GONE"}
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -37,8 +38,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 def run_tasks(options: Options) -> int:
     """Runs them; returns 0 if all have finished, and 1 if one has not. Raises MesocosmError, OSError."""
-    if options.task is None:
-        raise FlagError("--agent: an agent runs tasks alone", "give a --task, or leave --agent out")
+    assert options.task is not None
     known = _HERE if options.agent is None else _THERE
     for entry in fields(Options):
         if entry.name not in known and getattr(options, entry.name) not in (entry.default, ()):
@@ -46,7 +46,7 @@ def run_tasks(options: Options) -> int:
             raise FlagError(f"{name} does not go with --task", "say it in the file")
     task = _read(options.task)
     user = options.user or getpass.getuser()
-    return asyncio.run(_run_there(options.agent, task, user)) if options.agent else _run_here(options, task, user)
+    return _run_here(options, task, user) if options.agent is None else asyncio.run(_run_there(options, task, user))
 
 
 def _run_here(options: Options, task: Json, user: str) -> int:
@@ -71,8 +71,8 @@ async def _run_privately(place: Place, choice: Choice, task: Json, user: str) ->
         return await _Watch(client).run(task, user)
 
 
-async def _run_there(agent: str, task: Json, user: str) -> int:
-    async with AgentClient(Address.parse(agent)) as client:
+async def _run_there(options: Options, task: Json, user: str) -> int:
+    async with AgentClient(address_given(options)) as client:
         return await _Watch(client).run(task, user)
 
 

@@ -29,6 +29,10 @@ class RawTerminal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.restore()
+
+    def restore(self) -> None:
+        """Gives it back as it was; once more is no error."""
         if self._before is not None:
             with contextlib.suppress(termios.error):  # It has been closed.
                 termios.tcsetattr(self._descriptor, termios.TCSADRAIN, self._before)

@@ -106,6 +106,10 @@ class Connection:
         with self._answer("POST", "/api/v1", records, headers, patient=True) as answer:
             self._read(answer)
 
+    def answering(self) -> list[int]:
+        """What is readable when the agent answers before it was sent all; nothing by TLS, which reads more."""
+        return [] if self._socket is None or self.address.trust is not None else [self._socket.fileno()]
+
     def abort(self) -> None:
         """Ends what another thread waits for, as if the agent had gone away."""
         if self._socket is not None:

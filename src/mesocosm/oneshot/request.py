@@ -31,16 +31,18 @@ _RLIMITS = "posix/rlimits"
 _LEAST_MEMORY = 1 << 20
 
 
-def parse_volume(text: str) -> Volume:
-    """`SRC:DST[:ro|rw]`. Raises FlagError if it is not that, or there is no such source."""
+def parse_volume(text: str, *, here: bool = True) -> Volume:
+    """`SRC:DST[:ro|rw]`. Raises FlagError if it is not that; or if there is no such source, which is to be `here`."""
     source, destination, mode = _fields(text, ":", 3)
     if not source or not destination:
         raise FlagError(f"--volume: {text!r} does not name a source and a place", "write SRC:DST[:ro|rw]")
     if mode not in ("", "ro", "rw"):
         raise FlagError(f"--volume: {mode!r} in {text!r} is no mode", "write ro or rw")
     _check_destination("--volume", destination)
+    if not here and not source.startswith("/"):
+        raise FlagError(f"--volume: {source!r} is no absolute path", "write where it is on the agent's machine")
     host_path = Path(source).absolute()
-    if not host_path.exists():
+    if here and not host_path.exists():
         raise FlagError(f"--volume: there is no {host_path} to mount", "make it first")
     return Volume(destination, str(host_path), VolumeMode.RO if mode == "ro" else VolumeMode.RW)
 
