@@ -17,7 +17,7 @@ from mesocosm.hooks import ENTRY_POINTS
 from tests.agent_process import ISOLATION, AgentProcess, identity
 from tests.docker_daemon import IMAGE, Docker
 from tests.plugins import install
-from tests.task_agent import command_task, running_agent, scalars
+from tests.task_agent import command_task, executor_info, running_agent, scalars, task_info
 
 pytestmark = pytest.mark.kernel
 
@@ -181,6 +181,22 @@ async def test_the_same_task_by_either(flags: Flags, shared_docker: Docker, kind
         await master.update("t", v1.TASK_FAILED)
         assert master.states("t") == ["TASK_STARTING", "TASK_RUNNING", "TASK_FAILED"]
         assert "ready" in (sandbox / "stdout").read_text()
+
+
+async def test_a_custom_executor_in_docker_sees_the_socket_of_the_agent(flags: Flags, shared_docker: Docker) -> None:
+    """And of a task, which has no business with it, only the executor does."""
+    container = v1.ContainerInfo(type=v1.ContainerInfo.DOCKER)
+    container.docker.image = IMAGE
+    see = v1.CommandInfo(value='test -S "$MESOS_DOMAIN_SOCKET" && echo there')
+    executor = executor_info("seeing", command=see, container=container)
+    given = (BOTH, of(shared_docker), "--http_executor_domain_sockets")
+    async with running_agent(flags, *given, isolation=ISOLATION) as master:
+        master.run(task_info("t", executor))
+        await master.update("t", v1.TASK_FAILED)
+        (stdout,) = flags.work_dir.glob("slaves/*/frameworks/*/executors/seeing/runs/latest/stdout")
+        assert stdout.read_text() == "there\n"
+        master.run(command_task("own", f"! test -e {flags.runtime_dir}", container=container))
+        await master.update("own", v1.TASK_FINISHED)
 
 
 def test_a_docker_that_hangs_keeps_no_other_container_waiting(agent: AgentProcess, shared_docker: Docker) -> None:

@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -188,6 +188,7 @@ class DockerIsolator(Isolator):
             volumes=(
                 Volume(self._docker.socket, self._docker.socket, VolumeMode.RO),
                 Volume(sandbox, sandbox),
+                *_agent_socket(config.program_environment),
             ),
             docker=DockerInfo(
                 image,
@@ -339,6 +340,14 @@ class DockerIsolator(Isolator):
     async def close(self) -> None:
         """What was to be removed later is removed by the next agent, at once."""
         await self._removals.stop()
+
+
+def _agent_socket(environment: Mapping[str, str]) -> Sequence[Volume]:
+    """The directory of the socket by which an executor is to reach the agent, if it is."""
+    if (socket := environment.get("MESOS_DOMAIN_SOCKET")) is None:
+        return ()
+    directory = str(Path(socket).parent)
+    return (Volume(directory, directory, VolumeMode.RO),)
 
 
 async def _kill(made: Made) -> bool:

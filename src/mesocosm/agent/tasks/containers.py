@@ -180,10 +180,11 @@ class Containers:
             directory=executor.directory,
             user=executor.user,
         )
-        if self._domain_socket is not None and config.image is not None:
+        if self._domain_socket is not None and (config.image is not None or config.docker is not None):
             socket = self._domain_socket.enclosed
             directory = Volume(str(socket.parent), str(socket.parent), VolumeMode.RO)
-            config = replace(config, volumes=(*config.volumes, directory))
+            if program != DOCKER_EXECUTOR:  # That is not in the container.
+                config = replace(config, volumes=(*config.volumes, directory))
             environment = {**environment, "MESOS_DOMAIN_SOCKET": str(socket)}
         if config.type is ContainerType.DOCKER:
             role = allocation.role(executor.resources()) or ""
