@@ -64,6 +64,10 @@ export class Api {
     return { data: Uint8Array.from(atob(data ?? ""), (character) => character.charCodeAt(0)), size: size ?? 0 };
   }
 
+  async size(path) {
+    return (await this.call("READ_FILE", { path, offset: 0, length: 0 })).size ?? 0;
+  }
+
   /** Where a browser gets the whole file, which asks by itself who wants it if that matters. */
   downloadUrl(path) {
     return `files/download?path=${encodeURIComponent(path)}`;

@@ -60,6 +60,7 @@ export class ContainerView {
   /** Shows one of the tabs. */
   open(tab) {
     if (this.#tab === tab) return;
+    this.#parts.get(this.#tab)?.pause?.();
     this.#tab = tab;
     this.tabs.forEach((button, index) => {
       setAttribute(button, "aria-selected", String(TABS[index] === tab));
@@ -67,6 +68,7 @@ export class ContainerView {
     });
     setAttribute(this.panel, "aria-labelledby", `tab-${tab}`);
     this.panel.replaceChildren(this.#part(tab).element);
+    this.#part(tab).resume?.();
     this.update();
   }
 
@@ -180,6 +182,14 @@ class Sandboxed {
 
   update({ sandbox }) {
     if (typeof sandbox === "string") this.part.show(sandbox);
+  }
+
+  pause() {
+    this.part.pause?.();
+  }
+
+  resume() {
+    this.part.resume?.();
   }
 
   dispose() {

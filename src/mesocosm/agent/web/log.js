@@ -8,7 +8,10 @@ import { save } from "./files.js";
 const CHUNK = 64 * 1024;
 /** Bytes that are shown while the log is followed; what comes before is one click away. */
 const MOST = 512 * 1024;
-const INTERVAL = 1000;
+/** Bytes in a second that are more than can be shown. */
+const FAST = 4 * 1024 * 1024;
+/** Milliseconds before it is tried again. */
+const PAUSE = 1000;
 // Sequences that would colour a terminal (ECMA-48), and what else is no text.
 const CONTROLS = /\u001b\[[0-?]*[ -/]*[@-~]|\u001b\][^\u0007\u001b]*(?:\u0007|\u001b\\)|\u001b.|[\u0000-\u0008\u000b-\u001f\u007f]/g;
 
@@ -19,9 +22,11 @@ export class Log {
   #decoder = null;
   /** What is shown, in the pieces that it came in: each is `{ size, text }`. */
   #pieces = [];
-  #timer = null;
   #isFollowing = true;
-  #run = 0;
+  #isDrawing = false;
+  #isShown = true;
+  /** Ends what is followed now. */
+  #run = new AbortController();
 
   constructor(api) {
     this.api = api;
@@ -39,6 +44,11 @@ export class Log {
       { type: "button", class: "plain icon", "aria-label": "Download", title: "Download", onclick: () => save(this.api, this.#path, this) },
       icon("download"),
     );
+    this.looked = () => {
+      if (document.hidden) this.#run.abort();
+      else if (this.#isShown) this.resume();
+    };
+    document.addEventListener("visibilitychange", this.looked);
     this.element = h(
       "section",
       { class: "log" },
@@ -56,9 +66,21 @@ export class Log {
     this.#choose("stdout");
   }
 
+  /** Goes on from where it was. */
+  resume() {
+    this.#isShown = true;
+    if (this.#run.signal.aborted && this.sandbox !== undefined && !document.hidden) this.#follow();
+  }
+
+  /** Asks for nothing more: who does not look shall not keep a connection, of which a browser has few. */
+  pause() {
+    this.#isShown = false;
+    this.#run.abort();
+  }
+
   dispose() {
-    this.#run += 1;
-    clearTimeout(this.#timer);
+    this.pause();
+    document.removeEventListener("visibilitychange", this.looked);
   }
 
   say(text) {
@@ -74,60 +96,86 @@ export class Log {
   }
 
   #restart() {
-    this.dispose();
     this.#pieces = [];
-    this.#draw();
-    this.earlier.hidden = true;
     this.#decoder = new TextDecoder();
     this.#begin = this.#end = -1;
     this.#setFollowing(true);
-    this.#tail(this.#run);
+    this.#draw();
+    this.#follow();
   }
 
-  async #tail(run) {
-    try {
-      if (this.#end < 0) {
-        const { size } = await this.api.read(this.#path, 0);
-        this.#begin = this.#end = Math.max(0, size - CHUNK);
+  async #follow() {
+    this.#run.abort();
+    this.#run = new AbortController();
+    const { signal } = this.#run;
+    while (!signal.aborted) {
+      try {
+        await this.#place(signal);
+        await this.#read(signal);
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#fail(error);
       }
-      while (run === this.#run && (await this.#more(run)));
-      if (run === this.#run) this.say(this.text.data === "" ? "Nothing was written here yet." : "");
-    } catch (error) {
-      if (!(error instanceof ApiError)) throw error;
-      if (run !== this.#run) return;
-      this.say({ forbidden: "You may not see this sandbox.", missing: "There is no such file in the sandbox." }[error.kind] ?? error.message);
+      await new Promise((resolve) => setTimeout(resolve, PAUSE));
     }
-    if (run === this.#run) this.#timer = setTimeout(() => this.#tail(run), INTERVAL);
   }
 
-  /** Adds what was written; whether there may be more. A file that has become shorter is another one. */
-  async #more(run) {
-    const { data, size } = await this.api.read(this.#path, this.#end);
-    if (run !== this.#run) return false;
-    if (size < this.#end) {
-      this.#restart();
-      return false;
+  /** Decides where to go on: near the end at first, and when the file has become a shorter one. */
+  async #place(signal) {
+    const size = await this.api.size(this.#path);
+    signal.throwIfAborted();
+    if (this.#end >= 0 && this.#end <= size && (size - this.#end <= MOST || !this.#isFollowing)) return;
+    this.#pieces = [];
+    this.#begin = this.#end = Math.max(0, size - CHUNK);
+    this.#draw();
+  }
+
+  async #read(signal) {
+    const reader = await this.api.stream(`files/follow?path=${encodeURIComponent(this.#path)}&offset=${this.#end}`, signal);
+    this.#draw();
+    let came = 0;
+    let since = performance.now();
+    for (;;) {
+      const { value, done } = await reader.read();
+      signal.throwIfAborted();
+      if (done) return;
+      this.#add(value);
+      came += value.length;
+      if (performance.now() - since < 1000) continue;
+      if (came > FAST && this.#isFollowing) return void reader.cancel(); // What nobody can read is left out: it is still in the file.
+      came = 0;
+      since = performance.now();
     }
-    if (data.length === 0) return false;
-    if (this.#isFollowing && size - this.#end > MOST) {
-      this.#pieces = []; // It writes faster than anybody reads: what is left out is still in the file.
-      this.#begin = this.#end = size - CHUNK;
-      return true;
-    }
-    this.#end += data.length;
-    this.#add(data);
-    return true;
+  }
+
+  #fail(error) {
+    if (error instanceof TypeError) return; // The connection is lost.
+    if (!(error instanceof ApiError)) throw error;
+    const texts = { forbidden: "You may not see this sandbox.", missing: "There is no such file in the sandbox.", gone: "" };
+    this.say(texts[error.kind] ?? error.message);
   }
 
   #add(data) {
+    this.#end += data.length;
     this.#pieces.push({ size: data.length, text: this.#decoder.decode(data, { stream: true }).replace(CONTROLS, "") });
-    while (this.#isFollowing && this.#end - this.#begin > MOST) this.#begin += this.#pieces.shift().size;
+    while (this.#isFollowing && this.#pieces.length > 1 && this.#end - this.#begin > MOST) this.#begin += this.#pieces.shift().size;
     this.#draw();
-    this.#showStart();
-    if (this.#isFollowing) this.lines.scrollTop = this.lines.scrollHeight;
   }
 
+  /** Shows what there is, once for all that comes between two frames. */
   #draw() {
+    if (this.#isDrawing) return;
+    this.#isDrawing = true;
+    requestAnimationFrame(() => {
+      this.#isDrawing = false;
+      this.#drawText();
+      if (this.#end >= 0) this.say(this.#end === 0 ? "Nothing was written here yet." : "");
+      this.#showStart();
+      if (this.#isFollowing) this.lines.scrollTop = this.lines.scrollHeight;
+    });
+  }
+
+  #drawText() {
     this.text.data = this.#pieces.map(({ text }) => text).join("");
   }
 
@@ -137,16 +185,16 @@ export class Log {
   }
 
   async #showEarlier() {
-    const run = this.#run;
+    const { signal } = this.#run;
     const from = Math.max(0, this.#begin - CHUNK);
     this.#setFollowing(false);
     try {
       const { data } = await this.api.read(this.#path, from);
-      if (run !== this.#run) return;
+      if (signal.aborted) return;
       const before = data.subarray(0, this.#begin - from);
       const height = this.lines.scrollHeight;
       this.#pieces.unshift({ size: before.length, text: new TextDecoder().decode(before).replace(CONTROLS, "") });
-      this.#draw();
+      this.#drawText();
       this.lines.scrollTop += this.lines.scrollHeight - height;
       this.#begin = from;
       this.#showStart();
