@@ -8,14 +8,16 @@ import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mesocosm.api import internal, v1
 from mesocosm.flags import Flags
+from tests import rootfs
 from tests.docker_agent_image import AGENT_IMAGE, import_agent_image
-from tests.docker_daemon import IMAGE, Docker
+from tests.docker_daemon import IMAGE, Docker, docker
 from tests.podman_service import Podman, podman
 from tests.task_agent import Master, command_task, running_agent, scalars
 
@@ -184,6 +186,25 @@ async def test_an_executor_in_a_container_of_its_own(flags: Flags, shared_docker
         assert killed.message == "Container exited with status 0"
         await master.gone()
     assert (directory / "stdout").read_text() == "out\n"
+
+
+async def test_a_task_ends_with_the_daemon_that_is_killed(flags: Flags, run_directory: Path) -> None:
+    """Also its processes, which Docker leaves; and the agent goes on."""
+    if reason := rootfs.missing():
+        pytest.skip(reason)
+    with docker(run_directory / "d") as daemon:
+        daemon.import_image(rootfs.make(run_directory / "rootfs"))
+        async with agent(flags, daemon) as master:
+            master.run(command_task("t", ENDLESS, container=DOCKER))
+            await master.update("t", v1.TASK_RUNNING)
+            pid = int(daemon("inspect", "--format={{.State.Pid}}", name_of(master, "t")))
+            daemon.send(signal.SIGKILL)
+            failed = await master.update("t", v1.TASK_FAILED)
+            assert "its client ended before it" in failed.message
+            assert not Path("/proc", str(pid)).exists()
+            master.run(command_task("other", "true"))
+            await master.update("other", v1.TASK_FINISHED)
+            await master.gone()
 
 
 @pytest.fixture(scope="module")

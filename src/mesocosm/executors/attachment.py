@@ -41,6 +41,7 @@ class Attachment:
         self.described: Mapping[str, Any] = {}
         self.pidfd: int | None = None
         """Of the first process in the container, while that may be asked for."""
+        self._killed = False
 
     async def start(self) -> None:
         """Starts the container, and returns when it has started. Raises DockerError if it does not."""
@@ -94,7 +95,7 @@ class Attachment:
         """Returns when both the container and its client have."""
         await asyncio.wait([detached, gone], return_when=asyncio.FIRST_COMPLETED)
         if gone.done():
-            await asyncio.wait([detached], timeout=_REPORTED_WITHIN)
+            await asyncio.wait([detached], timeout=_PATIENCE if self._killed else _REPORTED_WITHIN)
             if not detached.done():
                 raise DockerError("Docker does not say how it has ended")
             return
@@ -107,6 +108,7 @@ class Attachment:
     def kill(self) -> None:
         """Ends it without Docker, if its first process is known."""
         if self.pidfd is not None:
+            self._killed = True
             process.send_signal(self.pidfd, signal.SIGKILL)
 
     async def _end(self) -> int:

@@ -13,6 +13,7 @@ import functools
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 
 from mesocosm.docker.client import Docker
 from mesocosm.docker.orders import Orders
@@ -30,6 +31,8 @@ from mesocosm.launcher.info import Command
 
 _PATIENCE = 5.0
 """Seconds that a kill waits for the container to start, as there is nothing to stop before that."""
+_STOP_PATIENCE = 10.0
+"""Seconds that Docker may take for a stop, beside those that the task has for its end."""
 _RETRY = 5.0
 """Seconds until Docker is told again to stop a container that it did not stop (KILL_RETRY_INTERVAL)."""
 
@@ -80,9 +83,10 @@ class DockerExecutor(SingleTaskExecutor):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE):
                 await self._started.wait()
+        docker = replace(self._docker, patience=_STOP_PATIENCE)
         while True:
             try:
-                await self._docker.stop(self._orders.name, period)
+                await docker.stop(self._orders.name, period)
             except (DockerError, OSError) as error:
                 say(str(error))
                 if self._attachment is not None:
