@@ -25,6 +25,7 @@ import pytest
 
 from tests.agent_process import AgentProcess, Answer
 from tests.command_line import MESOCOSM, TIMEOUT
+from tests.talking import listening, typing
 from tests.tls import secured
 
 pytestmark = pytest.mark.kernel
@@ -45,14 +46,14 @@ class Client:
     def __init__(self, agent: AgentProcess, principal: str = "", secret: str = SECRET) -> None:
         self._agent = agent
         token = base64.b64encode(f"{principal}:{secret}".encode()).decode()
-        self._headers = {"Authorization": f"Basic {token}"} if principal else {}
+        self.headers = {"Authorization": f"Basic {token}"} if principal else {}
 
     def get(self, path: str) -> Answer:
-        return self._agent.get(path, **self._headers)
+        return self._agent.get(path, **self.headers)
 
     def call(self, kind: str, **fields: Any) -> Answer:
         message = {"type": kind, **({kind.lower(): fields} if fields else {})}
-        headers = {"Content-Type": "application/json", **self._headers}
+        headers = {"Content-Type": "application/json", **self.headers}
         return self._agent.request("POST", "/api/v1", json.dumps(message).encode(), headers)
 
     def launch(self, name: str, kind: str = "LAUNCH_CONTAINER", **command: str) -> int:
@@ -195,6 +196,32 @@ def test_what_is_done_with_nested_containers(agent: AgentProcess, credentials: s
             in_his, in_own = ({"container_id": named(f"{top}.inner")} for top in ("his", "own"))
             assert (web.call(kind, **in_his).status, ops.call(kind, **in_own).status) == (403, 403), kind
         assert ops.call(f"{verb}_nested_container".upper(), **in_his).status == 200
+
+
+def test_who_may_use_a_container(agent: AgentProcess, credentials: str) -> None:
+    """A session by its user and by that of the top-level container, an input by the latter only."""
+    sessions = [f"launch_nested_container_sessions_{name}" for name in ("as_user", UNDER)]
+    agent.start(
+        credentials, *GUARD, acls(**{n: for_ops("users", "nobody") for n in (*sessions, "attach_containers_input")})
+    )
+    ops, web = Client(agent, "ops"), Client(agent, "web")
+    assert (web.launch("his", user="nobody"), web.launch("own")) == (200, 200)
+
+    def session(client: Client, name: str, **command: str) -> int:
+        asked = {"container_id": named(name), "command": {"value": "true", **command}}
+        with listening(agent, "LAUNCH_NESTED_CONTAINER_SESSION", headers=client.headers, **asked) as answer:
+            return answer.status
+
+    assert session(ops, "his.a", user="nobody") == 200
+    assert session(web, "his.b", user="nobody") == 403
+    assert session(ops, "his.c", user="root") == session(ops, "his.c") == session(ops, "own.c", user="nobody") == 403
+
+    def attach(client: Client, name: str) -> int:
+        with typing(agent, named(name), headers=client.headers) as keyboard:
+            return keyboard.answer().status
+
+    assert [attach(client, name) for client in (ops, web) for name in ("his", "own")] == [500, 403, 403, 403]
+    assert attach(Client(agent, "ops", "wrong"), "his") == 401
 
 
 def test_containers_that_may_not_be_viewed(agent: AgentProcess, credentials: str) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from tests.agent_process import AgentProcess, identity
+from tests.command_line import TIMEOUT
 from tests.talking import AS_JSON, JSON, PROTOBUF, Format, Listening, listening, typing
 from tests.unit import recorded
 
@@ -103,6 +107,26 @@ def test_it_ends_with_a_connection_that_nothing_was_read_of(parent: AgentProcess
     with session(parent, "yes"):
         pass
     assert ended(parent) == signal.SIGKILL
+
+
+def test_who_leaves_before_it_has_begun(parent: AgentProcess) -> None:
+    """Its files may take for ever to be fetched."""
+    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor() as threads:
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}/never"
+        client = socket.create_connection((parent.host, parent.port), TIMEOUT)
+        asked = {"container_id": SESSION, "command": {"value": "true", "uris": [{"value": uri}]}}
+        kind = "LAUNCH_NESTED_CONTAINER_SESSION"
+        body = json.dumps({"type": kind, kind.lower(): asked}).encode()
+        head = f"POST /api/v1 HTTP/1.1\r\nHost: x\r\nContent-Type: {JSON}\r\nContent-Length: {len(body)}\r\n\r\n"
+        client.sendall(head.encode() + body)
+        fetching, _ = threads.submit(silent.accept).result(TIMEOUT)
+        assert fetching.recv(1 << 16)
+        client.close()
+        fetching.settimeout(TIMEOUT)
+        assert fetching.recv(1) == b"", "the fetcher is ended"
+        fetching.close()
+    assert parent.call("WAIT_CONTAINER", container_id=SESSION).status in (200, 404)
+    assert sorted(parent.containers()) == ["parent"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

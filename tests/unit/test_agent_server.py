@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -97,3 +99,15 @@ async def test_what_is_wrong_is_not_said_at_any_length(exchange: Exchange) -> No
     head, _, body = (await exchange(refuse, request())).partition(b"\r\n\r\n")
     assert b"Content-Length: %d\r\n" % len(body) in head
     assert body == b"x" * 4096 + b"..."
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system decides")
+def test_a_client_whose_machine_is_gone_is_noticed() -> None:
+    """Connections have the options of the socket that they came to."""
+    with server._bind("127.0.0.1", 0) as listening:
+        listening.listen()
+        with socket.create_connection(listening.getsockname()):
+            connection, _ = listening.accept()
+            with connection:
+                assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+                assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60

@@ -29,19 +29,20 @@ class Sessions:
 
         Raises MesocosmError, OSError or ExceptionGroup, and has left nothing then.
         """
-        opening = self._work.spawn(self._open(container_id, config))
-        try:
-            return await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            self._work.spawn(_abandon(opening))
-            raise
-
-    async def _open(self, container_id: ContainerID, config: ContainerConfig) -> Session | None:
         session = self._switchboard.open_session(container_id, self._containerizer.destroy)
         if session is None:
             return None
+        opening = self._work.spawn(self._open(session, config))
         try:
-            result = await self._launch(container_id, config)
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            session.abandon()
+            self._work.spawn(_close(session, opening))
+            raise
+
+    async def _open(self, session: Session, config: ContainerConfig) -> Session | None:
+        try:
+            result = await self._launch(session.container_id, config)
             if result is LaunchResult.NOT_SUPPORTED:
                 raise ContainerError("The provided ContainerInfo is not supported")
         except BaseException:
@@ -50,7 +51,7 @@ class Sessions:
         if result is LaunchResult.ALREADY_LAUNCHED:
             session.discard()
             return None
-        session.end_with(self._work.spawn(self._containerizer.wait(container_id)))
+        session.end_with(self._work.spawn(self._containerizer.wait(session.container_id)))
         return session
 
     async def close(self, session: Session) -> None:
@@ -63,8 +64,9 @@ class Sessions:
         await self._work.wait()
 
 
-async def _abandon(opening: asyncio.Task[Session | None]) -> None:
-    """Closes a session that nobody waited for."""
+async def _close(session: Session, opening: asyncio.Task[Session | None]) -> None:
+    """Ends one that nobody waited for, however far its launch has come: some take long, or for ever."""
+    await session.close()
     await asyncio.wait([opening])
-    if opening.exception() is None and (session := opening.result()) is not None:
+    if opening.exception() is None and opening.result() is not None:
         await session.close()

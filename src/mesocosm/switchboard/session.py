@@ -30,7 +30,7 @@ class Session:
     It is closed by who opened it, in any case; only then all is given back.
     """
 
-    def __init__(self, container_id: ContainerID, destroy: Destroy, forget: Callable[[ContainerID], object]) -> None:
+    def __init__(self, container_id: ContainerID, destroy: Destroy, forget: Callable[[Session], object]) -> None:
         """`destroy` ends the container; `forget` is told that nothing is open any more."""
         self.container_id = container_id
         self._destroy = destroy
@@ -41,12 +41,24 @@ class Session:
         self._input: Input | None = None
         self._peer = -1
         self._reading: asyncio.Task[Chunk | None] | None = None
+        self._is_begun = False
+        self._is_abandoned = False
 
     @property
     def input(self) -> Input:
         """What is typed goes there."""
         assert self._input is not None, "it is connected before it is anybody's"
         return self._input
+
+    def begin(self) -> None:
+        """Its container is being launched. Raises ContainerError if nobody waits for that any more."""
+        if self._is_abandoned:
+            raise ContainerError(f"who wanted to use {self.container_id} is gone")
+        self._is_begun = True
+
+    def abandon(self) -> None:
+        """Nobody waits for it."""
+        self._is_abandoned = True
 
     def connect(self, starting: Starting) -> ContainerIO:
         """Takes the other ends of what the command is to have, which is returned. Raises OSError."""
@@ -99,7 +111,8 @@ class Session:
     async def close(self) -> None:
         """Ends the container, and gives all back. Can be repeated."""
         try:
-            await self._destroy(self.container_id)
+            if self._is_begun:  # Else another may have that name.
+                await self._destroy(self.container_id)
         except ContainerError as error:
             logger.error("%s", error)
         finally:
@@ -118,4 +131,4 @@ class Session:
         if self._peer != -1:
             os.close(self._peer)
             self._peer = -1
-        self._forget(self.container_id)
+        self._forget(self)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Collection
 from typing import TYPE_CHECKING
 
-from mesocosm.container import ContainerID
+from mesocosm.container import ContainerConfig, ContainerID
 from mesocosm.containerizer.base import ContainerIO
 from mesocosm.errors import ContainerError, UnsupportedError
 from mesocosm.isolators.base import ContainerState, Isolator
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mesocosm.containerizer.base import Starting
     from mesocosm.containerizer.checkpoint import Checkpoints
     from mesocosm.launcher.client import LauncherProcess
+    from mesocosm.launcher.info import LaunchInfo
 
 
 class BusyError(ContainerError):
@@ -48,8 +49,12 @@ class Switchboard(Isolator):
         """For a container that is about to be launched; None if it is one already."""
         if container_id in self._sessions:
             return None
-        session = self._sessions[container_id] = Session(container_id, destroy, self._sessions.pop)
+        session = self._sessions[container_id] = Session(container_id, destroy, self._forget)
         return session
+
+    def _forget(self, session: Session) -> None:
+        if self._sessions.get(session.container_id) is session:
+            del self._sessions[session.container_id]
 
     @property
     def sessions(self) -> list[Session]:
@@ -152,6 +157,12 @@ class Switchboard(Isolator):
             if (has_terminal or state.config.interactive) and not state.config.debug:
                 directory = self._checkpoints.directory(state.container_id)
                 self._watch(state.container_id, Keeper.find(directory, is_terminal=has_terminal))
+
+    async def prepare(self, container_id: ContainerID, config: ContainerConfig) -> LaunchInfo | None:
+        """Has no session begun that nobody waits for."""
+        if (session := self._sessions.get(container_id)) is not None:
+            session.begin()
+        return None
 
     def watch(self, container_id: ContainerID) -> asyncio.Future[Limitation] | None:
         """Resolves when the keeper of the container is gone, which nobody but that could replace."""

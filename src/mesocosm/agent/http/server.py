@@ -10,6 +10,7 @@ import socket
 import ssl
 import stat
 import struct
+import sys
 from collections.abc import AsyncGenerator
 from http import HTTPStatus
 from pathlib import Path
@@ -43,6 +44,9 @@ _SAFE = frozenset({"GET", "HEAD"})
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _NO_LINGER = struct.pack("=2i", 1, 0)
 """`struct linger`: what was not sent is dropped, and the client told so (socket(7))."""
+if sys.platform == "linux":
+    _PROBES = {socket.TCP_KEEPIDLE: 60, socket.TCP_KEEPINTVL: 15, socket.TCP_KEEPCNT: 4}
+    """Seconds of silence until a client is asked whether it is there, and from one time to the next; and how often."""
 _MISTAKES = (HttpProcessingError, ClientPayloadError, web.RequestPayloadError)
 """What aiohttp raises where a client speaks no HTTP."""
 
@@ -298,11 +302,20 @@ def _remove_stale(path: Path, flag: str) -> None:
     raise FlagError(f"--{flag}: another process listens on {path}", "give each agent a path of its own")
 
 
+def _have_lost_clients_noticed(listening: socket.socket) -> None:
+    """Of a machine that is gone without a word, also by who only waits for it to type: connections inherit this."""
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if sys.platform == "linux":
+        for option, value in _PROBES.items():
+            listening.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
 def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _have_lost_clients_noticed(listening)
         listening.bind((host, port))
     except BaseException:
         listening.close()
