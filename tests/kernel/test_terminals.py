@@ -141,6 +141,29 @@ def test_what_has_no_terminal_for_a_while_costs_nothing(agent: AgentProcess) -> 
         assert keyboard.answer().status == 200
 
 
+def test_an_input_without_a_terminal(agent: AgentProcess) -> None:
+    """It outlives the agent as a terminal does, has an end, and leaves the output what it is."""
+    answer = agent.launch("c", "while read -r line; do echo got $line; done; cat; exit 6", interactive=True)
+    assert answer.status == 200, answer.text
+    with typing(agent, NAME) as keyboard:
+        keyboard.say(b"one\n")
+        logged(agent, b"got one\n")
+        agent.stop(signal.SIGKILL)
+    agent.start()
+    with typing(agent, NAME) as keyboard:
+        keyboard.say(b"two\n")
+        assert keyboard.finish().status == 200
+    with typing(agent, NAME) as keyboard:
+        keyboard.resize(1, 1)
+        assert keyboard.answer().status == 400, "it has no size"
+    with typing(agent, NAME) as keyboard:
+        keyboard.say(b"three\n")
+        keyboard.say(b"")
+        assert keyboard.finish().status == 200
+    assert agent.wait_for("c")["exit_status"] == 6 << 8
+    assert logged(agent, b"") == b"got one\ngot two\ngot three\n"
+
+
 def test_nobody_else_reaches_the_keeper(agent: AgentProcess) -> None:
     launch(agent, "read -r line")
     (keeper,) = keepers(agent)

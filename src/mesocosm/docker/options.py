@@ -113,6 +113,7 @@ def _check(config: ContainerConfig) -> None:
         "an image of the Mesos containerizer": config.images,
         "a root file system": config.rootfs,
         "a terminal": config.tty_info,
+        "an input": config.interactive,
         "a tmpfs": config.tmpfs,
         "limits of setrlimit(2)": config.rlimits,
         "what isolators do": config.linux_info != LinuxInfo(),

@@ -48,6 +48,7 @@ def container_config(
         resources=resources(amounts),
         limits=limits(bounds),
         container_class=ContainerClass.DEBUG if is_session else ContainerClass.DEFAULT,
+        interactive=isinstance(launch, Call.LaunchContainer) and launch.interactive,
         network_infos=tuple(network_info(info) for info in container.network_infos if info.ListFields()),
         hostname=container.hostname if container.HasField("hostname") else None,
     )

@@ -176,7 +176,7 @@ class Call(_message.Message):
         container_id: _ids_pb2.ContainerID
         def __init__(self, container_id: _Optional[_Union[_ids_pb2.ContainerID, _Mapping]] = ...) -> None: ...
     class LaunchContainer(_message.Message):
-        __slots__ = ("container_id", "command", "resources", "container", "limits")
+        __slots__ = ("container_id", "command", "resources", "container", "limits", "interactive")
         class LimitsEntry(_message.Message):
             __slots__ = ("key", "value")
             KEY_FIELD_NUMBER: _ClassVar[int]
@@ -189,12 +189,14 @@ class Call(_message.Message):
         RESOURCES_FIELD_NUMBER: _ClassVar[int]
         CONTAINER_FIELD_NUMBER: _ClassVar[int]
         LIMITS_FIELD_NUMBER: _ClassVar[int]
+        INTERACTIVE_FIELD_NUMBER: _ClassVar[int]
         container_id: _ids_pb2.ContainerID
         command: _container_pb2.CommandInfo
         resources: _containers.RepeatedCompositeFieldContainer[_resource_pb2.Resource]
         container: _container_pb2.ContainerInfo
         limits: _containers.MessageMap[str, _resource_pb2.Value.Scalar]
-        def __init__(self, container_id: _Optional[_Union[_ids_pb2.ContainerID, _Mapping]] = ..., command: _Optional[_Union[_container_pb2.CommandInfo, _Mapping]] = ..., resources: _Optional[_Iterable[_Union[_resource_pb2.Resource, _Mapping]]] = ..., container: _Optional[_Union[_container_pb2.ContainerInfo, _Mapping]] = ..., limits: _Optional[_Mapping[str, _resource_pb2.Value.Scalar]] = ...) -> None: ...
+        interactive: bool
+        def __init__(self, container_id: _Optional[_Union[_ids_pb2.ContainerID, _Mapping]] = ..., command: _Optional[_Union[_container_pb2.CommandInfo, _Mapping]] = ..., resources: _Optional[_Iterable[_Union[_resource_pb2.Resource, _Mapping]]] = ..., container: _Optional[_Union[_container_pb2.ContainerInfo, _Mapping]] = ..., limits: _Optional[_Mapping[str, _resource_pb2.Value.Scalar]] = ..., interactive: _Optional[bool] = ...) -> None: ...
     class WaitContainer(_message.Message):
         __slots__ = ("container_id",)
         CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
