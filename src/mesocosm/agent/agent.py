@@ -326,8 +326,11 @@ class Agent:
         config = self.containerizer.config(container_id)
         return self.sandboxes.user_of(container_id) if config is None else config.user
 
-    async def observe(self, *, nested: bool = True, standalone: bool = True) -> list[Observed]:
-        """The running containers, in the order of their names: executors', others if `standalone` or `nested`."""
+    async def observe(self, *, nested: bool = True, standalone: bool = True, measured: bool = True) -> list[Observed]:
+        """The running containers, in the order of their names: executors', others if `standalone` or `nested`.
+
+        What they are and use takes a moment for each, and is told if they are to be `measured`.
+        """
         executors = self.tasks.frameworks.by_container()
         chosen = [
             container_id
@@ -337,7 +340,7 @@ class Agent:
         turns, found = Turns(), []
         for container_id in sorted(chosen, key=str):
             await turns.pause()
-            observed = await self._observe(container_id)
+            observed = await self._observe(container_id) if measured else Observed(container_id, None, None)
             executor, of_executor = executors.get(container_id), container_id.root in executors
             found.append(replace(observed, executor=executor, of_executor=of_executor))
         return found

@@ -16,7 +16,7 @@ from click.shell_completion import CompletionItem
 from mesocosm.cli.agent_option import agent_options, json_option
 from mesocosm.cli.containers import completing, container_argument, find
 from mesocosm.cli.messages import FAILED, complain
-from mesocosm.cli.table import CYAN, Column, print_table
+from mesocosm.cli.table import CYAN, Column, print_table, printable
 from mesocosm.client import Json
 from mesocosm.client.address import Address, AgentError
 from mesocosm.client.connection import Connection
@@ -107,7 +107,7 @@ class Sandbox:
         if error.status is None or error.status in (401, 403):
             return error
         reason = "there is no such file" if error.status == 404 else error.message
-        return AgentError(f"{self._container_id}: {path or '/'}: {reason}", status=error.status)
+        return AgentError(f"{self._container_id}: {printable(path) or '/'}: {reason}", status=error.status)
 
 
 @click.group(epilog=_EPILOG)
@@ -218,7 +218,7 @@ class _Copy:
             partial.unlink(missing_ok=True)
 
     def _refuse(self, reason: str) -> None:
-        complain(reason)
+        complain(printable(reason))
         self.status = FAILED
 
 

@@ -52,7 +52,7 @@ def ps(agent: Address, *, with_ended: bool, quiet: bool, as_json: bool) -> int:
     Where the output is no terminal, ids are written in full, PARENT.CHILD, and nothing is left out.
     """
     with Connection(agent) as connection:
-        found = overview(connection)
+        found = overview(connection, measured=not quiet)
     shown = [container for container in found.containers if with_ended or not container.has_ended]
     if as_json:
         click.echo(json.dumps([container.entry for _, container in in_tree(shown)], indent=2))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from mesocosm.cli.containers import Container
 from mesocosm.cli.messages import FAILED
-from mesocosm.cli.table import has_unicode
+from mesocosm.cli.table import has_unicode, printable
 from mesocosm.client import Json
 
 _ASCII = str.maketrans("├└│─", "|`|-")
@@ -77,7 +77,7 @@ def outcome(termination: Json) -> str:
         text = f"killed by {signal_name(status & _SIGNAL)}"
     else:
         text = f"exit status {status >> 8}"
-    reason = (termination.get("message") or "").partition("\n")[0]
+    reason = printable((termination.get("message") or "").partition("\n")[0])
     return f"{text}: {reason}" if reason else text
 
 

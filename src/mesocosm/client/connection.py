@@ -29,8 +29,9 @@ Body = bytes | Iterator[bytes] | None
 class Connection:
     """A connection to one agent, which is made when it is needed, and kept."""
 
-    def __init__(self, address: Address) -> None:
-        """Raises FlagError for certificates that are none."""
+    def __init__(self, address: Address, patience: float = _ANSWER) -> None:
+        """`patience` is how many seconds an answer may take. Raises FlagError for certificates that are none."""
+        self._patience = patience
         self.address = address
         self._http = _connection(address)
         self._socket: socket.socket | None = None
@@ -146,7 +147,7 @@ class Connection:
             if self._http.sock is None:
                 self._http.connect()
             self._socket = self._http.sock
-            self._socket.settimeout(None if patient else _ANSWER)
+            self._socket.settimeout(None if patient else self._patience)
             with contextlib.suppress(BrokenPipeError):  # The agent may have answered before it had seen all.
                 self._http.request(method, target, body, headers, encode_chunked=True)
             return self._http.getresponse()

@@ -17,6 +17,7 @@ from mesocosm.agent.http import state
 from mesocosm.agent.http.access import Access
 from mesocosm.agent.http.reply import Reply, RequestError, json_reply
 from mesocosm.agent.http.routes import Request
+from mesocosm.agent.http.v0 import switch_of
 from mesocosm.agent.machine import machine_statistics
 from mesocosm.api import convert
 from mesocosm.api.json import to_json
@@ -41,16 +42,20 @@ class Overview:
     _ended: dict[ContainerID, tuple[Termination, Json]] = field(default_factory=dict)
 
     async def handle(self, request: Request) -> Reply:
-        """Answers GET for whom the lists show `/containers`. Raises RequestError: 403, 503."""
+        """Answers GET for whom the lists show `/containers`; with `statistics=false`, sooner, as nothing is measured.
+
+        Raises RequestError: 400, 403, 503.
+        """
         if not self.agent.recovered:
             raise RequestError(HTTPStatus.SERVICE_UNAVAILABLE, "Agent has not finished recovery")
         self.access.require(request.principal, Action.GET_ENDPOINTS, "/containers")
-        running = await self._running(request.principal)
+        measured = switch_of(request, "statistics", default=True)
+        running = await self._running(request.principal, measured=measured)
         ended = await self._past(request.principal)
         return json_reply(
             {
                 "agent": self._agent(request.principal),
-                "machine": await asyncio.to_thread(machine_statistics, self.agent.work_dir),
+                "machine": await asyncio.to_thread(machine_statistics, self.agent.work_dir) if measured else {},
                 "containers": [*running, *ended[:MOST_ENDED]],
                 "ended_total": len(ended),
             }
@@ -67,10 +72,10 @@ class Overview:
             "principal": principal,
         }
 
-    async def _running(self, principal: str | None) -> list[Json]:
+    async def _running(self, principal: str | None, *, measured: bool) -> list[Json]:
         pending = self.agent.containerizer.pending()
         turns, found = Turns(), []
-        for observed in await self.agent.observe():
+        for observed in await self.agent.observe(measured=measured):
             await turns.pause()
             if self.access.shows(principal, observed):
                 found.append(self._of(observed, pending.get(observed.container_id, _RUNNING)))

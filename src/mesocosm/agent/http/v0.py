@@ -115,7 +115,7 @@ class Endpoints:
                 "Supported query parameters are container_id only, framework_id only, or executor_id and framework_id"
                 " only"
             )
-        nested, standalone = (_switch(request, name) for name in ("show_nested", "show_standalone"))
+        nested, standalone = (switch_of(request, name) for name in ("show_nested", "show_standalone"))
         found = await self.agent.observe(nested=nested, standalone=standalone)
         seen = [observed for observed in found if self.access.shows(request.principal, observed)]
         entries = await each(_container, seen)
@@ -283,8 +283,9 @@ def _number(text: str, name: str) -> int:
         raise bad_request(f"Failed to parse {name}: {text!r} is no number") from None
 
 
-def _switch(request: Request, name: str) -> bool:
-    text = request.query.get(name, "false")
+def switch_of(request: Request, name: str, *, default: bool = False) -> bool:
+    """A parameter of the query that is true or false. Raises RequestError."""
+    text = request.query.get(name, "true" if default else "false")
     if text not in ("true", "false"):
         raise bad_request(f"{name} is true or false, not {text!r}")
     return text == "true"
