@@ -113,7 +113,8 @@ class Flags:
     network_cni_metrics: bool = flag(True, "Report what the interfaces of containers have carried.")
     network_cni_plugin_timeout: float = flag(60.0, "How long a CNI plugin may take for one command.")
     default_container_dns: dict[str, Any] | None = flag(
-        None, "Name servers and search domains of containers in CNI networks whose plugins tell none, as JSON."
+        None,
+        "Name servers and search domains, as JSON, for CNI networks whose plugins tell none, and for those of Docker.",
     )
     container_ports_watch_interval: float = flag(30.0, "How often `network/ports` looks for ports.")
     enforce_container_ports: bool = flag(False, "End containers that listen on ports that they do not hold.")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,8 @@ from mesocosm.container import (
     Volume,
     VolumeMode,
 )
-from mesocosm.docker.client import with_tag
+from mesocosm.containerizer.docker import find_credentials
+from mesocosm.docker.client import with_tag, write_credentials
 from mesocosm.docker.info import DockerInfo, DockerNetwork
 from mesocosm.docker.options import DefaultDns, Run, run
 from mesocosm.docker.orders import Orders
@@ -290,3 +293,44 @@ def test_what_an_executor_is_told() -> None:
     assert environment == {"OTHER": "c"}
     with pytest.raises(DockerError, match="no orders"):
         Orders.take(environment)
+
+
+OWN_PROGRAMS = {"credsStore": "evil", "cliPluginsExtraDirs": ["/mnt"], "plugins": {"evil": {"hooks": "pull"}}}
+AUTHS = {"registry.example": {"auth": "dTpw"}}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "used"),
+    [
+        (".docker/config.json", {"auths": AUTHS, **OWN_PROGRAMS}, {"auths": AUTHS}),
+        (".docker/config.json", OWN_PROGRAMS, {"auths": {}}),
+        (".dockercfg", AUTHS, {"auths": AUTHS}),
+        ("other", AUTHS, None),
+    ],
+)
+def test_of_a_sandbox_only_credentials_are_used(tmp_path: Path, name: str, content: Any, used: Any) -> None:
+    """A client executes programs that its configuration names, as root on the host."""
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(json.dumps(content))
+    assert find_credentials(tmp_path) == used
+
+
+def test_credentials_are_read_in_the_sandbox(tmp_path: Path) -> None:
+    """A link that leads out of it leads to nothing there, and a pipe is not waited for."""
+    (tmp_path / "host").write_text(json.dumps(AUTHS))
+    sandbox = tmp_path / "sandbox"
+    sandbox.mkdir()
+    (sandbox / ".dockercfg").symlink_to(tmp_path / "host")
+    assert find_credentials(sandbox) is None
+    (sandbox / ".dockercfg").unlink()
+    os.mkfifo(sandbox / ".dockercfg")
+    with pytest.raises(ContainerError, match="are no JSON"):
+        find_credentials(sandbox)
+
+
+def test_credentials_of_the_agent_are_as_they_are(tmp_path: Path) -> None:
+    for config, written in (({"auths": AUTHS, "credsStore": "own"}, None), (AUTHS, {"auths": AUTHS})):
+        write_credentials(tmp_path, config)
+        file = tmp_path / ".docker/config.json"
+        assert json.loads(file.read_text()) == (written or config)
+        assert file.stat().st_mode & 0o777 == 0o600

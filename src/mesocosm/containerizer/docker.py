@@ -29,7 +29,7 @@ from mesocosm.containerizer.launching import Launching
 from mesocosm.containerizer.lifecycle import Container, State
 from mesocosm.containerizer.mesos import MesosContainerizer
 from mesocosm.docker import values
-from mesocosm.docker.client import Docker, write_credentials
+from mesocosm.docker.client import Docker, only_credentials, write_credentials
 from mesocosm.docker.options import NAME_PREFIX
 from mesocosm.docker.values import DockerError
 from mesocosm.errors import ContainerError, FlagError, RecoveryError, UnsupportedError
@@ -217,7 +217,7 @@ class DockerContainerizer(MesosContainerizer):
     async def _pull(self, container_id: ContainerID, image: str, sandbox: Path, *, force: bool) -> None:
         """With the credentials that were fetched, or else those of the agent."""
         began = time.monotonic()
-        found = await asyncio.to_thread(_credentials, sandbox)
+        found = await asyncio.to_thread(find_credentials, sandbox)
         if found is None:
             await self._docker.pull(image, force=force, home=self._home_if_any)
         else:
@@ -361,7 +361,7 @@ def _make_sources(config: ContainerConfig) -> None:
             existing(config.directory, volume.host_path)
 
 
-def _credentials(sandbox: Path) -> Mapping[str, Any] | None:
+def find_credentials(sandbox: Path) -> Mapping[str, Any] | None:
     """Those for registries that were fetched into the sandbox, if any. Raises ContainerError."""
     directory = os.open(sandbox, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -371,7 +371,7 @@ def _credentials(sandbox: Path) -> Mapping[str, Any] | None:
                     content = json.loads(file.read(_MOST_CREDENTIALS))
                 if not isinstance(content, dict):
                     raise ContainerError(f"{path} in the sandbox is no object of JSON")
-                return content
+                return only_credentials(content)
     except ValueError as error:
         raise ContainerError(f"the credentials for registries in the sandbox are no JSON: {error}") from error
     finally:

@@ -236,7 +236,8 @@ class Docker:
 
     def _raise(self, arguments: Sequence[str], status: int, execution: Execution, *, partly: bool) -> None:
         text = execution.errors.decode(errors="replace")
-        message = f"{self._said(arguments)} failed: {how_ended(status, execution.errors or execution.output)}"
+        reason, _, _ = bytes(execution.errors or execution.output).strip().partition(b"\n\n")  # What follows is advice.
+        message = f"{self._said(arguments)} failed: {how_ended(status, reason)}"
         if _UNREACHABLE.search(text):
             raise DockerError(message, f"start the daemon at {self.host}, or give its --docker_socket")
         if not _MISSING.search(text):
@@ -284,13 +285,22 @@ def with_tag(image: str) -> str:
 def write_credentials(home: Path, config: Mapping[str, Any]) -> None:
     """Makes `home`, where a client finds the `config` as its user's; only this user can read it. Raises OSError.
 
-    Whatever else a configuration may say, such as which programs to execute, a client does not get to see.
+    It is what a `config.json` has, or the older `.dockercfg`.
     """
     directory = home / ".docker"
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    content = {"auths": config.get("auths", {}) if "auths" in config else dict(config)}
     with open(os.open(directory / "config.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(content, file)
+        json.dump({"auths": dict(config)} if _is_old(config) else dict(config), file)
+
+
+def only_credentials(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a configuration says of registries: anything else in it might name programs that a client executes."""
+    return {"auths": config if _is_old(config) else config.get("auths", {})}
+
+
+def _is_old(config: Mapping[str, Any]) -> bool:
+    """Whether it is a `.dockercfg`: registries, with credentials for each."""
+    return all(isinstance(value, Mapping) and "auth" in value for value in config.values())
 
 
 def _home(home: Path | None) -> Mapping[str, str]:

@@ -12,7 +12,7 @@ NETWORKS = (
     own("network_cni_config_dir", PATH, _CNI),
     own("network_cni_root_dir_persist", BOOLEAN, _CNI),
     own("network_cni_metrics", BOOLEAN, _CNI),
-    own("default_container_dns", OBJECT, _CNI),
+    own("default_container_dns", OBJECT, f"{_CNI}, docker containerizer"),
     own("container_ports_watch_interval", duration(zero=False), _PORTS),
     own("enforce_container_ports", BOOLEAN, _PORTS),
     own("check_agent_port_range_only", BOOLEAN, _PORTS),
