@@ -62,7 +62,7 @@ test: $(VENV)/installed-dev packages ## Run all checks and tests, on this kernel
 test-unit: $(VENV)/installed-dev ## Run the tests that need no privilege
 	$(STEP) $(PYTHON) -m pytest -m 'not kernel' $(JUNIT)
 
-test-kernel: LIMIT := 1800
+test-kernel: LIMIT := 2700
 test-kernel: $(VENV)/installed-dev packages ## Run the tests of real containers, as root on Linux
 ifeq ($(shell uname -s) $(shell id -u),Linux 0)
 	$(STEP) $(PYTHON) -m pytest -m kernel $(JUNIT)
@@ -70,7 +70,7 @@ else
 	$(STEP) sh -c 'echo "test-kernel: skipped: needs root on Linux"; exit 77'
 endif
 
-test-vm: LIMIT := 1800
+test-vm: LIMIT := 2400
 test-vm: $(VENV)/installed-dev packages ## Run those that depend on the kernel on Debian's, in a virtual machine
 	$(STEP) $(PYTHON) -m tests.vm $(JUNIT)
 

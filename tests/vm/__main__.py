@@ -55,7 +55,7 @@ def main() -> int:
     )
     parser.add_argument("--shell", metavar="COMMAND", help="run this in the guest instead of pytest")
     parser.add_argument("--systemd", action="store_true", help="boot a guest whose init is systemd")
-    parser.add_argument("--timeout", type=float, default=1750, help="seconds until the guest counts as hung")
+    parser.add_argument("--timeout", type=float, default=2350, help="seconds until the guest counts as hung")
     parser.add_argument("--memory", type=int, default=3072, help="of the guest, in MiB")
     parser.add_argument("--accelerator", default="tcg,thread=multi", help="QEMU's -accel, for example kvm")
     parser.add_argument("--junit-xml", type=Path, metavar="FILE", help="where to write the results of pytest")
