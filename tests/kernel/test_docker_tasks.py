@@ -66,7 +66,7 @@ async def test_a_command_is_the_same_task_in_either(
     command.environment.variables.add(name="OWN", value="a 'b'")
     task = command_task("t", "", container=container, resources=scalars(cpus=0.1, mem=48))
     task.command.CopyFrom(command)
-    async with agent(flags, shared_docker) as master:
+    async with agent(flags, shared_docker, "--ip6=fd00::1234") as master:
         master.run(task, role="engineering")
         executor = master.executor("t")
         running = await master.update("t", v1.TASK_RUNNING)
@@ -74,7 +74,8 @@ async def test_a_command_is_the_same_task_in_either(
         assert failed.message == f"{'Container' if container is DOCKER else 'Command'} exited with status 3"
         assert running.container_status.container_id.value == executor.container_id.value
         (info,) = running.container_status.network_infos
-        assert info.ip_addresses[0].ip_address == "127.0.0.1"
+        addresses = {each.protocol: each.ip_address for each in info.ip_addresses}
+        assert addresses == {v1.NetworkInfo.IPv4: "127.0.0.1", v1.NetworkInfo.IPv6: "fd00::1234"}
         await master.gone()
         assert master.states("t") == ["TASK_STARTING", "TASK_RUNNING", "TASK_FAILED"]
     read = {name: (executor.directory / name).read_text() for name in ("stdout", "stderr", "file", "variables")}

@@ -218,6 +218,13 @@ def _parse_address(text: str) -> str:
         raise FlagError(f"{text!r} is no IP address") from None
 
 
+def _parse_ipv6_address(text: str) -> str:
+    try:
+        return str(ipaddress.IPv6Address(text))
+    except ValueError:
+        raise FlagError(f"{text!r} is no address of IPv6") from None
+
+
 def _ranges(noun: str, least: int, most: int) -> Kind:
     """Ranges of numbers, with both ends of each."""
 
@@ -280,6 +287,7 @@ KEY_FILE = Kind("path", lambda text: _parse_path(text.removeprefix(_FILE_URL)), 
 """A file that is read where it is needed; `file://` may precede it."""
 SOCKET = Kind("path", _parse_socket)
 ADDRESS = Kind("IP address", _parse_address)
+IPV6_ADDRESS = Kind("IPv6 address", _parse_ipv6_address)
 PORT = integer(0, 65535)
 COUNT = integer(0, 2**31 - 1)
 SIZE = size()

@@ -28,6 +28,7 @@ class AgentFlags:
 
     ip: str | None
     port: int
+    ip6: str | None
     advertise_ip: str | None
     advertise_port: int | None
     hostname: str | None

@@ -16,9 +16,13 @@ from mesocosm.master.base import Send
 
 @dataclass(slots=True)
 class Registration:
-    """What the agent is called. `send` is None while it is not registered; `address` is where its actor is."""
+    """What the agent is called. `send` is None while it is not registered; `address` is where its actor is.
+
+    With `ip6`, containers that are in the host's network are said to be there, too.
+    """
 
     address: ActorAddress
+    ip6: str | None = None
     slave: internal.SlaveInfo | None = None
     send: Send | None = None
 
@@ -26,6 +30,16 @@ class Registration:
     def agent_id(self) -> str:
         """Its name, which a master gave it; empty before one has."""
         return "" if self.slave is None else self.slave.id.value
+
+    def network_info(self) -> v1.NetworkInfo:
+        """Where a container without addresses of its own can be reached."""
+        addresses = [self.address.ip, *([] if self.ip6 is None else [self.ip6])]
+        return v1.NetworkInfo(
+            ip_addresses=[
+                v1.NetworkInfo.IPAddress(ip_address=each, protocol="IPv6" if ":" in each else None)
+                for each in addresses
+            ]
+        )
 
     def tell(self, message: Message) -> None:
         """Says something to the master; it is lost if there is none."""

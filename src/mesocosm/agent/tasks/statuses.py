@@ -159,7 +159,7 @@ class Statuses:
             described.ClearField("network_infos")  # Its executor has told that, as that of Docker does.
         status.container_status.MergeFrom(described)
         if not status.container_status.network_infos:
-            status.container_status.network_infos.add().ip_addresses.add(ip_address=self._parts.registration.address.ip)
+            status.container_status.network_infos.append(self._parts.registration.network_info())
 
     async def _shrink(self, framework: Framework, executor: Executor) -> None:
         """Takes back from the container what its task had."""

@@ -80,7 +80,7 @@ class Tasks:
         self.resource_version = uuid.uuid4().bytes
         self.counters = Counters()
         self.drain = Drain()
-        self.registration = Registration(ActorAddress(ACTOR, "0.0.0.0", 0))
+        self.registration = Registration(ActorAddress(ACTOR, "0.0.0.0", 0), flags.ip6)
         self.frameworks = Frameworks(flags.max_completed_executors_per_framework)
         self.containers = surroundings.containers
         self.awaits_executors = False

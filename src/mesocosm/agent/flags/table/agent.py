@@ -8,6 +8,7 @@ from mesocosm.agent.flags.kinds import (
     BOOLEAN,
     COUNT,
     DURATION,
+    IPV6_ADDRESS,
     KEY_FILE,
     NAME,
     NAMES,
@@ -92,7 +93,12 @@ ADDRESSES = (
     ),
     Flag("port", PORT, "Port to listen on; 0 lets the system choose one.", default="5051", served_by="HTTP"),
     Flag("ip_discovery_command", TEXT, "Command that prints the address to listen on; not with `--ip`."),
-    Flag("ip6", ADDRESS, "IPv6 address to advertise for containers in the host's network."),
+    Flag(
+        "ip6",
+        IPV6_ADDRESS,
+        "IPv6 address to advertise for containers in the host's network, besides the agent's own.",
+        served_by="tasks",
+    ),
     Flag("ip6_discovery_command", TEXT, "Command that prints the IPv6 address to advertise; not with `--ip6`."),
     Flag("advertise_ip", ADDRESS, "Address at which others reach the agent. Default: its own.", served_by="HTTP"),
     Flag(
