@@ -27,6 +27,7 @@ export class MachineView {
 
   update() {
     const { agent, machine, containers } = this.store;
+    this.charts.element.hidden = this.facts.element.hidden = agent === null;
     if (agent === null) return;
     const now = this.store.now();
     this.charts.update(this.store.machineSeries, now, machine);

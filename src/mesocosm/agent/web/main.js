@@ -146,13 +146,14 @@ class Page {
     const { trouble, answered } = this.store;
     const notice = place("notice");
     const since = answered === null ? "" : ` What is shown is ${duration((Date.now() - answered) / 1000)} old.`;
+    const who = this.api.principal === null ? "Not everybody may" : `${this.api.principal} may not`;
     const text =
       trouble === null || trouble.kind === "unauthorized"
         ? ""
         : {
             gone: `The agent does not answer; trying again.${since}`,
             recovering: "The agent takes up the containers of the one before it. This page goes on when it is ready.",
-            forbidden: `${this.api.principal ?? "Who has not signed in"} may not see the containers here. The access control lists of the agent say who may: get_endpoints for /containers.`,
+            forbidden: `${who} see the containers here. The access control lists of the agent say who may: get_endpoints for /containers.`,
           }[trouble.kind] ?? `The agent cannot show its containers: ${trouble.message}`;
     setText(notice, text);
     notice.hidden = text === "";
