@@ -111,6 +111,44 @@ def test_what_an_agent_may_have_become(agent: AgentProcess, master: MasterStandI
     assert message.slave.resources[0].scalar.value == 3
 
 
+def test_an_agent_has_more_while_its_tasks_run(agent: AgentProcess, master: MasterStandIn) -> None:
+    joined = join(agent, master)
+    task = v1.TaskInfo(name="t", task_id=v1.TaskID(value="t"), command=v1.CommandInfo(value="sleep 1000"))
+    framework = v1.FrameworkInfo()
+    framework.CopyFrom(master.framework)
+    framework.checkpoint = True
+    master.run_task(task, framework)
+    master.await_state("t", "TASK_RUNNING")
+    agent.stop()
+    more = ("--reconfiguration_policy=additive", "--resources=cpus:3;mem:4096;disk:10000")
+    agent.start(f"--master={master.address}", *FLAGS[1:], *more)
+    message = master.expect(internal.ReregisterSlaveMessage)
+    assert (message.slave.id.value, message.slave.resources[0].scalar.value) == (joined.id, 3)
+    assert [each.task_id.value for each in message.tasks] == ["t"]
+    master.kill_task("t")
+    master.await_state("t", "TASK_KILLED")
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_an_agent_that_is_another_after_a_boot(agent: AgentProcess, master: MasterStandIn, again: bool) -> None:
+    """It is a new one, also if it is started again before it has registered."""
+    joined = join(agent, master)
+    agent.stop()
+    (agent.flags.work_dir / "meta/boot_id").write_text("another")
+    more = "--resources=cpus:1;mem:4096;disk:10000"
+    if again:
+        address = master.address
+        master.stop()
+        agent.start(f"--master={address}", *FLAGS[1:], more)
+        agent.await_log(re.compile("registers as a new one"))
+        agent.stop()
+        master.start()
+    master.forget()
+    agent.start(f"--master={master.address}", *FLAGS[1:], more)
+    assert master.await_agent().id != joined.id
+    master.ping()
+
+
 def test_an_agent_that_ends_for_good_is_another_one_afterwards(agent: AgentProcess, master: MasterStandIn) -> None:
     joined = join(agent, master)
     assert agent.launch(CONTAINER, "sleep 1000").status == 200

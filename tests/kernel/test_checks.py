@@ -230,6 +230,20 @@ async def test_health_by_https(executor_agent: ExecutorAgent, secure_server: Ser
     await executor_agent.update("TASK_KILLED")
 
 
+@pytest.mark.parametrize("kind", ["http", "https", "tcp"])
+async def test_health_of_a_task_in_an_image(
+    executor_agent: ExecutorAgent, server: Server, secure_server: Server, rootfs: Path, kind: str
+) -> None:
+    """There is nothing in it by which it could be asked."""
+    port = secure_server.port if kind == "https" else server.port
+    how = {"type": "TCP", "tcp": {"port": port}}
+    if kind != "tcp":
+        how = {"type": "HTTP", "http": {"port": port, "scheme": kind}}
+    await executor_agent.run("sleep 60", health_check={**how, **SOON}, executor={"rootfs": rootfs, "user": "app"})
+    assert (await executor_agent.update("TASK_RUNNING"))["healthy"] is True
+    await kill(executor_agent)
+
+
 @pytest.mark.parametrize("kind", ["http", "tcp"])
 @pytest.mark.parametrize(("protocol", "address"), [("IPv4", "127.0.0.1"), ("IPv6", "::1")])
 async def test_health_by_a_protocol(executor_agent: ExecutorAgent, kind: str, protocol: str, address: str) -> None:

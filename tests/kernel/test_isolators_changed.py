@@ -97,3 +97,15 @@ async def test_all_make_their_cgroups(launch: Launch) -> None:
     assert [group for group in groups if pid not in cgroup.processes(group, recursive=True)] == []
     await container.destroy()
     assert [group for group in groups if cgroup.exists(group)] == []
+
+
+@pytest.mark.parametrize("before", ["filesystem/linux", "filesystem/linux,namespaces/pid"])
+async def test_a_container_ends_with_or_without_its_pid_namespace(launch: Launch, before: str) -> None:
+    """It was launched with the other, and nothing that it has started is left."""
+    (after,) = {"filesystem/linux", "filesystem/linux,namespaces/pid"} - {before}
+    script = "trap '' TERM; setsid sleep 1000 & setsid sleep 1000 & echo up; wait"
+    container = await launch.talking(script, isolation=before)
+    assert await container.line() == "up"
+    container.containerizer = await launch.successor(isolation=after)
+    assert container.container_id in await container.containerizer.containers()
+    await container.destroy()

@@ -53,6 +53,25 @@ async def test_a_task_runs_and_ends(flags: Flags) -> None:
         assert [kind in events for kind in ("SUBSCRIBED", "LAUNCH", "ACKNOWLEDGED", "SHUTDOWN")] == [True] * 4
 
 
+async def test_a_task_ends_once_also_before_anybody_knows(flags: Flags) -> None:
+    async with running_agent(flags) as master:
+        master.acknowledges = False
+        master.run(task_info("long"))
+        first = await master.update("long", v1.TASK_RUNNING)
+        for state in (v1.TASK_FINISHED, v1.TASK_FAILED):
+            status = v1.TaskStatus()
+            status.CopyFrom(first)
+            status.state, status.uuid = state, bytes([state]) * 16
+            master.agent.tasks.update(FRAMEWORK_ID, "shell", status)
+        master.acknowledges = True
+        for message in [each for each in master.said if isinstance(each, internal.StatusUpdateMessage)]:
+            master.acknowledge(message.update)
+        await master.update("long", v1.TASK_FINISHED)
+        master.run(task_info("quick"))
+        await master.update("quick", v1.TASK_FINISHED)
+        assert master.states("long") == ["TASK_RUNNING", "TASK_FINISHED"]
+
+
 async def test_a_task_ends_once(flags: Flags) -> None:
     """What its executor says of it when the master knows its end is acknowledged, and told to nobody."""
     async with running_agent(flags) as master:
@@ -191,6 +210,7 @@ async def test_a_command_that_is_not_there_fails_the_launch(flags: Flags) -> Non
         assert status.reason == Status.REASON_CONTAINER_LAUNCH_FAILED
         assert status.message.startswith("Failed to launch container: ")
         await master.gone()
+        assert master.agent.launch_errors == 1
 
 
 async def test_a_task_that_waits_for_its_executor_is_killed_at_once(flags: Flags) -> None:
@@ -300,6 +320,8 @@ async def test_a_user_that_a_framework_may_not_be(flags: Flags) -> None:
         master.run(task_info("any"))
         status = await master.update("any", v1.TASK_ERROR)
         assert status.reason == Status.REASON_TASK_UNAUTHORIZED
+        await master.heard(internal.ExitedExecutorMessage)
+        master.said.clear()
         executor = executor_info()
         executor.command.user = "root"
         group = v1.TaskGroupInfo(tasks=[command_task("grouped", "true")])
@@ -311,6 +333,7 @@ async def test_a_user_that_a_framework_may_not_be(flags: Flags) -> None:
         )
         status = await master.update("grouped", v1.TASK_ERROR)
         assert status.reason == Status.REASON_TASK_GROUP_UNAUTHORIZED
+        await master.heard(internal.ExitedExecutorMessage)
         await master.gone()
 
 

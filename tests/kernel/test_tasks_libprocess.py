@@ -8,6 +8,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from mesocosm.agent.tasks.links import ActorLink
 from mesocosm.agent.tasks.tasks import ACTOR
 from mesocosm.api import internal, v1
 from mesocosm.flags import Flags
@@ -130,3 +131,34 @@ async def test_no_task_of_a_group_is_a_container_of_docker(flags: Flags) -> None
             status = await master.update(name, v1.TASK_ERROR)
             assert status.reason == v1.TaskStatus.REASON_TASK_GROUP_INVALID
             assert status.message == "Docker ContainerInfo is not supported on the task"
+
+
+async def test_an_older_executor_whose_tasks_were_killed_is_told_to_end(flags: Flags) -> None:
+    async with running_agent(flags) as master:
+        master.run(task_info("any", EXECUTOR))
+        directory = master.executor().directory
+        master.kill("any")
+        assert (await master.heard(internal.ExitedExecutorMessage)).status == 0
+        assert (directory / "messages").read_text().split() == ["ShutdownExecutorMessage"]
+
+
+@pytest.mark.parametrize("asks_again", [True, False])
+async def test_an_older_executor_that_comes_back_without_being_asked(flags: Flags, asks_again: bool) -> None:
+    """Is told to end, unless it may have been asked more than once: then it has come back already."""
+    options = ["--executor_reregistration_retry_interval=1secs"] if asks_again else []
+    async with running_agent(flags, *options) as master:
+        master.run(task_info("long", EXECUTOR))
+        await master.update("long", v1.TASK_RUNNING)
+        executor = master.executor()
+        assert isinstance(executor.link, ActorLink)
+        executor.link.reconnect(v1.AgentID(value=AGENT_ID))
+        if asks_again:
+            message = internal.FrameworkToExecutorMessage(slave_id=v1.AgentID(value=AGENT_ID), data=b"abc", **IDS)
+            master.tell(message)
+            await master.heard(internal.ExecutorToFrameworkMessage)  # Which it says after it has come back.
+            assert "ExecutorReregisteredMessage" not in (executor.directory / "messages").read_text()
+            master.kill("long")
+            await master.update("long", v1.TASK_KILLED)
+        else:
+            assert (await master.heard(internal.ExitedExecutorMessage)).status == 0
+        assert ("ShutdownExecutorMessage" in (executor.directory / "messages").read_text()) is not asks_again

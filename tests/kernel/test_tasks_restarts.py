@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -282,3 +283,36 @@ async def test_cleanup_ends_tasks(flags: Flags) -> None:
         await master.agent.destroy_all()
         assert not await master.agent.containerizer.containers()
         assert len(master.agent.tasks.frameworks) == 0
+
+
+async def test_an_executor_that_had_ended_before(flags: Flags) -> None:
+    """Is remembered, and what it has left is removed when it is old."""
+    async with running_agent(flags) as before:
+        before.run(command_task("done", "true"), checkpoint=True)
+        directory = before.executor("done").directory
+        await before.update("done", v1.TASK_FINISHED)
+        await before.gone()
+    async with running_agent(flags) as master:
+        (framework,) = master.agent.tasks.frameworks.completed.values()
+        assert [executor.id for executor in framework.completed_executors] == ["done"]
+        records = flags.work_dir / "meta" / directory.relative_to(flags.work_dir)
+        for path in (directory, records):
+            assert path.exists()
+            assert master.agent.sandboxes.gc.unschedule(path)
+        assert not master.said
+
+
+async def test_two_agents_of_one_machine(flags: Flags, run_directory: Path) -> None:
+    """Each has its own back."""
+    own = {"work_dir": run_directory / "work2", "runtime_dir": run_directory / "run2"}
+    others = replace(flags, **own, cgroups_root=f"{flags.cgroups_root}-2")
+    async with running_agent(flags, destroys=False) as one, running_agent(others, destroys=False) as other:
+        ports = [port_of(one), port_of(other)]
+        for name, before in (("one", one), ("other", other)):
+            before.run(task_info(name), identity=name, checkpoint=True)
+            await before.update(name, v1.TASK_RUNNING)
+    async with running_agent(flags, port=ports[0]) as one, running_agent(others, port=ports[1]) as other:
+        for name, after in (("one", one), ("other", other)):
+            assert len(await after.agent.containerizer.containers()) == 1
+            after.kill(name, name)
+            await after.update(name, v1.TASK_KILLED)

@@ -12,11 +12,21 @@ from typing import Any
 
 import pytest
 
-from mesocosm.api import v1
+from mesocosm.api import internal, v1
+from mesocosm.errors import ContainerError
 from mesocosm.flags import Flags
 from tests.command_line import TIMEOUT
 from tests.networks import Networks, networks_in
-from tests.task_agent import AGENT_ID, FRAMEWORK_ID, Master, command_task, running_agent, scalars
+from tests.task_agent import (
+    AGENT_ID,
+    FRAMEWORK_ID,
+    Master,
+    command_task,
+    executor_info,
+    running_agent,
+    scalars,
+    task_info,
+)
 from tests.task_groups import run, task
 from tests.unit import recorded
 
@@ -161,3 +171,58 @@ async def test_an_executor_that_comes_back_waits_until_what_it_has_left_is_gone(
         assert executor.directory.exists()
         latest = f"/frameworks/{FRAMEWORK_ID}/executors/t1/runs/latest"
         assert {str(executor.directory), latest} <= master.agent.sandboxes.files.attached().keys()
+
+
+async def test_what_is_said_of_a_task_is_shown(flags: Flags) -> None:
+    """Labels of tasks, executors and statuses, and how a task is found."""
+    labels = v1.Labels(labels=[v1.Label(key="a", value="1"), v1.Label(key="a", value="2"), v1.Label(key="b")])
+    port = v1.Port(number=8888, name="web", protocol="tcp", visibility=v1.DiscoveryInfo.EXTERNAL)
+    discovery = v1.DiscoveryInfo(visibility=v1.DiscoveryInfo.CLUSTER, name="found", ports=v1.Ports(ports=[port]))
+    async with running_agent(flags) as master:
+        executor = executor_info(labels=labels)
+        master.run(task_info("t", executor, labels=labels, discovery=discovery), role="*")
+        running = await master.update("t", v1.TASK_RUNNING)
+        status = v1.TaskStatus()
+        status.CopyFrom(running)
+        status.uuid, status.message = b"0123456789abcdef", "with labels"
+        status.labels.CopyFrom(labels)
+        master.agent.tasks.update(FRAMEWORK_ID, "shell", status)
+        await master.heard(internal.StatusUpdateMessage, lambda each: each.update.status.message == "with labels")
+        state = await ask(master, "/state")
+        (shown,) = state["frameworks"][0]["executors"]
+        (task_shown,) = shown["tasks"]
+        expected = [{"key": "a", "value": "1"}, {"key": "a", "value": "2"}, {"key": "b"}]
+        for each in (shown, task_shown, task_shown["statuses"][-1]):
+            assert each["labels"] == expected
+        assert task_shown["discovery"]["name"] == "found"
+        assert task_shown["discovery"]["visibility"] == "CLUSTER"
+        (found,) = task_shown["discovery"]["ports"]["ports"]
+        assert (found["number"], found["name"], found["visibility"]) == (8888, "web", "EXTERNAL")
+
+
+async def test_tasks_that_wait_are_shown(flags: Flags) -> None:
+    async with running_agent(flags) as master:
+        master.run(task_info("t", executor_info(script="sleep 1000")), role="*")
+        (shown,) = (await ask(master, "/state"))["frameworks"][0]["executors"]
+        assert [each["id"] for each in shown["queued_tasks"]] == ["t"]
+
+
+async def test_what_executors_use_is_shown(flags: Flags, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing without one; and one of which that cannot be told is no failure of the agent."""
+    async with running_agent(flags) as master:
+        for path in ("/monitor/statistics", "/containers"):
+            assert await ask(master, path) == []
+        master.run(task_info("t"), role="*")
+        await master.update("t", v1.TASK_RUNNING)
+        (entry,) = await ask(master, "/monitor/statistics")
+        assert (entry["executor_id"], entry["framework_id"]) == ("shell", FRAMEWORK_ID)
+        assert entry["statistics"]["mem_limit_bytes"] == 64 << 20
+
+        async def fail(_: object) -> None:
+            raise ContainerError("nobody knows")
+
+        monkeypatch.setattr(master.agent.containerizer, "usage", fail)
+        assert await ask(master, "/monitor/statistics") == []
+        (entry,) = await ask(master, "/containers")
+        assert "statistics" not in entry
+        monkeypatch.undo()

@@ -52,12 +52,18 @@ class Cluster:
         """Whether a master has the agent."""
         return self._link is not None and self._link.master is not None
 
-    def join(self, agent: Agent, routes: Routes, inbox: Inbox, address: Address) -> None:
-        """Makes the link of an agent that has recovered. Raises FlagError where it may not be what it has become."""
+    async def join(self, agent: Agent, routes: Routes, inbox: Inbox, address: Address) -> None:
+        """Makes the link of an agent that has recovered.
+
+        Raises FlagError where it may not be what it has become, and OSError.
+        """
         actor = ActorAddress(ACTOR, address.ip, address.port)
         slave = slave_info(address.hostname, address.port, agent.resources, agent.attributes, self._domain)
-        if (before := agent.tasks.slave) is not None and self._is_same(agent, before, slave):
-            slave.id.CopyFrom(before.id)
+        if (before := agent.tasks.slave) is not None:
+            if self._is_same(agent, before, slave):
+                slave.id.CopyFrom(before.id)
+            else:  # Also for one that is started again before it has registered.
+                await self.forget(agent)
         self._link = link = MasterLink(
             slave,
             agent.tasks,

@@ -11,7 +11,7 @@ import ipaddress
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from mesocosm.agent import tls
@@ -78,7 +78,7 @@ async def _work(
     agent: Agent,
     ending: asyncio.Future[_Ending],
     cluster: Cluster | None = None,
-    join: Callable[[Cluster], None] = lambda _: None,
+    join: Callable[[Cluster], Awaitable[None]] | None = None,
 ) -> None:
     """Recovers, joins the cluster, and waits for the end, which may come before."""
     recovery = asyncio.create_task(agent.recover())
@@ -94,8 +94,8 @@ async def _work(
         logger.info("--recover=cleanup: every container is destroyed, and the agent ends")
         await agent.destroy_all()
         return
-    if cluster is not None:
-        join(cluster)
+    if cluster is not None and join is not None:
+        await join(cluster)
     how = await _watched(ending, cluster)
     logger.info("the agent ends, and %s", how.value)
     if how is not _Ending.LEAVE:

@@ -6,6 +6,7 @@ A name is never looked up: that would load libraries, which are the container's 
 from __future__ import annotations
 
 import asyncio
+import codecs
 import socket
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ _LONGEST = 64 << 10
 """Of a line, and of what is read at once, in bytes."""
 _MOST_HEADERS = 100
 _NO_CONTENT = (204, 304)
+
+codecs.lookup("idna")  # By which ssl writes the name of a server. In a container with an image nothing can be loaded.
 
 
 @dataclass(frozen=True, slots=True)
