@@ -52,7 +52,7 @@ def test_containers_of_both_kinds(agent: AgentProcess, shared_docker: Docker) ->
     assert agent.launch("d", "true").status == 202, "whoever would launch it now"
     assert agent.launch("kid", "sleep 1000", nested_in="m").status == 200
     refused = agent.launch("kid", "sleep 1000", nested_in="d")
-    assert refused.status == 400, "Docker nests nothing"
+    assert (refused.status, refused.text) == (400, "d.kid: Docker nests no containers")
     assert agent.containers().keys() == {"m", "d", "kid"}
     for name in ("m", "d"):
         shown = agent.containers()[name]

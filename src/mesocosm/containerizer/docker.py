@@ -22,7 +22,7 @@ from typing import Any
 
 from mesocosm.concurrency import together
 from mesocosm.container import ContainerConfig, ContainerID, ContainerStatus, ContainerType, Termination
-from mesocosm.containerizer.base import DOCKER_PULLS, ContainerIO, Fetch, Log
+from mesocosm.containerizer.base import DOCKER_PULLS, ContainerIO, Fetch, LaunchResult, Log
 from mesocosm.containerizer.directory import make_directories
 from mesocosm.containerizer.docker_isolator import LABEL, DockerIsolator, existing
 from mesocosm.containerizer.launching import Launching
@@ -182,9 +182,15 @@ class DockerContainerizer(MesosContainerizer):
 
     # The way of a launch.
 
-    def _check(self, container_id: ContainerID, config: ContainerConfig) -> None:
-        if container_id.parent is not None:
+    async def launch(
+        self, container_id: ContainerID, config: ContainerConfig, io: ContainerIO | None = None
+    ) -> LaunchResult:
+        """As the Mesos containerizer; of whatever type, there are no containers in those of Docker."""
+        if container_id.parent is not None and (config.type is self.kind or self.knows(container_id.root)):
             raise ContainerError(f"{container_id}: Docker nests no containers")
+        return await super().launch(container_id, config, io)
+
+    def _check(self, container_id: ContainerID, config: ContainerConfig) -> None:
         if config.docker is None:
             raise ContainerError(f"{container_id} does not say what Docker shall make")
         if config.command.uris and self._given_fetch is None:
