@@ -22,6 +22,7 @@ _SECTIONS = {
     "Containers of an agent, here or elsewhere": {
         "ps": "Show containers.",
         "inspect": "Show all that is known of a container.",
+        "logs": "Show what containers have written, and write.",
         "exec": "Run another command in a container that runs.",
         "attach": "Connect the terminal to a container.",
         "stats": "Show what containers use.",

@@ -12,7 +12,7 @@ import sys
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from mesocosm.cli.agent_option import address_given
 from mesocosm.cli.execution import Options
@@ -31,7 +31,7 @@ _MORE = ("docker/runtime", "volume/image", "posix/rlimits", "linux/capabilities"
 """Isolators that a task may ask for, besides those that every container gets."""
 _HERE = {"task", "agent", "user", "isolation", "name", "network_config_dir", "store", "work_dir", "runtime_dir"}
 _THERE = {"task", "agent", "user", "credential", "ca_file", "cert", "key"}
-_FINISHED = "TASK_FINISHED"
+_RUNNING, _FINISHED = "TASK_RUNNING", "TASK_FINISHED"
 _ENDED = {_FINISHED, "TASK_FAILED", "TASK_KILLED", "TASK_ERROR", "TASK_LOST", "TASK_DROPPED", "TASK_GONE"}
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -77,23 +77,29 @@ async def _run_there(options: Options, task: Json, user: str) -> int:
 
 
 class _Watch:
-    """Tells what becomes of the tasks, and shows what each has written when it has ended."""
+    """Tells what becomes of the tasks, and shows what each of them writes."""
 
     def __init__(self, client: AgentClient) -> None:
         self._client = client
         self._framework_id = ""
         self._states: dict[str, str] = {}
+        self._outputs: dict[str, _Output] = {}
+        self._ends: set[asyncio.Task[None]] = set()
         self._kills: set[asyncio.Task[None]] = set()
 
     async def run(self, task: Json, user: str) -> int:
         """The first signal has the tasks killed, and the second is not waited for."""
         with self._signals():
-            async with contextlib.aclosing(self._client.run_task(task, user)) as events:
-                try:
+            try:
+                async with contextlib.aclosing(self._client.run_task(task, user)) as events:
                     await self._follow(events)
-                except asyncio.CancelledError:
-                    complain("not waited for: the tasks are ended")
-                    return 1
+                await asyncio.gather(*self._ends)  # Now their executors end, if they have not.
+            except asyncio.CancelledError:
+                complain("not waited for: the tasks are ended")
+                return 1
+            finally:
+                for output in self._outputs.values():
+                    output.close()
         ended = self._states.values()
         return 0 if ended and all(state == _FINISHED for state in ended) else 1
 
@@ -102,26 +108,23 @@ class _Watch:
             if event["type"] == "SUBMITTED":
                 self._framework_id = event["framework_id"]["value"]
             elif event["type"] == "STATUS":
-                await self._tell(event["status"])
+                self._see(event["status"])
 
-    async def _tell(self, status: Json) -> None:
+    def _see(self, status: Json) -> None:
         task_id, state = status["task_id"]["value"], status["state"]
         self._states[task_id] = state
-        if state in _ENDED:
-            await self._show(status)
-        reason = status.get("message")
-        complain(f"{task_id}: {state}{f': {reason}' if reason else ''}")
+        names = _container(status)
+        if task_id not in self._outputs and names and (state == _RUNNING or state in _ENDED):
+            self._outputs[task_id] = _Output(self._client, names)
+        if state in _ENDED and task_id in self._outputs:
+            self._ends.add(asyncio.ensure_future(self._tell_later(status, self._outputs[task_id])))
+        else:
+            _tell(status)
 
-    async def _show(self, status: Json) -> None:
-        """What the task has written, if it ran."""
-        sandbox = _sandbox(self._framework_id, status)
-        if sandbox is None:
-            return
-        for name, stream in (("stdout", sys.stdout), ("stderr", sys.stderr)):
-            with contextlib.suppress(AgentError):  # There is no such file if it never ran.
-                async for data in self._client.read_file(f"{sandbox}/{name}"):
-                    stream.buffer.write(data)
-            stream.flush()
+    async def _tell_later(self, status: Json, output: _Output) -> None:
+        """Tells of the end of a task when all is shown that it has written."""
+        await output.end()
+        _tell(status)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -145,16 +148,49 @@ class _Watch:
                 loop.remove_signal_handler(number)
 
 
-def _sandbox(framework_id: str, status: Json) -> str | None:
-    """Where the files of a task are: in its executor's sandbox, or in that of its own container in there."""
-    identity, names = status.get("container_status", {}).get("container_id"), []
-    if identity is None or "executor_id" not in status:
-        return None
-    while "parent" in identity:
-        names.append(f"containers/{identity['value']}")
-        identity = identity["parent"]
-    executor = f"/frameworks/{framework_id}/executors/{status['executor_id']['value']}/runs/latest"
-    return "/".join((executor, *reversed(names)))
+class _Output:
+    """What a container writes, shown as it comes."""
+
+    def __init__(self, client: AgentClient, names: list[str]) -> None:
+        """`names` are those of the container, and before it of those that it is nested in."""
+        self._client = client
+        self._until = ".".join(names)
+        sandbox = "".join(f"/containers/{name}" for name in names)
+        self._streams = [
+            asyncio.ensure_future(self._show(f"{sandbox}/stdout", sys.stdout)),
+            asyncio.ensure_future(self._show(f"{sandbox}/stderr", sys.stderr)),
+        ]
+
+    async def end(self) -> None:
+        """Returns when it has ended, and all is shown."""
+        await asyncio.gather(*self._streams)
+
+    def close(self) -> None:
+        """Shows no more."""
+        for stream in self._streams:
+            stream.cancel()
+
+    async def _show(self, path: str, stream: TextIO) -> None:
+        with contextlib.suppress(AgentError):  # There is no such file if it never ran.
+            async with contextlib.aclosing(self._client.follow(path, 0, self._until)) as pieces:
+                async for data in pieces:
+                    stream.buffer.write(data)
+                    stream.flush()
+
+
+def _tell(status: Json) -> None:
+    reason = status.get("message")
+    complain(f"{status['task_id']['value']}: {status['state']}{f': {reason}' if reason else ''}")
+
+
+def _container(status: Json) -> list[str]:
+    """The names of the container of a task, or else of its executor; those that it is nested in come first."""
+    identity = status.get("container_status", {}).get("container_id")
+    names: list[str] = []
+    while identity is not None:
+        names.insert(0, identity["value"])
+        identity = identity.get("parent")
+    return names
 
 
 def _is_of_docker(asked: Any) -> bool:

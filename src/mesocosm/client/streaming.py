@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 from collections.abc import AsyncGenerator
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import aiohttp
 
@@ -41,18 +42,37 @@ class AgentClient:
 
         Raises AgentError.
         """
-        decoder = Decoder()
-        async with await self._post("/tasks", {"task": task, "user": user}) as answer:
-            try:
-                async for part in answer.content.iter_any():
-                    for record in decoder.feed(part):
-                        yield json.loads(record)
-            except aiohttp.ClientError as error:
-                raise self.address.lost(error) from None
+        async with contextlib.aclosing(self._messages("/tasks", {"task": task, "user": user})) as events:
+            async for event in events:
+                yield event
 
     async def kill_tasks(self, framework_id: str) -> None:
         """Has the tasks of such a run killed, each as its policy says. Raises AgentError."""
         (await self._post("/tasks/kill", {"framework_id": {"value": framework_id}})).release()
+
+    async def attach_output(self, container_id: Json) -> AsyncGenerator[tuple[str, bytes], None]:
+        """What a container (a `ContainerID`) writes from now on, until it has ended: STDOUT or STDERR, and the piece.
+
+        Raises AgentError.
+        """
+        call = {"type": "ATTACH_CONTAINER_OUTPUT", "attach_container_output": {"container_id": container_id}}
+        async with contextlib.aclosing(self._messages("/api/v1", call)) as messages:
+            async for message in messages:
+                if message["type"] == "DATA":
+                    yield message["data"]["type"], base64.b64decode(message["data"]["data"])
+
+    async def follow(self, path: str, offset: int, until: str | None = None) -> AsyncGenerator[bytes, None]:
+        """What comes into a file that the agent shows, from there on, until a container has ended, if one is named.
+
+        Raises AgentError.
+        """
+        query = {"path": path, "offset": str(offset)} | ({} if until is None else {"until": until})
+        async with await self._ask("GET", "/files/follow", params=query) as answer:
+            try:
+                async for part in answer.content.iter_any():
+                    yield part
+            except aiohttp.ClientError as error:
+                raise self.address.lost(error) from None
 
     async def read_file(self, path: str) -> AsyncGenerator[bytes, None]:
         """A file that the agent shows, piece by piece, to its present end. Raises AgentError."""
@@ -66,11 +86,26 @@ class AgentClient:
             offset += len(data)
             yield data
 
+    async def _messages(self, path: str, call: Json) -> AsyncGenerator[Json, None]:
+        """The records of an answer that goes on, which are JSON. Raises AgentError."""
+        decoder = Decoder()
+        async with await self._post(path, call) as answer:
+            try:
+                async for part in answer.content.iter_any():
+                    for record in decoder.feed(part):
+                        yield json.loads(record)
+            except aiohttp.ClientError as error:
+                raise self.address.lost(error) from None
+
     async def _post(self, path: str, call: Json) -> aiohttp.ClientResponse:
+        """Raises AgentError unless the answer is a success."""
+        return await self._ask("POST", path, json=call)
+
+    async def _ask(self, method: str, path: str, **body: Any) -> aiohttp.ClientResponse:
         """Raises AgentError unless the answer is a success."""
         assert self._session is not None
         try:
-            answer = await self._session.post(f"{self.address.url}{path}", json=call)
+            answer = await self._session.request(method, f"{self.address.url}{path}", **body)
             if answer.status < 300:
                 return answer
             async with answer:
