@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 CLIENTS = 200
 LENGTH = 100 << 20
 PATIENCE = 300
-"""Seconds for 20 GB, which take 15 where nothing else is done."""
+"""Seconds for 20 GB, which take 35 s of CPU time."""
 MEMORY = 64 << 10
 """Kilobytes of the agent's memory for all of them: less than is printed, and much less than what waits for clients."""
 
