@@ -37,6 +37,7 @@ class DockerTask:
         self.docker = docker
         self.name = name
         self.program = "docker"
+        self.stop_timeout = 0.0
 
     async def executor(self, script: str, *options: str, **variables: str) -> Started:
         """An executor that has not subscribed yet. It isolates nothing, as that of a real agent."""
@@ -51,7 +52,7 @@ class DockerTask:
             "-c",
             script,
         )
-        orders = Orders(self.program, str(self.docker.socket), self.name, made, variables)
+        orders = Orders(self.program, str(self.docker.socket), self.name, made, variables, self.stop_timeout)
         environment = {"PATH": os.environ["PATH"], **orders.environment()}
         return await self.agent.executor("docker-executor", isolation="", environment=environment)
 
@@ -84,6 +85,14 @@ class DockerTask:
         """Ends it at once."""
         await self.kill(kill_policy={"grace_period": seconds(0)})
         assert (await self.agent.end())["state"] == "TASK_KILLED"
+
+
+def client(directory: Path, script: str) -> str:
+    """A client of Docker that does something else, or something more."""
+    file = directory / "docker"
+    file.write_text(f"#!/bin/sh\n{script}\n")
+    file.chmod(0o755)
+    return str(file)
 
 
 @pytest.fixture
@@ -164,12 +173,23 @@ async def test_a_kill_is_escalated(task: DockerTask, of: str) -> None:
     assert await executor.wait() == 0
 
 
+@pytest.mark.parametrize(("flag", "seconds"), [(0.0, 5), (7.0, 7)])
+async def test_a_task_without_a_policy(task: DockerTask, run_directory: Path, flag: float, seconds: int) -> None:
+    """It has the time of a shutdown, or that of `--docker_stop_timeout`."""
+    task.program, task.stop_timeout = (
+        client(run_directory, f'echo "$*" >> {run_directory}/calls\nexec docker "$@"'),
+        flag,
+    )
+    executor = await task.run(ENDLESS)
+    await task.kill()
+    await task.agent.update("TASK_KILLED")
+    assert await executor.wait() == 0
+    assert f"stop --time={seconds} {task.name}\n" in (run_directory / "calls").read_text()
+
+
 async def test_a_kill_before_there_is_a_container(task: DockerTask, run_directory: Path) -> None:
     """Docker hangs where it is to make one. There is no container then, and no TASK_RUNNING."""
-    client = run_directory / "docker"
-    client.write_text("#!/bin/sh\nexec sleep 600\n")
-    client.chmod(0o755)
-    task.program = str(client)
+    task.program = client(run_directory, "exec sleep 600")
     task.agent.capabilities = ["TASK_KILLING_STATE"]
     executor = await task.launch("true")
     await task.kill()
@@ -181,10 +201,7 @@ async def test_a_kill_before_there_is_a_container(task: DockerTask, run_director
 
 async def test_a_kill_that_docker_does_not_do(task: DockerTask, run_directory: Path) -> None:
     """The container ends all the same, and so does the task."""
-    client = run_directory / "docker"
-    client.write_text('#!/bin/sh\n[ "$3" != stop ] || exit 1\nexec docker "$@"\n')
-    client.chmod(0o755)
-    task.program = str(client)
+    task.program = client(run_directory, '[ "$3" != stop ] || exit 1; exec docker "$@"')
     executor = await task.run(STUBBORN)
     await task.kill()
     killed = await task.agent.update("TASK_KILLED")

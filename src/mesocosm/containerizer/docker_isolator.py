@@ -161,7 +161,8 @@ class DockerIsolator(Isolator):
     def _orders(self, name: str, config: ContainerConfig) -> Orders:
         asked = run(name, config, self._flags, self._dns)
         arguments = (f"--label={LABEL}={self._flags.runtime_dir}", *asked.arguments)
-        return Orders(self._docker.program, self._docker.socket, name, arguments, asked.variables)
+        docker, stop_timeout = self._docker, self._flags.docker_stop_timeout
+        return Orders(docker.program, docker.socket, name, arguments, asked.variables, stop_timeout)
 
     def _executor(self, config: ContainerConfig, orders: Orders) -> LaunchInfo:
         """The executor as a process of the host's. Its orders have secrets, and are on no disk."""
