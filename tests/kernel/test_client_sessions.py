@@ -100,7 +100,7 @@ def test_run(client: Client, agent: AgentProcess) -> None:
     many = subprocess.run(
         [*MESOCOSM, *there, "--", "seq", "0", "99999"], env=client.environment, capture_output=True, check=True
     )
-    assert hashlib.sha256(many.stdout).digest() == hashlib.sha256(_LINES).digest()
+    assert many.stdout == _LINES
     limited = client.run(*there, "--mem", "32MB", "--", "tail", "/dev/zero")
     assert limited.returncode == 137
     assert limited.stderr.startswith("mesocosm: Memory limit exceeded: Requested: 32MB")
@@ -110,10 +110,26 @@ def test_run(client: Client, agent: AgentProcess) -> None:
     assert client.refused(*there, "--name", "web", "true").endswith(
         "has a container 'web' already; choose another --name"
     )
+    assert client.refused(*there, "-d", "--timeout", "1", "true").startswith("--timeout does not go with --detach")
+    assert client.refused(*there, "--image", "x", "--pull", "nope").startswith("--pull: 'nope'")
     assert client.refused("run", "--detach", "true").startswith("--detach goes with --agent")
     assert client.lines(*there, "--detach", "--name", "bg", "--", "sh", "-c", "exit 5") == ["bg"]
     assert client.run("wait", "bg").returncode == 5
     assert client.lines("ps", "--all", "--quiet") == ["web", "bg"]
+
+
+def test_an_agent_that_is_started_anew_is_waited_for(client: Client, agent: AgentProcess) -> None:
+    script = "i=0; while [ $i -lt 20 ]; do echo $i; i=$((i+1)); sleep 0.1; done; read x < go; exit 6"
+    argv = [*MESOCOSM, "run", "--agent", client.environment["MESOCOSM_AGENT"], "--name", "long", "--", "sh", "-c"]
+    with subprocess.Popen([*argv, f"mkfifo go; {script}"], stdout=subprocess.PIPE, env=client.environment) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"0\n"
+        agent.stop(signal.SIGKILL)
+        agent.keeps_port = True
+        agent.start()
+        (agent.sandbox("long") / "go").write_text("go\n")
+        assert process.stdout.read() == b"".join(b"%d\n" % number for number in range(1, 20))
+        assert process.wait(TIMEOUT) == 6
 
 
 def test_signals_of_a_run(client: Client, agent: AgentProcess) -> None:

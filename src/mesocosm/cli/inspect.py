@@ -54,6 +54,7 @@ def _facts(container: Container, found: Overview) -> Iterator[tuple[str, str]]:
     yield "ended", _moment(container.ended, found.time)
     for name in ("command", "image", "rootfs", "user"):
         yield name, entry.get(name) or ""
+    yield "made by", "Docker" if entry.get("type") == "DOCKER" else ""
     yield "terminal", "yes" if entry.get("has_terminal") else ""
     yield "class", "debug" if entry.get("class") == "DEBUG" else ""
     yield "framework", entry.get("framework_id") or ""

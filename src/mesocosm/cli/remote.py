@@ -23,9 +23,10 @@ from mesocosm.cli.options import OF_AGENT
 from mesocosm.cli.shown import exit_status
 from mesocosm.cli.signals import forwarded
 from mesocosm.client import Json
-from mesocosm.client.address import Address, AgentError
-from mesocosm.client.connection import Connection
+from mesocosm.client.address import Address, AgentError, LostError
+from mesocosm.client.connection import Connection, persistently
 from mesocosm.errors import FlagError
+from mesocosm.oneshot.images import Pull, parse_pull
 from mesocosm.oneshot.network import choose as choose_networks
 from mesocosm.oneshot.request import check_limits, parse_volume
 from mesocosm.oneshot.security import parse_rlimit
@@ -52,6 +53,10 @@ def run_remotely(options: Options) -> int:
             raise FlagError(f"{name} does not go with --agent", "leave it out, or run it here")
     if options.interactive and not (options.tty and os.isatty(0)):
         raise FlagError("-i goes with -t and a terminal, where there is an --agent", "use `mesocosm exec -i` for pipes")
+    if options.detach and (options.interactive or options.timeout is not None):
+        raise FlagError(
+            f"--{'timeout' if options.timeout else 'interactive'} does not go with --detach", "leave it out"
+        )
     name = options.name or f"run-{secrets.token_hex(6)}"
     timeout = None if options.timeout is None else parse_duration(options.timeout)
     call = launch_call(name, options)
@@ -62,7 +67,10 @@ def run_remotely(options: Options) -> int:
         if options.detach:
             click.echo(name)
             return 0
-        return _Running(address, connection, name, timeout, options).run()
+        try:
+            return _Running(address, connection, name, timeout, options).run()
+        except AgentError as error:
+            raise AgentError(f"{error.message}; {name!r} may go on", f"`mesocosm kill {name}` ends it") from None
 
 
 def launch_call(name: str, options: Options) -> Json:
@@ -117,7 +125,8 @@ def _container_info(options: Options) -> Json:
     if networks.hostname is not None:
         info["hostname"] = networks.hostname
     if options.image is not None:
-        image = {"type": "DOCKER", "docker": {"name": options.image}, "cached": options.pull != "always"}
+        pull = parse_pull(options.pull or Pull.MISSING.value)
+        image = {"type": "DOCKER", "docker": {"name": options.image}, "cached": pull is Pull.MISSING}
         info["mesos"] = {"image": image}
     if options.tty:
         info["tty_info"] = terminal_info()
@@ -149,14 +158,14 @@ class _Running:
         if self._pass_on_output():
             tell_of_leaving(self._name)
             return 0
-        termination = self._connection.call("WAIT_CONTAINER", self._about, patient=True)
+        termination = persistently(lambda: self._connection.call("WAIT_CONTAINER", self._about, patient=True))
         self._connection.call("REMOVE_CONTAINER", self._about)
         return self._judge(termination)
 
     def _pass_on_output(self) -> bool:
         """To the end; whether somebody has typed the detach keys."""
         if not self._options.tty:
-            for descriptor, data in merged([self._follow(1, "stdout"), self._follow(2, "stderr")]):
+            for descriptor, data in merged([self._output(1, "stdout"), self._output(2, "stderr")]):
                 write_all(descriptor, data)
             return False
         keys = DetachKeys(DETACH_KEYS)
@@ -164,15 +173,28 @@ class _Running:
             self._address, self._name, self._options.interactive, terminal=True, detach_keys=keys
         )
         with Connection(self._address) as connection:
-            conversation.listen(self._follow(1, "stdout", connection), connection.abort)
+            conversation.listen(((1, data) for data in self._follow(connection, "stdout", 0)), connection.abort)
         return conversation.detached
 
-    def _follow(self, descriptor: int, file: str, connection: Connection | None = None) -> Iterator[Piece]:
-        """What is written to a file of the sandbox, from its beginning until the container has ended."""
-        query = {"path": f"/containers/{self._name}/{file}", "offset": "0", "until": self._name}
-        with connection or Connection(self._address) as opened:
-            for data in opened.download("/files/follow", query):
-                yield descriptor, data
+    def _output(self, descriptor: int, file: str) -> Iterator[Piece]:
+        """What is written to a file of the sandbox, from its beginning until the container has ended.
+
+        Another agent may take the place of the one that was asked first.
+        """
+        offset, data = 0, b"-"
+        with Connection(self._address) as connection:
+            while data:
+                following = self._follow(connection, file, offset)
+                with contextlib.suppress(LostError):
+                    while data := next(following, b""):
+                        offset += len(data)
+                        yield descriptor, data
+                if data:
+                    persistently(lambda: connection.call("GET_HEALTH"), was_lost=True)
+
+    def _follow(self, connection: Connection, file: str, offset: int) -> Iterator[bytes]:
+        query = {"path": f"/containers/{self._name}/{file}", "offset": str(offset), "until": self._name}
+        return connection.download("/files/follow", query)
 
     def _judge(self, termination: Json) -> int:
         if self._timed_out:

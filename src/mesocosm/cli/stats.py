@@ -22,8 +22,6 @@ from mesocosm.client.connection import Connection
 from mesocosm.errors import FlagError
 from mesocosm.units import parse_duration
 
-_SAMPLE = 1.0
-"""Seconds over which rates are measured where they are shown once."""
 _EPILOG = """\b
 Examples:
   mesocosm stats
@@ -34,7 +32,7 @@ Examples:
 
 @click.command(epilog=_EPILOG)
 @click.option("-w", "--watch", is_flag=True, help="Go on until ^C.")
-@click.option("-n", "--interval", metavar="DURATION", default="2", show_default=True, help="Between two looks.")
+@click.option("-n", "--interval", metavar="DURATION", default="1", show_default=True, help="What rates are of.")
 @json_option
 @container_argument(lambda container: not container.has_ended, several=True, required=False)
 @agent_options
@@ -51,7 +49,7 @@ def stats(agent: Address, *, ids: tuple[str, ...], watch: bool, interval: str, a
         roots = [choose(before.containers, text).id for text in ids]
         show = _Lines() if as_json else _Table()
         while True:
-            time.sleep(seconds if watch else _SAMPLE)
+            time.sleep(seconds)
             now = overview(connection)
             show(now, [usage for usage in usages(before, now) if not roots or _is_within(usage.container.id, roots)])
             before = now

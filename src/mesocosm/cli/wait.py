@@ -12,7 +12,7 @@ from mesocosm.cli.containers import container_argument, with_container
 from mesocosm.cli.shown import exit_status, outcome
 from mesocosm.client import Json
 from mesocosm.client.address import Address
-from mesocosm.client.connection import Connection
+from mesocosm.client.connection import Connection, persistently
 
 _EPILOG = """\b
 Examples:
@@ -30,12 +30,16 @@ if nobody knows or it could not be waited for.
 @container_argument(lambda container: not container.has_ended, several=True)
 @agent_options
 def wait(agent: Address, *, ids: tuple[str, ...], as_json: bool) -> int:
-    """Wait until containers have ended, and print how each did."""
+    """Wait until containers have ended, and print how each did.
+
+    An agent may be started anew meanwhile.
+    """
     status = 0
     with Connection(agent) as connection:
 
         def ask(container_id: str) -> Json:
-            return connection.call("WAIT_CONTAINER", {"container_id": identity(container_id)}, patient=True)
+            about = {"container_id": identity(container_id)}
+            return persistently(lambda: connection.call("WAIT_CONTAINER", about, patient=True))
 
         for text in ids:
             found, termination = with_container(connection, text, ask)

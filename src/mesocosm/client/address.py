@@ -35,6 +35,10 @@ class AgentError(MesocosmError):
         self.status = status
 
 
+class LostError(AgentError):
+    """The agent went away while it was asked."""
+
+
 @dataclass(frozen=True, slots=True)
 class Trust:
     """TLS: whose certificates an agent may have (None: of whom the system trusts), and what the client itself shows."""
@@ -110,9 +114,9 @@ class Address:
         """Where nobody answers, or not in HTTP, or with a certificate that nobody knows."""
         return AgentError(f"no agent answers at {self}: {_reason(error)}", _hint(self, error))
 
-    def lost(self, error: Exception) -> AgentError:
-        """Where an answer breaks off."""
-        return AgentError(f"the connection to {self} is lost: {_reason(error)}")
+    def lost(self, error: Exception) -> LostError:
+        """Where an answer does not come, or breaks off."""
+        return LostError(f"the connection to {self} is lost: {_reason(error)}")
 
     def refusal(self, status: int, reason: str, text: str) -> AgentError:
         """What is raised for an answer that is no success: what the agent says, if it says anything."""

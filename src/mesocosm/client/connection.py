@@ -6,15 +6,16 @@ import contextlib
 import http.client
 import json
 import socket
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import urlencode
 
 from mesocosm.api.recordio import Decoder, encode
 from mesocosm.client import Json
-from mesocosm.client.address import CONNECT_SECONDS, Address, AgentError
+from mesocosm.client.address import CONNECT_SECONDS, Address, AgentError, LostError
 
 _ANSWER = 60.0
 """Seconds that an answer may take for which the agent has to wait for nothing."""
@@ -23,6 +24,12 @@ _MISSED = 4
 _CHUNK = 1 << 16
 _JSON, _RECORDS = "application/json", "application/recordio"
 
+_ABSENCE, _PAUSE = 60.0, 0.5
+"""Seconds that the start of another agent may take, and between two looks for it."""
+_ABSENT = (None, HTTPStatus.SERVICE_UNAVAILABLE)
+"""What it answers meanwhile: nothing, or that it is not ready."""
+
+Result = TypeVar("Result")
 Body = bytes | Iterator[bytes] | None
 
 
@@ -143,19 +150,28 @@ class Connection:
         self, method: str, target: str, body: Body, headers: Mapping[str, str], *, patient: bool
     ) -> http.client.HTTPResponse:
         was_kept = self._http.sock is not None
+        self._connect(patient=patient)
         try:
-            if self._http.sock is None:
-                self._http.connect()
-            self._socket = self._http.sock
-            self._socket.settimeout(None if patient else self._patience)
             with contextlib.suppress(BrokenPipeError):  # The agent may have answered before it had seen all.
                 self._http.request(method, target, body, headers, encode_chunked=True)
             return self._http.getresponse()
         except (OSError, http.client.HTTPException) as error:
             self._http.close()
-            if was_kept and isinstance(error, ConnectionError):  # The agent has closed it meanwhile, or is another.
+            if not isinstance(error, ConnectionError):
+                raise self.address.unreachable(error) from None
+            if was_kept:  # The agent has closed it meanwhile, or is another.
                 return self._ask(method, target, body, headers, patient=patient)
+            raise self.address.lost(error) from None
+
+    def _connect(self, *, patient: bool) -> None:
+        try:
+            if self._http.sock is None:
+                self._http.connect()
+        except (OSError, http.client.HTTPException) as error:
+            self._http.close()
             raise self.address.unreachable(error) from None
+        self._socket = self._http.sock
+        self._socket.settimeout(None if patient else self._patience)
 
     def _read(self, answer: http.client.HTTPResponse) -> bytes:
         try:
@@ -172,6 +188,26 @@ class Connection:
     def _lost(self, error: Exception) -> AgentError:
         self._http.close()
         return self.address.lost(error)
+
+
+def persistently(action: Callable[[], Result], *, was_lost: bool = False) -> Result:
+    """What `action` returns; tried again where the agent went away meanwhile, until another one has taken its place.
+
+    Raises AgentError.
+    """
+    if not was_lost:
+        try:
+            return action()
+        except LostError:
+            pass
+    deadline = time.monotonic() + _ABSENCE
+    while True:
+        time.sleep(_PAUSE)
+        try:
+            return action()
+        except AgentError as error:
+            if error.status not in _ABSENT or time.monotonic() > deadline:
+                raise
 
 
 class _UnixConnection(http.client.HTTPConnection):
