@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import os
 from collections import OrderedDict
 from collections.abc import Callable
@@ -15,6 +16,9 @@ Encode = Callable[[bytes], bytes]
 """What is sent for a part of a file. Whoever passes the same function shares its results."""
 Key = tuple[int, int]
 """An inode: its device and its number."""
+
+Place = tuple[int, int]
+"""A generation of a file's content, and an offset in it."""
 
 CHUNK = 1 << 18
 """Bytes that are read at once. Parts end at multiples of it, so that all who read on will meet."""
@@ -92,14 +96,14 @@ class SharedFile(Opened):
     def __init__(self, key: Key, descriptor: int, files: SharedFiles) -> None:
         super().__init__(key, descriptor, _WRITTEN, files)
         self._size = 0
-        self._generation = 0
+        self._generation = next(files.generations)
         self._reading: dict[int, asyncio.Future[bytes]] = {}
 
     def size(self) -> int:
         """How many bytes there are. Raises OSError."""
         size = os.fstat(self.descriptor).st_size
         if size < self._size:
-            self._generation += 1  # What was read before is not there any more.
+            self._generation = next(self._files.generations)  # What was read before is not there any more.
         self._size = size
         return size
 
@@ -108,7 +112,7 @@ class SharedFile(Opened):
         size = self.size()
         if offset >= size:
             return None
-        place = (self.key, self._generation, offset)
+        place = (self._generation, offset)
         if (chunk := self._files.kept.get(place)) is None:
             length = min(CHUNK - offset % CHUNK, size - offset)
             data = _read_now(self.descriptor, length, offset)
@@ -158,15 +162,15 @@ class Kept:
     def __init__(self, most: int = _MOST_KEPT) -> None:
         self._most = most
         self._size = 0
-        self._chunks: OrderedDict[tuple[Key, int, int], Chunk] = OrderedDict()
+        self._chunks: OrderedDict[Place, Chunk] = OrderedDict()
 
-    def get(self, place: tuple[Key, int, int]) -> Chunk | None:
+    def get(self, place: Place) -> Chunk | None:
         """The chunk that is kept for a place."""
         if (chunk := self._chunks.get(place)) is not None:
             self._chunks.move_to_end(place)
         return chunk
 
-    def put(self, place: tuple[Key, int, int], data: bytes) -> Chunk:
+    def put(self, place: Place, data: bytes) -> Chunk:
         """Keeps a chunk, and others as long as there is room."""
         if (chunk := self._chunks.get(place)) is None:  # Else somebody else who waited for it was first.
             chunk = self._chunks[place] = Chunk(data)
@@ -184,6 +188,8 @@ class SharedFiles:
         self.threads = threads
         self.notifier = Notifier()
         self.kept = Kept()
+        self.generations = itertools.count()
+        """Names of what files have in them, none of which is used twice: an inode may be, by another container."""
         self._opened: dict[Key, Opened] = {}
 
     def file(self, descriptor: int) -> SharedFile:
