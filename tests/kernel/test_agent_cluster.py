@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import time
@@ -13,7 +14,7 @@ import pytest
 from mesocosm.api import internal, v1
 from tests.agent_process import AgentProcess
 from tests.command_line import TIMEOUT
-from tests.master_standin import Joined, MasterStandIn
+from tests.master_standin import OBSERVER, Joined, MasterStandIn
 from tests.tls import secured
 from tests.unit.exchange import recorded_shapes, shape
 from tests.zookeeper import zookeeper
@@ -125,6 +126,34 @@ def test_an_agent_has_more_while_its_tasks_run(agent: AgentProcess, master: Mast
     message = master.expect(internal.ReregisterSlaveMessage)
     assert (message.slave.id.value, message.slave.resources[0].scalar.value) == (joined.id, 3)
     assert [each.task_id.value for each in message.tasks] == ["t"]
+    master.kill_task("t")
+    master.await_state("t", "TASK_KILLED")
+
+
+def test_pings_while_the_agent_waits_for_its_executors(agent: AgentProcess, master: MasterStandIn) -> None:
+    """It is not registered yet, and not gone."""
+    joined = join(agent, master)
+    task = v1.TaskInfo(name="t", task_id=v1.TaskID(value="t"), command=v1.CommandInfo(value="sleep 1000"))
+    framework = v1.FrameworkInfo()
+    framework.CopyFrom(master.framework)
+    framework.checkpoint = True
+    master.run_task(task, framework)
+    init = master.await_state("t", "TASK_RUNNING").container_status.executor_pid
+    (executor,) = Path(f"/proc/{init}/task/{init}/children").read_text().split()
+    agent.stop()
+    master.expect(internal.PongSlaveMessage)
+    os.kill(int(executor), signal.SIGSTOP)
+    try:
+        agent.spawn(f"--master={master.address}", *FLAGS, "--executor_reregistration_timeout=15secs")
+        agent.await_log(re.compile("listening on"))
+        deadline = time.monotonic() + TIMEOUT
+        while not [entry for entry in master.received if isinstance(entry.message, internal.PongSlaveMessage)][1:]:
+            assert time.monotonic() < deadline
+            master.send(internal.PingSlaveMessage(connected=False), joined, OBSERVER)
+        assert "recovered" not in agent.log.read_text()
+    finally:
+        os.kill(int(executor), signal.SIGCONT)
+    assert master.expect(internal.ReregisterSlaveMessage).slave.id.value == joined.id
     master.kill_task("t")
     master.await_state("t", "TASK_KILLED")
 

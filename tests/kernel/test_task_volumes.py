@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mesocosm.agent.files import FilesError
-from mesocosm.api import v1
+from mesocosm.api import internal, v1
 from mesocosm.api.json import to_json
 from mesocosm.errors import FlagError
 from mesocosm.flags import Flags
@@ -257,3 +257,23 @@ async def test_volumes_are_among_the_files(flags: Flags, whose: str) -> None:
         assert [path for path in files.attached() if path.endswith("/data")] == left
         master.agent.tasks.collected(sandbox)
         assert [path for path in files.attached() if str(sandbox) in path] == []
+
+
+async def test_the_health_of_a_task_is_seen_in_its_volume(flags: Flags) -> None:
+    """A check by a command sees what the task sees."""
+    used = volume("v", 100)
+    check = v1.HealthCheck(
+        type=v1.HealthCheck.COMMAND,
+        command=v1.CommandInfo(value="test -e data/kept"),
+        delay_seconds=0,
+        interval_seconds=0.1,
+    )
+    async with running_agent(flags, "--resources=disk:1000", isolation=ISOLATION) as master:
+        await create(master, used)
+        resources = [*scalars(cpus=0.1, mem=32), used]
+        run(
+            master,
+            [task("t", "touch data/kept; sleep 60", resources=resources, health_check=check)],
+            framework={"role": ROLE},
+        )
+        await master.heard(internal.StatusUpdateMessage, lambda each: each.update.status.healthy)

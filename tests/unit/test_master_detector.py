@@ -14,7 +14,7 @@ from kazoo.security import make_digest_acl
 from mesocosm.errors import FlagError, MasterError
 from mesocosm.libprocess.address import ActorAddress
 from mesocosm.master.detector import Detector, create_detector, local_address
-from mesocosm.master.zookeeper import ZooKeeperUrl
+from mesocosm.master.zookeeper import ZooKeeperDetector, ZooKeeperUrl
 from tests.command_line import TIMEOUT
 from tests.zookeeper import ZooKeeper, zookeeper
 
@@ -106,6 +106,30 @@ async def test_a_session_that_expires_is_followed_by_another(tmp_path: Path) -> 
                 leader = await next_leader(found, None)
                 # A server that comes back gives a session some time again, and with it the node of the first master.
                 assert leader == SECOND or (leader == FIRST and await next_leader(found, FIRST) == SECOND)
+
+
+async def test_a_session_that_expires_says_nothing_of_the_master(server: ZooKeeper) -> None:
+    """It leads before and after, so nobody registers anew."""
+    loop, again = asyncio.get_running_loop(), asyncio.Event()
+    states: list[str] = []
+
+    def follow(state: str) -> None:
+        states.append(state)
+        if states[-2:] == ["LOST", "CONNECTED"]:
+            loop.call_soon_threadsafe(again.set)
+
+    async with detector(f"zk://{server.address}/expired") as found:
+        with server.master(str(FIRST), "/expired"):
+            assert await next_leader(found, None) == FIRST
+            assert isinstance(found, ZooKeeperDetector)
+            found._client.add_listener(follow)
+            waiting = asyncio.create_task(found.detect(FIRST))
+            with server.client(client_id=found._client.client_id):
+                pass  # The end of the session is that of both.
+            await asyncio.wait_for(again.wait(), TIMEOUT)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(waiting), 0.1)
+        assert await asyncio.wait_for(waiting, TIMEOUT) is None
 
 
 async def test_who_may_read(server: ZooKeeper) -> None:

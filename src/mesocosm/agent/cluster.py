@@ -43,6 +43,7 @@ class Cluster:
         self._credential = None if flags.credential is None else load_credential(flags.credential)
         self._domain = _domain(flags)
         self._link: MasterLink | None = None
+        self._answers: Outbox | None = None
 
     async def local_address(self) -> str:
         """The address of this machine that masters reach. Raises MasterError."""
@@ -51,6 +52,11 @@ class Cluster:
     def is_registered(self) -> bool:
         """Whether a master has the agent."""
         return self._link is not None and self._link.master is not None
+
+    def answer_pings(self, inbox: Inbox, address: Address) -> None:
+        """Until it has joined: a master that knows the agent would give it up while it waits for its executors."""
+        answers = self._answers = self._outbox(ActorAddress(ACTOR, address.ip, address.port))
+        inbox.receive(internal.PingSlaveMessage, lambda sender, _: answers.send(sender, internal.PongSlaveMessage()))
 
     async def join(self, agent: Agent, routes: Routes, inbox: Inbox, address: Address) -> None:
         """Makes the link of an agent that has recovered.
@@ -91,6 +97,8 @@ class Cluster:
 
     async def close(self) -> None:
         """Ends the link without a word."""
+        if self._answers is not None:
+            await self._answers.close()
         if self._link is not None:
             await self._link.close()
         else:

@@ -70,6 +70,8 @@ async def serve(loaded: Loaded, logs: Logs) -> None:
                 stack.push_async_callback(cluster.close)
             address = await _listen(agent, server, routes, logs, cluster)
             agent.tasks.actors.listen(inbox)
+            if cluster is not None:
+                cluster.answer_pings(inbox, address)
             add_actor(routes, ACTOR, inbox, lambda: agent.tasks.awaits_executors)
             await _work(agent, ending, cluster, lambda joining: joining.join(agent, routes, inbox, address))
 
