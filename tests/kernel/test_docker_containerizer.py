@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import os
 import shutil
 import signal
@@ -35,6 +37,7 @@ from mesocosm.errors import ContainerError, FlagError, UnknownContainerError
 from mesocosm.flags import Flags
 from mesocosm.networks import PortMapping
 from mesocosm.secrets import Hidden, Secret
+from tests import registry as registries
 from tests.docker_daemon import IMAGE, Docker, docker
 
 pytestmark = pytest.mark.kernel
@@ -240,6 +243,33 @@ async def test_what_docker_refuses(
             await containerizer.launch(container_id, config)
         assert not containerizer.knows(container_id)
     assert shared_docker.names() == set()
+
+
+async def test_a_registry_with_passwords(
+    docker_flags: Flags, container_id: ContainerID, shared_docker: Docker, run_directory: Path
+) -> None:
+    """The credentials are the agent's, or come with the container."""
+    shared_docker("save", f"--output={run_directory / 'image'}", IMAGE)
+    with registries.registry(run_directory / "private", authenticated=True) as private:
+        name = private.push(f"docker-archive:{run_directory / 'image'}", "one:latest")
+        proof = base64.b64encode(f"{registries.USER}:{registries.PASSWORD}".encode()).decode()
+        given = {private.address: {"auth": proof}}
+
+        async def fetch(_id: ContainerID, config: ContainerConfig, *_: Any) -> None:
+            assert config.directory is not None
+            (config.directory / ".dockercfg").write_text(json.dumps(given))
+
+        config = asked("exit 3", DockerInfo(name, force_pull_image=True))
+        async with started(docker_flags) as containerizer:
+            with pytest.raises(DockerError, match="no basic auth credentials"):
+                await containerizer.launch(container_id, config)
+        for flags, fetcher in ((replace(docker_flags, docker_config={"auths": given}), None), (docker_flags, fetch)):
+            async with started(flags, fetch=fetcher) as containerizer:
+                await containerizer.launch(container_id, config)
+                assert (await containerizer.wait(container_id)).exit_status == 3
+                await containerizer.remove(container_id)
+        assert not [*docker_flags.runtime_dir.rglob("containers/*/home")]
+    shared_docker("rmi", name)
 
 
 @pytest.mark.parametrize("state", ["FETCHING", "PULLING"])

@@ -53,6 +53,7 @@ _NAME = re.compile(rf"{NAME_PREFIX}([^.]+)(\.[^.]+){{0,2}}")
 _CONFIGURATIONS = (".docker/config.json", ".dockercfg")
 """Where credentials for registries are in a sandbox that they were fetched into."""
 _MOST_CREDENTIALS = 1 << 20
+_MOST_WORDS = 4096
 
 
 class DockerContainerizer(MesosContainerizer):
@@ -128,17 +129,32 @@ class DockerContainerizer(MesosContainerizer):
             for container_id, config in self._unattended(by_id).items()
             if known is None or container_id in known
         }
+        left = await self._recover(unattended, known, strict=strict)
+        if self._flags.docker_kill_orphans:
+            await together(self._made.remove_orphan(each.name) for each in found if self._is_orphan(each))
+        if left is not None:
+            raise left
+
+    async def _recover(
+        self,
+        unattended: Mapping[ContainerID, ContainerConfig],
+        known: Collection[ContainerID] | None,
+        *,
+        strict: bool,
+    ) -> ExceptionGroup[Exception] | None:
+        """Takes up what has a process on the host, and gives the others one; returns what could not be destroyed."""
         self._made.attached |= set(unattended)
+        left = None
         try:
-            await super().recover(known, strict=strict)
-            for container_id, each in by_id.items():
-                self._made.see(container_id, each)
+            try:
+                await super().recover(known, strict=strict)
+            except ExceptionGroup as group:
+                left = group
             for container_id, config in unattended.items():
                 await self._attach(container_id, config)
         finally:
             self._made.attached -= set(unattended)
-        if self._flags.docker_kill_orphans:
-            await together(self._made.remove_orphan(each.name) for each in found if self._is_orphan(each))
+        return left
 
     def _unattended(self, running: Mapping[ContainerID, values.Container]) -> dict[ContainerID, ContainerConfig]:
         """The containers whose process on the host has ended, and which run in Docker nevertheless."""
@@ -249,20 +265,23 @@ class DockerContainerizer(MesosContainerizer):
             return
         end = asyncio.ensure_future(self._supervision.end(container))
         try:
-            await self._await_start(container_id, end, began)
+            await self._await_start(container, end, began)
         except BaseException:
             end.cancel()
             await asyncio.wait([end])
             raise
         self._ends[container_id] = end
 
-    async def _await_start(self, container_id: ContainerID, end: asyncio.Future[Termination], began: float) -> None:
+    async def _await_start(self, container: Container, end: asyncio.Future[Termination], began: float) -> None:
+        container_id, sandbox = container.container_id, container.config.directory
         if container_id not in self._made.attached:
             await self._await_event(container_id, end, began)
         found = await self._made.look(container_id)
         if found is None or not found.started:
-            reason = "it is gone" if found is None else found.error or "its client has ended, and says why in stderr"
-            raise ContainerError(f"{container_id} was not started by Docker: {one_line(reason)}")
+            assert sandbox is not None
+            said = "" if found is None else found.error or await asyncio.to_thread(_last_words, sandbox)
+            reason = one_line(said) or "its client has ended"
+            raise ContainerError(f"{container_id} was not started by Docker: {reason}")
 
     async def _await_event(self, container_id: ContainerID, end: asyncio.Future[Any], began: float) -> None:
         event: asyncio.Future[Any] = asyncio.ensure_future(
@@ -358,6 +377,13 @@ def parse_name(name: str) -> ContainerID | None:
         return None
     *_, value = name.removeprefix(NAME_PREFIX).removesuffix(".executor").split(".")
     return ContainerID(value)
+
+
+def _last_words(sandbox: Path) -> str:
+    """What the client of a container that has not started has said. Nobody else has written there."""
+    with contextlib.suppress(FileNotFoundError):
+        return (sandbox / "stderr").read_bytes()[-_MOST_WORDS:].decode(errors="replace")
+    return ""
 
 
 def _make_sources(config: ContainerConfig) -> None:

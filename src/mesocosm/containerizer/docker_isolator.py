@@ -28,7 +28,7 @@ from mesocosm.docker.client import Docker
 from mesocosm.docker.info import DockerInfo
 from mesocosm.docker.options import DefaultDns, container_name, run
 from mesocosm.docker.orders import Orders
-from mesocosm.docker.values import Container, DockerError, HangingError, NoSuchContainerError
+from mesocosm.docker.values import Container, DockerError, HangingError, NameTakenError, NoSuchContainerError
 from mesocosm.errors import ContainerError
 from mesocosm.flags import DEFAULT_PATH, Flags
 from mesocosm.isolators.base import NO_STATISTICS, NO_STATUS, ContainerState, Isolator
@@ -41,7 +41,8 @@ from mesocosm.statistics import ResourceStatistics
 
 logger = logging.getLogger(__name__)
 
-_ROOT = Credentials(0, 0)
+_OWN = Credentials(0, 0) if os.geteuid() == 0 else None
+"""Whose a process on the host is: this one's, also where the container is somebody else's."""
 _EXECUTOR_SUFFIX = ".executor"
 """Of the name of a container that an executor is in which makes another one for its task."""
 LABEL = "mesocosm"
@@ -136,21 +137,27 @@ class DockerIsolator(Isolator):
         argv = tuple(client(made.name))
         variables = {"PATH": os.environ.get("PATH", DEFAULT_PATH), "HOME": os.environ.get("HOME", "/")}
         return LaunchInfo(
-            environment=variables, credentials=_ROOT, command=Command(argv[0], argv), working_directory="/"
+            environment=variables, credentials=_OWN, command=Command(argv[0], argv), working_directory="/"
         )
 
     async def make(self, container_id: ContainerID) -> None:
         """Has Docker make the container, unless its executor does. Raises DockerError."""
         made = self._made[container_id]
-        await self._docker.remove_ended(made.name)  # It was of a container of the same id, and waited for its removal.
         made.asked = True
         if made.orders is None:
             return
         try:
-            await self._docker.create(made.orders.arguments, made.orders.variables)
+            await self._create(made.name, made.orders)
         except DockerError as error:
             made.asked = isinstance(error, HangingError)
             raise
+
+    async def _create(self, name: str, orders: Orders) -> None:
+        try:
+            await self._docker.create(orders.arguments, orders.variables)
+        except NameTakenError:
+            await self._docker.remove_ended(name)  # It was of a container of the same id, and waited for its removal.
+            await self._docker.create(orders.arguments, orders.variables)
 
     def _named(self, container_id: ContainerID, config: ContainerConfig) -> Made:
         name = container_name(container_id.value)
@@ -169,7 +176,7 @@ class DockerIsolator(Isolator):
         return LaunchInfo(
             environment={"PATH": DEFAULT_PATH, "MESOS_SANDBOX": str(config.directory), **config.program_environment},
             secret_environment=orders.environment(),
-            credentials=_ROOT,
+            credentials=_OWN,
             command=Command("", (), config.command.program),
             working_directory=str(config.directory),
         )

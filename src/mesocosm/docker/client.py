@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mesocosm.docker.values import Container, DockerError, HangingError, Image, NoSuchContainerError
+from mesocosm.docker.values import Container, DockerError, HangingError, Image, NameTakenError, NoSuchContainerError
 from mesocosm.external import MOST_OUTPUT, Execution, how_ended
 from mesocosm.linux.poll import readable
 from mesocosm.units import format_duration
@@ -32,6 +32,7 @@ _LONGEST_LINE = 60_000
 """Characters of a variable that the client reads from a file: it gives up at 64 KiB."""
 _VERSION = re.compile(r"version v?(\d+)\.(\d+)(?:\.(\d+))?")
 _MISSING = re.compile(r"no such (container|object|image)|no container with name", re.IGNORECASE)
+_TAKEN = re.compile(r"container name .* is already in use", re.IGNORECASE)
 _UNREACHABLE = re.compile(
     r"cannot connect to the docker daemon|failed to connect to the docker api|error during connect"
     r"|permission denied while trying to connect|dial unix|unable to connect to podman",
@@ -95,7 +96,8 @@ class Docker:
     async def create(self, arguments: Sequence[str], variables: Mapping[str, str] | None = None) -> str:
         """The id of a new container, which is not started; `arguments` are those of `docker create`.
 
-        It has the `variables`, which no user of the host sees in the command line of a process.
+        It has the `variables`, which no user of the host sees in the command line of a process. Raises NameTakenError
+        where there is one of its name.
         """
         with _environment_file(variables or {}) as (options, inherited):
             printed = await self._ask("create", *options, *arguments, inherited=inherited)
@@ -240,6 +242,8 @@ class Docker:
         message = f"{self._said(arguments)} failed: {how_ended(status, reason)}"
         if _UNREACHABLE.search(text):
             raise DockerError(message, f"start the daemon at {self.host}, or give its --docker_socket")
+        if _TAKEN.search(text):
+            raise NameTakenError(message)
         if not _MISSING.search(text):
             raise DockerError(message)
         if not partly:

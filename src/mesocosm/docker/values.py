@@ -20,6 +20,10 @@ class HangingError(DockerError):
     """Docker did not answer in time: nobody knows whether it has done, or will do, what it was asked for."""
 
 
+class NameTakenError(DockerError):
+    """Docker has a container of that name already."""
+
+
 class NoSuchContainerError(DockerError):
     """Docker has no container of that name."""
 
