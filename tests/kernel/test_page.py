@@ -292,3 +292,39 @@ def test_the_files_of_the_page(agent: AgentProcess) -> None:
         "/web/__init__.py",
     ):
         assert agent.get(path).status == 404, path
+
+
+def test_pages_of_another_origin(agent: AgentProcess, browser: Browser) -> None:
+    """The same browser shows them on the same machine, but they neither use nor frame what is the agent's."""
+    agent.start()
+    own, other = f"127.0.0.1:{agent.port}", f"http://localhost:{agent.port}/other"
+    page = browser.new_page()
+    page.route(other, lambda route: route.fulfill(body="<!doctype html>", content_type="text/html"))
+    page.goto(other)
+    connect = """(own) => new Promise((resolve) => {
+      const socket = new WebSocket(`ws://${own}/terminal/connect`, ["mesocosm.terminal", "ticket"]);
+      socket.onopen = () => resolve("open");
+      socket.onclose = () => resolve("refused");
+    })"""
+    assert page.evaluate(connect, own) == "refused"
+    call = """(own) => fetch(`http://${own}/api/v1`, {
+      method: "POST", body: '{"type": "GET_HEALTH"}', headers: {"Content-Type": "application/json"},
+    }).then((answer) => answer.status, () => "refused")"""
+    assert page.evaluate(call, own) == "refused"
+    toggle = """(own) => fetch(`http://${own}/logging/toggle?level=1&duration=1mins`, {method: "POST", mode: "no-cors"})
+      .then(() => null, () => null)"""
+    page.evaluate(toggle, own)
+    assert agent.get("/logging/toggle").text == "0\n"
+    frame = """(own) => new Promise((resolve) => {
+      const frame = document.createElement("iframe");
+      frame.onload = () => resolve(null);
+      frame.src = `http://${own}/`;
+      document.body.append(frame);
+    })"""
+    page.evaluate(frame, own)
+    assert page.frames[1].locator(".bar").count() == 0, "it is not shown"
+    page.goto(f"http://{own}/")
+    assert page.evaluate(call, own) == 200, "pages of its own do"
+    page.evaluate(toggle, own)
+    assert agent.get("/logging/toggle").text == "1\n"
+    page.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shlex
 import time
 from collections.abc import Iterable
@@ -23,6 +24,7 @@ from mesocosm.api import convert
 from mesocosm.api.json import to_json
 from mesocosm.concurrency import Turns
 from mesocosm.container import ContainerConfig, ContainerID, ContainerStatus, Termination
+from mesocosm.errors import UnknownContainerError
 from mesocosm.isolators.concerns import concerns
 
 Json = dict[str, Any]
@@ -90,7 +92,8 @@ class Overview:
             await turns.pause()
             of_executor = self.agent.tasks.containers.is_executor(container_id.root)
             if self.access.shows(principal, Observed(container_id, None, None, of_executor=of_executor)):
-                found.append(await self._ended_one(container_id))
+                with contextlib.suppress(UnknownContainerError):  # Removed meanwhile.
+                    found.append(await self._ended_one(container_id))
         return sorted(found, key=lambda entry: entry["ended"] or 0.0, reverse=True)
 
     async def _ended_one(self, container_id: ContainerID) -> Json:
