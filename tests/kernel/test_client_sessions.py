@@ -101,6 +101,7 @@ def test_run(client: Client, agent: AgentProcess) -> None:
         [*MESOCOSM, *there, "--", "seq", "0", "99999"], env=client.environment, capture_output=True, check=True
     )
     assert many.stdout == _LINES
+    assert client.pipe(_LINES, *there, "-i", "--", "cat") == _LINES
     limited = client.run(*there, "--mem", "32MB", "--", "tail", "/dev/zero")
     assert limited.returncode == 137
     assert limited.stderr.startswith("mesocosm: Memory limit exceeded: Requested: 32MB")
@@ -167,9 +168,11 @@ def test_attach(client: Client, agent: AgentProcess) -> None:
         each.expect(pexpect.EOF)
         each.close()
         assert each.exitstatus == 4
-    agent.launch("plain", "sleep 1; echo out; echo err >&2; exit 3")
+    agent.launch("plain", "sleep 2; echo out; echo err >&2; exit 3")
     done = client.run("attach", "plain")
     assert (done.returncode, done.stdout, done.stderr) == (3, "out\n", "err\n")
+    client.lines(*there, "-d", "-i", "--name", "reader", "--", "sh", "-c", "cat; exit 0")
+    assert client.pipe(b"to it\n", "attach", "reader") == b"to it\n"
     assert client.refused("attach", "plain") == "plain has ended already"
 
 

@@ -41,8 +41,11 @@ def attach(agent: Address, *, container: str, detach_keys: str, no_stdin: bool) 
         found = find_running(connection, container)
         about = {"container_id": identity(found.id)}
         messages = connection.stream("ATTACH_CONTAINER_OUTPUT", about)
-        types = not no_stdin and bool(found.entry.get("has_terminal"))
-        conversation = Conversation(agent, found.id, interactive=types, terminal=types, detach_keys=keys)
+        types = not no_stdin and bool(found.entry.get("takes_input"))
+        has_terminal = types and bool(found.entry.get("has_terminal"))
+        conversation = Conversation(
+            agent, found.id, interactive=types, terminal=has_terminal, detach_keys=keys if has_terminal else None
+        )
         conversation.listen(pieces_of(messages), connection.abort)
         if conversation.detached:
             tell_of_leaving(found.id)

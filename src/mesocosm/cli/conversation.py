@@ -64,6 +64,10 @@ def _key(name: str) -> int:
     return ord(letter) if letter == name else ord(letter.upper()) ^ 0x40
 
 
+def _stay() -> None:
+    """Where there are no keys."""
+
+
 @dataclass(slots=True, eq=False)
 class Conversation:
     """What is said to and by one container.
@@ -80,7 +84,7 @@ class Conversation:
     detach_keys: DetachKeys | None = None
     detached: bool = False
 
-    def listen(self, pieces: Iterator[Piece], leave: Callable[[], None]) -> None:
+    def listen(self, pieces: Iterator[Piece], leave: Callable[[], None] = _stay) -> None:
         """Passes on what the container writes, to its end or until the keys are typed, when `leave` is called.
 
         Raises AgentError, and OSError for what cannot be written here.

@@ -16,7 +16,6 @@ import click
 from mesocosm.cli.agent_option import address_given
 from mesocosm.cli.calls import command_info, identity, terminal_info
 from mesocosm.cli.conversation import DETACH_KEYS, Conversation, DetachKeys, Piece, tell_of_leaving
-from mesocosm.cli.descriptors import write_all
 from mesocosm.cli.execution import TIMED_OUT, Options
 from mesocosm.cli.messages import complain
 from mesocosm.cli.options import OF_AGENT
@@ -51,12 +50,10 @@ def run_remotely(options: Options) -> int:
         if entry.name not in _SERVED and getattr(options, entry.name) not in (entry.default, ()):
             name = f"--{entry.name.replace('_', '-')}"
             raise FlagError(f"{name} does not go with --agent", "leave it out, or run it here")
-    if options.interactive and not (options.tty and os.isatty(0)):
-        raise FlagError("-i goes with -t and a terminal, where there is an --agent", "use `mesocosm exec -i` for pipes")
-    if options.detach and (options.interactive or options.timeout is not None):
-        raise FlagError(
-            f"--{'timeout' if options.timeout else 'interactive'} does not go with --detach", "leave it out"
-        )
+    if options.interactive and options.tty and not os.isatty(0):
+        raise FlagError("-t: the standard input is no terminal", "leave -t out, or -i")
+    if options.detach and options.timeout is not None:
+        raise FlagError("--timeout does not go with --detach", "leave one of them out")
     name = options.name or f"run-{secrets.token_hex(6)}"
     timeout = None if options.timeout is None else parse_duration(options.timeout)
     call = launch_call(name, options)
@@ -89,6 +86,7 @@ def launch_call(name: str, options: Options) -> Json:
         "resources": [{"name": key, "type": "SCALAR", "scalar": value} for key, value in asked.items()],
         "limits": {key: value for key, value in asked.items() if key != "disk"},
         "container": {"type": "MESOS", **_container_info(options)},
+        **({"interactive": True} if options.interactive and not options.tty else {}),
     }
 
 
@@ -164,14 +162,17 @@ class _Running:
 
     def _pass_on_output(self) -> bool:
         """To the end; whether somebody has typed the detach keys."""
-        if not self._options.tty:
-            for descriptor, data in merged([self._output(1, "stdout"), self._output(2, "stderr")]):
-                write_all(descriptor, data)
-            return False
-        keys = DetachKeys(DETACH_KEYS)
+        tty = self._options.tty
         conversation = Conversation(
-            self._address, self._name, self._options.interactive, terminal=True, detach_keys=keys
+            self._address,
+            self._name,
+            interactive=self._options.interactive,
+            terminal=tty,
+            detach_keys=DetachKeys(DETACH_KEYS) if tty else None,
         )
+        if not tty:
+            conversation.listen(merged([self._output(1, "stdout"), self._output(2, "stderr")]))
+            return False
         with Connection(self._address) as connection:
             conversation.listen(((1, data) for data in self._follow(connection, "stdout", 0)), connection.abort)
         return conversation.detached

@@ -136,6 +136,7 @@ def _asked(config: ContainerConfig, isolation: Iterable[str]) -> Json:
         "rootfs": None if config.rootfs is None else str(config.rootfs),
         "class": config.container_class.value,
         "has_terminal": config.tty_info is not None,
+        "takes_input": config.tty_info is not None or config.interactive,
         "sandbox": None if config.directory is None else str(config.directory),
         "isolators": [name for name in isolation if config.docker is None and concerns(name, config)],
     }
