@@ -258,7 +258,7 @@ def test_what_has_no_terminal_has_no_size(parent: AgentProcess) -> None:
 
 def test_what_takes_no_input(parent: AgentProcess) -> None:
     for container_id, status, text in [
-        (identity("parent"), 500, "parent takes no input; it has to be asked for at its launch"),
+        (identity("parent"), 500, "parent takes no input; that has to be asked for at its launch"),
         (identity("nobody"), 404, "Container nobody cannot be found"),
     ]:
         with typing(parent, container_id) as keyboard:

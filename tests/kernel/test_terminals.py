@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import stat
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from mesocosm.container import CommandInfo, ContainerClass, ContainerConfig, ContainerID, TTYInfo
+from mesocosm.containerizer.mesos import MesosContainerizer
+from mesocosm.errors import ContainerError
+from mesocosm.flags import Flags
+from mesocosm.switchboard.switchboard import Switchboard
 from tests.agent_process import AgentProcess, identity
 from tests.command_line import TIMEOUT
+from tests.launching import LINUX, Launch
 from tests.machine import await_end
 from tests.talking import typing
 
@@ -186,3 +194,32 @@ def test_a_container_cannot_move_its_log(agent: AgentProcess) -> None:
         assert keyboard.answer().status == 200
     assert agent.wait_for("c")["exit_status"] == 0
     assert target.read_bytes() == b""
+
+
+# What the containers of a containerizer can do, without an agent.
+
+
+@pytest.mark.parametrize("trick", ["mkfifo /dev/ptmx", "echo no > /dev/ptmx", "ln -s /dev/zero /dev/ptmx", "true"])
+async def test_a_parent_cannot_make_others_of_a_terminal(launch: Launch, rootfs: Path, trick: str) -> None:
+    """A session finds no terminal in a container whose root has put something else there: it is refused, at once."""
+    parent = await launch.talking(f"rm /dev/ptmx; {trick}; echo up; read -r end", rootfs=rootfs)
+    assert await parent.line() == "up"
+    with pytest.raises(ContainerError, match="open a terminal"):
+        await launch("true", parent=parent, container_class=ContainerClass.DEBUG, tty_info=TTYInfo())
+
+
+async def test_a_terminal_that_is_kept_can_be_attached_to(flags: Flags, rootfs: Path) -> None:
+    """It is the console of a container that has a root file system, also for who attaches by the library."""
+    kept, script = ContainerID("kept"), "tty; ls -l /dev/console; echo typed > /dev/console; read -r end"
+    config = ContainerConfig(CommandInfo(script), rootfs=rootfs, tty_info=TTYInfo())
+    async with MesosContainerizer(replace(flags, isolation=LINUX), switchboard=Switchboard()) as containerizer:
+        await containerizer.launch(kept, config)
+        terminal = await containerizer.attach(kept)
+        os.write(terminal, b"\n")
+        os.close(terminal)
+        assert (await asyncio.wait_for(containerizer.wait(kept), TIMEOUT)).exit_status == 0
+        log = (containerizer.sandbox(kept) / "stdout").read_bytes()
+        assert all(text in log for text in (b"/dev/pts/0\r\n", b"crw--w----", b"typed\r\n")), log
+        with pytest.raises(ContainerError, match="no terminal"):
+            await containerizer.attach(kept)
+        await containerizer.remove(kept)

@@ -271,6 +271,8 @@ class MesosContainerizer:
         container = self._containers.get(container_id)
         if container is None and container_id not in self._ended:
             raise UnknownContainerError(f"there is no container {container_id}")
+        if self._switchboard is not None and (kept := await self._switchboard.attach(container_id)) is not None:
+            return kept
         terminal = self._ended.take_terminal(container_id)
         if terminal is None and container is not None and container.channel is not None:
             terminal = container.channel.take_terminal()

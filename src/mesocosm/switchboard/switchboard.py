@@ -137,6 +137,11 @@ class Switchboard(Isolator):
         finally:
             self._typing.discard(container_id)
 
+    async def attach(self, container_id: ContainerID) -> int | None:
+        """A copy of the master of a terminal that is kept, which is the caller's. Raises ContainerError or OSError."""
+        keeper = self._keepers.get(container_id)
+        return None if keeper is None or not keeper.is_terminal else await keeper.attach()
+
     async def _kept_input(self, container_id: ContainerID) -> Input:
         keeper = self._keepers.get(container_id)
         if keeper is None:

@@ -84,15 +84,14 @@ class SessionCalls:
         """Returns when there is no more to type, or nobody there who would read it. Raises RequestError."""
         typing = asyncio.create_task(_type_all(given, calls))
         ended = asyncio.create_task(self._agent.wait(container_id))
-        both = {typing, ended}
         try:
-            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((typing, ended), return_when=asyncio.FIRST_COMPLETED)
             if typing.done():
                 typing.result()
         finally:
-            for task in both:
+            for task in (typing, ended):
                 task.cancel()
-            await asyncio.wait(both)
+            await asyncio.gather(typing, ended, return_exceptions=True)
 
 
 class _SessionStream(AsyncGenerator[bytes, None]):
@@ -118,7 +117,10 @@ class _SessionStream(AsyncGenerator[bytes, None]):
 
     async def aclose(self) -> None:
         """Ends the container with the connection."""
-        await self._agent.sessions.close(self._session)
+        try:
+            await self._records.aclose()
+        finally:
+            await self._agent.sessions.close(self._session)
 
 
 class _Records(AsyncIterator[bytes]):
