@@ -315,17 +315,16 @@ async def test_a_check_without_an_answer_leaves_nothing_in_the_container(task: D
 # In a network of Docker's.
 
 SUBNETS = ("172.29.84.0/24", "fd00:6d65:736f::/64")
-SERVER = """
-import http.server, socket, ssl, sys, threading
-class Server(http.server.ThreadingHTTPServer):
+HTTP = "exec busybox httpd -f -p [::]:8480 -h /"
+HTTPS = """
+import http.server, socket, ssl, sys
+class Server(http.server.HTTPServer):
     address_family = socket.AF_INET6
-for port in (8480, 8443):
-    server = Server(("::", port), http.server.SimpleHTTPRequestHandler)
-    if port == 8443:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(sys.argv[1])
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-    threading.Thread(target=server.serve_forever).start()
+server = Server(("::", 8480), http.server.SimpleHTTPRequestHandler)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[1])
+server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
 """
 
 
@@ -351,22 +350,30 @@ def networked_task(executor_agent: ExecutorAgent, networked: Docker, unique_name
 @pytest.mark.parametrize(
     ("kind", "what"),
     [
-        ("HTTP", {"port": 8480}),
-        ("HTTP", {"port": 8443, "scheme": "https", "protocol": "IPv6"}),
-        ("TCP", {"port": 8480, "protocol": "IPv6"}),
+        ("HTTP", {"path": "/bin/sh"}),
+        ("HTTP", {"scheme": "https", "protocol": "IPv6"}),
+        ("TCP", {"protocol": "IPv6"}),
     ],
     ids=["http", "https", "tcp"],
 )
 async def test_a_task_in_a_network_of_its_own(
-    networked_task: DockerTask, certificate: Path, kind: str, what: Json
+    networked_task: DockerTask, request: pytest.FixtureRequest, kind: str, what: Json
 ) -> None:
     """Its addresses are told with what it asked for, and it is asked from there: from the host, nobody would answer."""
-    task = networked_task
-    server = f"exec chroot /host {sys.executable} -c '{SERVER}' {certificate}"
+    task, server, shown = networked_task, HTTP, []
+    if "scheme" in what:
+        certificate = request.getfixturevalue("certificate")
+        server = f"exec {os.path.realpath(sys.executable)} -c '{HTTPS}' {certificate}"
+        shown = [
+            certificate,
+            sys.base_prefix,
+            "/usr/lib",
+            *(each for each in ("/lib", "/lib64") if Path(each).exists()),
+        ]
     asked = {"network_infos": [{"name": "usernet", "labels": {"labels": [{"key": "of", "value": "the task"}]}}]}
-    options = ("--net=usernet", "--volume=/:/host:ro")
+    options = ("--net=usernet", *(f"--volume={path}:{path}:ro" for path in shown))
     executor = await task.launch(
-        server, *options, task=health(kind, what, consecutive_failures=100_000), container=asked
+        server, *options, task=health(kind, {"port": 8480, **what}, consecutive_failures=100_000), container=asked
     )
     running = await task.agent.update("TASK_RUNNING")
     (info,) = running["container_status"]["network_infos"]
@@ -382,6 +389,6 @@ async def test_a_task_in_a_network_of_its_own(
     assert status["reason"] == HEALTH
     assert status["container_status"] == running["container_status"]
     with pytest.raises(ConnectionRefusedError):
-        await asyncio.open_connection("127.0.0.1", what["port"])
+        await asyncio.open_connection("127.0.0.1", 8480)
     await task.end()
     assert await executor.wait() == 0
