@@ -101,13 +101,19 @@ class DockerContainerizer(MesosContainerizer):
         if not self._flags.docker_socket.startswith("/"):
             raise FlagError(f"--docker_socket: {self._flags.docker_socket!r} is no absolute path", "give one")
         super().start()
+        try:
+            self._write_credentials()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _write_credentials(self) -> None:
+        """Those of the agent, for its client; and none, if it has none any more."""
+        with contextlib.suppress(FileNotFoundError):
+            remove_path(self._home)
         if self._flags.docker_config is not None:
-            try:
-                make_directories(self._home)
-                write_credentials(self._home, self._flags.docker_config)
-            except BaseException:
-                self._lock.release()
-                raise
+            make_directories(self._home)
+            write_credentials(self._home, self._flags.docker_config)
 
     def time_pulls(self, record: Callable[[str, float], None]) -> None:
         """Has `record` called for each image that Docker has brought, with how Mesos calls that, and the seconds."""
