@@ -90,8 +90,10 @@ async def test_a_persistent_volume_outlives_its_task(flags: Flags) -> None:
         assert not path.exists()
 
 
-@pytest.mark.parametrize("executor", ["command", "custom", "default"])
-@pytest.mark.parametrize("kind", ["", "PATH", "relative", "MOUNT"])
+@pytest.mark.parametrize(
+    ("executor", "kind"),
+    [("command", ""), ("custom", "PATH"), ("default", "relative"), ("default", "MOUNT"), ("command", "MOUNT")],
+)
 async def test_a_volume_of_each_kind_of_disk(
     flags: Flags, run_directory: Path, whole_disk: Path, executor: str, kind: str
 ) -> None:
