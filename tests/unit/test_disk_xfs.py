@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from mesocosm.errors import FlagError, UnsupportedError
+from mesocosm.container import ContainerID, DiskSource, DiskType, PersistentVolume
+from mesocosm.errors import ContainerError, FlagError, UnsupportedError
 from mesocosm.flags import Flags
-from mesocosm.isolators.disk.xfs import Projects, XfsIsolator, parse_ranges
+from mesocosm.isolators.disk.base import Directory
+from mesocosm.isolators.disk.xfs import Projects, XfsIsolator, _takes_quota, parse_ranges
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="other users are refused before")
@@ -42,3 +44,17 @@ def test_a_project_is_in_use_as_long_as_there_is_its_directory(tmp_path: Path) -
     other.unlink()
     assert sorted(projects.reclaim()) == [5, 9]
     assert (projects.free, list(projects.unused()), projects.of(first)) == (2, [5, 6], None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "takes"), [(None, True), (DiskType.MOUNT, False), (DiskType.PATH, None)], ids=["own", "whole", "part"]
+)
+def test_volumes_of_other_disks(kind: DiskType | None, takes: bool | None) -> None:
+    """The work directory alone has quotas here. A disk that is one volume is its own limit."""
+    source = None if kind is None else DiskSource(kind, "/mnt")
+    directory = Directory(Path("/mnt"), 1, PersistentVolume("id", "role", 1, "data", source=source))
+    if takes is None:
+        with pytest.raises(ContainerError, match="is a part of another disk"):
+            _takes_quota(ContainerID("c"), directory)
+    else:
+        assert _takes_quota(ContainerID("c"), directory) is takes
