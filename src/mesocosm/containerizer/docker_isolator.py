@@ -264,8 +264,10 @@ class DockerIsolator(Isolator):
             await asyncio.to_thread(cgroups.update, resources, limits)
 
     async def update_volumes(self, container_id: ContainerID, config: ContainerConfig, pidfd: int) -> None:
-        """Docker mounts nothing into a container that runs."""
-        raise ContainerError(f"{container_id} is of Docker, and its persistent volumes stay as they are")
+        """Docker mounts nothing into a container that runs, nor takes it away: that of a task that ends stays."""
+        new, _ = self._volumes.changes(container_id, config)
+        if new:
+            raise ContainerError(f"{container_id} is of Docker, and gets no persistent volume while it runs")
 
     async def status(self, container_id: ContainerID) -> ContainerStatus:
         """Its addresses."""
