@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -15,6 +16,8 @@ from typing import Any
 import pytest
 
 from mesocosm.api.recordio import Decoder
+from mesocosm.client.address import Address
+from mesocosm.client.streaming import AgentClient
 from tests.agent_process import AgentProcess, identity
 from tests.attaching import JSON, PROTOBUF, RECORDIO, attached, followed
 from tests.command_line import TIMEOUT
@@ -189,6 +192,23 @@ def test_the_agent_is_killed_in_the_middle(agent: AgentProcess) -> None:
     with attached(agent, "x") as client:
         go(agent, 3)
         assert client.rest() == {"STDOUT": b"\nthree\n"}
+
+
+async def test_a_program_attaches(agent: AgentProcess) -> None:
+    agent.start()
+    launch(agent, "echo out; echo err >&2")
+
+    async def see() -> dict[str, bytes]:
+        seen = {"STDOUT": b"", "STDERR": b""}
+        async with AgentClient(Address.parse(f"http://{agent.host}:{agent.port}")) as client:
+            async for stream, piece in client.attach_output(identity("x")):
+                seen[stream] += piece
+        return seen
+
+    seeing = asyncio.create_task(see())
+    assert await asyncio.to_thread(awaited, lambda: held(agent)[1] == 3)
+    go(agent, 1)
+    assert await asyncio.wait_for(seeing, TIMEOUT) == {"STDOUT": b"\nout\n", "STDERR": b"err\n"}
 
 
 # Tasks.

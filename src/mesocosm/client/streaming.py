@@ -74,18 +74,6 @@ class AgentClient:
             except aiohttp.ClientError as error:
                 raise self.address.lost(error) from None
 
-    async def read_file(self, path: str) -> AsyncGenerator[bytes, None]:
-        """A file that the agent shows, piece by piece, to its present end. Raises AgentError."""
-        offset = 0
-        while True:
-            call = {"type": "READ_FILE", "read_file": {"path": path, "offset": offset}}
-            async with await self._post("/api/v1", call) as answer:
-                data = base64.b64decode((await answer.json())["read_file"]["data"])
-            if not data:
-                return
-            offset += len(data)
-            yield data
-
     async def _messages(self, path: str, call: Json) -> AsyncGenerator[Json, None]:
         """The records of an answer that goes on, which are JSON. Raises AgentError."""
         decoder = Decoder()

@@ -47,7 +47,7 @@ def add_endpoints(
     routes.add(Route("/api/v1/executor", executors.handle, Realm.EXECUTOR, frozenset({"POST"}), summary), of_agent=True)
     v0.Endpoints(agent, access, metrics, limit, logs, address).add_to(routes)
     summary = "What comes into the file `path` from `offset` on; until the container `until` ends, if it is given."
-    routes.add(Route("/files/follow", output.follow, summary=summary))
+    routes.add(Route("/files/follow", output.follow, methods=frozenset({"GET"}), summary=summary))
     tasks = LocalTasks(agent, address)
     summary = "Runs a TaskInfo or a TaskGroupInfo where there is no master, and tells how it goes."
     routes.add(Route("/tasks", tasks.submit, Realm.READ_WRITE, frozenset({"POST"}), summary))

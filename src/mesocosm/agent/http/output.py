@@ -70,12 +70,12 @@ class Output:
 
 
 async def _pieces(pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-    """These, or what the client is told where they end before their end."""
+    """These. Raises StreamCutError where they end before their end."""
     try:
         async for piece in pieces:
             yield piece
-    except BehindError as error:
-        raise StreamCutError(str(error)) from None
+    except (BehindError, OSError) as error:
+        raise StreamCutError(str(error)) from error
 
 
 def _offset(request: Request) -> int | None:
