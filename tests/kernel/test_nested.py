@@ -17,6 +17,7 @@ from mesocosm.container import (
     Tmpfs,
     Volume,
 )
+from mesocosm.containerizer.base import LaunchResult
 from mesocosm.errors import ContainerError, MesocosmError
 from tests.launching import LINUX, TIMEOUT, Launch, Started
 
@@ -217,3 +218,18 @@ async def test_environment_of_a_nested_container(launch: Launch) -> None:
         "MESOS_SANDBOX": str(child.sandbox),
         "PWD": str(child.sandbox),
     }
+
+
+async def test_a_parent_whose_command_is_faster_than_the_word_of_it(launch: Launch) -> None:
+    """A command may ask for what is nested in it as soon as it runs, and its containerizer hears of that later."""
+    containerizer = launch.containerizer()
+    parent, child = ContainerID("parent"), ContainerID("child", ContainerID("parent"))
+    launching = asyncio.create_task(containerizer.launch(parent, ContainerConfig(CommandInfo("sleep 1000"))))
+    known = containerizer._containers
+    while parent not in known or not known[parent].released:  # noqa: ASYNC110 - nobody is told of that.
+        await asyncio.sleep(0)
+    assert containerizer.pending() == {parent: "FETCHING"}
+    assert await containerizer.launch(child, ContainerConfig(CommandInfo("exit 3"))) is LaunchResult.SUCCESS
+    assert launching.done()
+    assert (await asyncio.wait_for(containerizer.wait(child), TIMEOUT)).exit_status == 3
+    await containerizer.destroy(parent)

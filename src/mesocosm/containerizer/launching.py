@@ -123,6 +123,7 @@ class Launching:
                 self.checkpoints.write_launched(container_id, launched)
                 joins = [*child.joins, *self.isolation.joins(container_id)]
                 child.channel.release(given, joins, recoverable=not launched.records_status)
+                container.released = True
 
     def _describe(self, container: Container, parent: Container | None, credentials: Credentials | None) -> LaunchInfo:
         """The command's part; that of a debug container is in the environment and the directory of its parent."""

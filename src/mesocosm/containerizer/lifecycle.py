@@ -44,9 +44,9 @@ _NEXT = {
 class Container:
     """A container from its launch until everything it held is given back.
 
-    `started` is resolved when its command runs or the launch has failed, `ended` with its termination. `recorded` if
-    that is on disk. An `orphan` leaves no record, and one that is `damaged` leaves it set aside. `is_past` if there is
-    nothing but the record of its end.
+    `started` is resolved when its command runs or the launch has failed, `ended` with its termination. It is `released`
+    when its command may run before anybody is told so. `recorded` if its end is on disk. An `orphan` leaves no record,
+    and one that is `damaged` leaves it set aside. `is_past` if there is nothing but the record of its end.
     """
 
     container_id: ContainerID
@@ -62,6 +62,7 @@ class Container:
     secret_environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     working_directory: str | None = None
     made_sandbox: bool = False
+    released: bool = False
     report: Report | None = None
     termination: Termination | None = None
     recorded: bool = False

@@ -241,6 +241,7 @@ class MesosContainerizer:
         """
         if config.type is not self.kind:
             return LaunchResult.NOT_SUPPORTED
+        await self._parent_started(container_id)
         if self.knows(container_id):
             return LaunchResult.ALREADY_LAUNCHED
         if self._sole not in (None, config):
@@ -527,6 +528,12 @@ class MesosContainerizer:
                 f"{container_id} asks for the image {config.images[0].reference}, and there are none here",
                 "start with --image_providers=docker",
             )
+
+    async def _parent_started(self, container_id: ContainerID) -> None:
+        """Returns when it is known whether the parent runs: its command may be faster than the word of that."""
+        parent = None if container_id.parent is None else self._containers.get(container_id.parent)
+        if parent is not None and parent.released and not parent.started.done():
+            await asyncio.wait([parent.started])
 
     def _check_parent(self, container: Container) -> None:
         parent = container.container_id.parent
