@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 import signal
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from mesocosm.api import internal, v1
 from mesocosm.container import ContainerID
 from mesocosm.flags import Flags
+from tests.docker_archive import docker_archive
 from tests.executor_agent import ExecutorAgent
 from tests.executor_agent import task_info as as_json
 from tests.kernel.test_checks import Server
@@ -329,6 +331,28 @@ async def test_files_of_a_task_are_fetched(flags: Flags, run_directory: Path) ->
     uri = v1.CommandInfo.URI(value=str(run_directory / "file"))
     async with running_agent(flags) as master:
         run(master, [task("a", command=v1.CommandInfo(value="grep content file", uris=[uri]))])
+        await master.update("a", v1.TASK_FINISHED)
+        await master.gone()
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the archive is for amd64")
+async def test_files_of_a_task_in_an_image_are_fetched(flags: Flags, rootfs: Path, run_directory: Path) -> None:
+    (archives := run_directory / "archives").mkdir()
+    docker_archive(archives / "box.tar", "box:latest", rootfs)
+    (given := run_directory / "given").write_text("given")
+    options = (
+        "--image_providers=docker",
+        f"--docker_registry={archives}",
+        f"--docker_store_dir={run_directory / 'store'}",
+    )
+    image = v1.Image(type=v1.Image.DOCKER, docker=v1.Image.Docker(name="box"))
+    container = v1.ContainerInfo(type=v1.ContainerInfo.MESOS, mesos=v1.ContainerInfo.MesosInfo(image=image))
+    command = v1.CommandInfo(
+        value=f"test $(cat given) = given -a ! -e {given}", uris=[v1.CommandInfo.URI(value=str(given))]
+    )
+    isolation = "filesystem/linux,namespaces/pid,docker/runtime"
+    async with running_agent(flags, *options, isolation=isolation) as master:
+        run(master, [task("a", command=command, container=container)])
         await master.update("a", v1.TASK_FINISHED)
         await master.gone()
 
