@@ -92,8 +92,8 @@ def test_terminals(client: Client) -> None:
 
 
 def test_a_reader_that_has_seen_enough(client: Client, agent: AgentProcess) -> None:
-    for number in range(40):  # Its table does not fit into the pipe's buffer at once.
-        agent.launch(f"many-{number}", f"true {'x' * 3000}")
+    for number in range(10):  # Its table does not fit into the pipe's buffer at once.
+        agent.launch(f"many-{number}", f"true {'x' * 12000}")
     script = f"{' '.join(MESOCOSM)} ps --all | head -n 1"
     done = subprocess.run(
         ["sh", "-c", script], env=client.environment, capture_output=True, timeout=TIMEOUT, check=True
