@@ -6,8 +6,10 @@ import asyncio
 import os
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -117,6 +119,27 @@ async def test_variables_are_as_they_were_and_in_no_command_line(
     os.close(output)
 
 
+async def test_variables_of_commands_are_in_no_command_line(
+    client: Docker, unique_name: str, run_directory: Path
+) -> None:
+    program = run_directory / "docker"
+    program.write_text(f'#!/bin/sh\necho "$*" >> {run_directory}/lines\nexec docker "$@"\n')
+    program.chmod(0o755)
+    seen = replace(client, program=str(program))
+    output = os.open(os.devnull, os.O_WRONLY)
+    async with created(seen, unique_name, "sleep 600", OF_ALL="hush"):
+        since = time.time()
+        started = client.start_attached(unique_name, output, output)
+        await client.event(unique_name, "start", since)
+        argv = ["sh", "-c", 'test "$OF_ALL-$OF_ONE" = hush-hushed']
+        execution = seen.execute(unique_name, argv, {"OF_ONE": "hushed"}, stdout=output, stderr=output)
+        await execution.converse()
+        assert await execution.end() == 0
+        await started.end()
+    os.close(output)
+    assert "=hush" not in (run_directory / "lines").read_text()
+
+
 async def test_an_image_that_is_here_is_not_pulled(client: Docker) -> None:
     image = await client.pull(IMAGE)
     assert image.entrypoint is None
@@ -135,6 +158,12 @@ async def test_what_docker_refuses_is_one_line(client: Docker) -> None:
     with pytest.raises(DockerError, match="docker create failed: exit status 125: unknown flag: --nonesuch") as caught:
         await client.create(["--nonesuch", IMAGE])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("word", "reason"), [("a\0b", "NUL character"), ("x" * 200_000, "too long; ask for less")])
+async def test_what_no_process_can_be_told(client: Docker, word: str, reason: str) -> None:
+    with pytest.raises(DockerError, match=reason):
+        await client.create([IMAGE, word])
 
 
 async def test_a_client_that_is_missing() -> None:
@@ -176,7 +205,8 @@ def _children() -> list[str]:
 
 
 def _is_client(pid: str) -> bool:
-    return Path("/proc", pid, "cmdline").read_bytes().startswith(b"docker\0")
+    """By its program: the command line of one that was executed just now is empty for a moment."""
+    return Path("/proc", pid, "exe").readlink().name == "docker"
 
 
 async def test_the_version(client: Docker) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import re
@@ -29,7 +30,7 @@ _BATCH = 50
 """Containers that are asked for at once: each is described by some 10 kB."""
 _MOST_DESCRIBED = 16 << 20
 _LONGEST_LINE = 60_000
-"""Characters of a variable that the client reads from a file: it gives up at 64 KiB."""
+"""Bytes of a variable that the client reads from a file: it gives up at 64 KiB."""
 _VERSION = re.compile(r"version v?(\d+)\.(\d+)(?:\.(\d+))?")
 _MISSING = re.compile(r"no such (container|object|image)|no container with name", re.IGNORECASE)
 _TAKEN = re.compile(r"container name .* is already in use", re.IGNORECASE)
@@ -119,12 +120,17 @@ class Docker:
         """The same for one that runs: from now on, its output is copied, and no signal is passed on."""
         return self._argv(["attach", "--no-stdin", "--sig-proxy=false", name])
 
-    def execute(self, name: str, argv: Sequence[str], *options: str, stdout: int, stderr: int) -> Execution:
+    def execute(
+        self, name: str, argv: Sequence[str], variables: Mapping[str, str], *, stdout: int, stderr: int
+    ) -> Execution:
         """Executes a command in a running container (`docker exec`). Its status is that of the process.
 
-        What the process started in the container does not end with it.
+        It has the `variables` beside those of the container, which are seen by no user of the host either. What the
+        process started in the container does not end with it.
         """
-        return self._execute(["exec", *options, name, *argv], stdout=stdout, stderr=stderr)
+        with _environment_file(variables) as (options, inherited):
+            arguments = ["exec", *options, name, *argv]
+            return self._execute(arguments, stdout=stdout, stderr=stderr, inherited=inherited)
 
     async def inspect(self, name: str) -> Container:
         """What is to be known of it. Raises NoSuchContainerError."""
@@ -264,11 +270,14 @@ class Docker:
             return Execution.start(
                 self._argv(arguments), environment, stdout=stdout, stderr=stderr, inherited=inherited, most=most
             )
-        except OSError as error:
+        except ValueError as error:
             raise DockerError(
-                f"Docker's client {self.program!r} cannot be executed: {error.strerror}",
-                "install it, or say with --docker where it is",
+                f"{self._said(arguments)} is told a NUL character, or no UTF-8", "leave it out"
             ) from error
+        except OSError as error:
+            message = f"Docker's client {self.program!r} cannot be executed: {error.strerror}"
+            advice = "ask for less" if error.errno == errno.E2BIG else "install it, or say with --docker where it is"
+            raise DockerError(message, advice) from error
 
     def _argv(self, arguments: Sequence[str]) -> Sequence[str]:
         return (self.program, "-H", self.host, *arguments)
@@ -321,7 +330,7 @@ def _environment_file(variables: Mapping[str, str]) -> Iterator[tuple[Sequence[s
 
     What cannot be a line of such a file is an option, and seen by all.
     """
-    lines = {name: value for name, value in variables.items() if _is_line(name, value)}
+    lines = {name: value for name, value in variables.items() if can_be_hidden(name, value)}
     options = [f"--env={name}={value}" for name, value in variables.items() if name not in lines]
     if not lines:
         yield options, ()
@@ -332,7 +341,9 @@ def _environment_file(variables: Mapping[str, str]) -> Iterator[tuple[Sequence[s
         yield [f"--env-file=/dev/fd/{file.fileno()}", *options], (file.fileno(),)
 
 
-def _is_line(name: str, value: str) -> bool:
-    """Whether the client reads it from a file as it is (parseKeyValueFile of github.com/docker/cli)."""
-    simple = not any(character.isspace() for character in name) and not name.startswith("#")
-    return simple and not {"\n", "\r"} & {*value} and len(name) + len(value) < _LONGEST_LINE
+def can_be_hidden(name: str, value: str) -> bool:
+    """Whether the client reads a variable from a file as it is (parseKeyValueFile of github.com/docker/cli)."""
+    simple = not any(character.isspace() for character in name) and not name.startswith("#") and "\ufeff" not in name
+    line = f"{name}={value}".encode(errors="surrogateescape")
+    is_text = not any("\udc80" <= character <= "\udcff" for character in value)
+    return simple and is_text and not {"\n", "\r"} & {*value} and len(line) < _LONGEST_LINE

@@ -45,18 +45,17 @@ class Contained:
 
         Docker ends nothing that it has executed: a command without an answer is found by a mark, and killed.
         """
-        mark = f"{_MARK}={uuid.uuid4()}"
-        variables = [f"--env={name}={value}" for name, value in variables_of(command).items()]
-        options = (f"--env={mark}", *variables)
+        mark = str(uuid.uuid4())
+        variables = {**variables_of(command), _MARK: mark}
         try:
-            execution = self.docker.execute(self.name, _argv(command), *options, stdout=_STDERR, stderr=_STDERR)
-        except (DockerError, ValueError) as error:  # Of which the latter is for a NUL character.
+            execution = self.docker.execute(self.name, _argv(command), variables, stdout=_STDERR, stderr=_STDERR)
+        except DockerError as error:
             raise CheckError(f"the command cannot be executed: {error}") from error
         try:
             await execution.converse()
         except BaseException:
             await execution.end()
-            await asyncio.to_thread(_kill_marked, mark.encode())
+            await asyncio.to_thread(_kill_marked, f"{_MARK}={mark}".encode())
             raise
         status = await execution.end()
         if status < 0:
