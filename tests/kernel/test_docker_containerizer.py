@@ -399,6 +399,63 @@ async def test_orphans(docker_flags: Flags, container_id: ContainerID, shared_do
         shared_docker("rm", "--force", *({*names.values()} & shared_docker.names()))
 
 
+async def test_containers_of_other_agents_are_left_alone(
+    docker_flags: Flags, container_id: ContainerID, shared_docker: Docker
+) -> None:
+    """Those that run at the start of this one, and what has ended whose name is taken here."""
+    label, running = "--label=mesocosm=/run/other", f"mesos-{uuid.uuid4()}"
+    shared_docker("run", "--detach", label, f"--name={running}", "--net=none", IMAGE, "sleep", "600")
+    shared_docker("run", label, f"--name=mesos-{container_id}", "--net=none", IMAGE, "true")
+    async with started(docker_flags) as containerizer:
+        with pytest.raises(DockerError, match="is already in use"):
+            await containerizer.launch(container_id, asked())
+        assert {running, f"mesos-{container_id}"} <= shared_docker.names()
+    assert running in shared_docker("ps", "--format", "{{.Names}}")
+
+
+def obstructed(directory: Path, script: str) -> str:
+    """A client of Docker that does what the script says, or else what Docker's does."""
+    program = directory / "docker"
+    program.write_text(f'#!/bin/sh\n{script}\nexec {shutil.which("docker")} "$@"\n')
+    program.chmod(0o755)
+    return str(program)
+
+
+async def test_what_was_recovered_is_ended_without_docker(
+    docker_flags: Flags, container_id: ContainerID, shared_docker: Docker, run_directory: Path
+) -> None:
+    killed_after_launch(docker_flags, container_id, SLEEP)
+    pid = shared_docker("inspect", "--format={{.State.Pid}}", f"mesos-{container_id}").strip()
+    down = run_directory / "down"
+    program = obstructed(
+        run_directory, f"test ! -e {down} || {{ echo Cannot connect to the Docker daemon >&2; exit 1; }}"
+    )
+    async with started(replace(docker_flags, docker=program)) as containerizer:
+        down.touch()
+        await containerizer.destroy(container_id)
+        assert not Path("/proc", pid).exists()
+
+
+async def test_a_start_that_docker_does_not_tell_of(
+    docker_flags: Flags, container_id: ContainerID, run_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the clock is set back during a pull: no event is newer than the beginning of the launch then."""
+    monkeypatch.setattr("mesocosm.containerizer.docker.PATIENCE", 3.0)
+    program = obstructed(run_directory, 'case "$*" in *events*) exec sleep 600;; esac')
+    async with started(replace(docker_flags, docker=program)) as containerizer:
+        await containerizer.launch(container_id, asked())
+        assert (await containerizer.status(container_id)).executor_pid is not None
+
+
+@pytest.mark.parametrize("secret", [b"one\ntwo", b"\xff", b"x" * 70_000])
+async def test_a_secret_that_would_be_seen_by_all(
+    containerizer: DockerContainerizer, container_id: ContainerID, secret: bytes
+) -> None:
+    config = asked(secret_environment={"SECRET": Secret(Hidden(secret))})
+    with pytest.raises(ContainerError, match="'SECRET' is secret, and too long"):
+        await containerizer.launch(container_id, config)
+
+
 async def test_a_launch_that_was_not_complete_leaves_nothing(
     docker_flags: Flags, container_id: ContainerID, shared_docker: Docker
 ) -> None:

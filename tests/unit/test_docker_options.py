@@ -66,6 +66,14 @@ def test_a_container_that_asks_for_nothing() -> None:
     assert made() == Run("mesos-one", ("--name=mesos-one", OWN, "--net=host", *command), ALWAYS)
 
 
+def test_a_label_of_the_agent_counts_whatever_the_parameters_say() -> None:
+    info = DockerInfo("busybox", parameters=(("label", "mesocosm=/other"),))
+    config = ContainerConfig(TRUE, type=ContainerType.DOCKER, docker=info, directory=Path(SANDBOX))
+    arguments = run("mesos-one", config, FLAGS, DefaultDns(), {"mesocosm": "/own"}).arguments
+    labels = [each for each in arguments if each.startswith("--label=")]
+    assert labels == ["--label=mesocosm=/other", "--label=mesocosm=/own"]
+
+
 def test_the_command() -> None:
     """Reference: DockerTest.ROOT_DOCKER_CheckCommandWithShell."""
     with pytest.raises(ContainerError, match="Shell specified but no command value provided"):

@@ -135,7 +135,7 @@ class DockerContainerizer(MesosContainerizer):
             for container_id, config in self._unattended(by_id).items()
             if known is None or container_id in known
         }
-        left = await self._recover(unattended, known, strict=strict)
+        left = await self._recover(by_id, unattended, known, strict=strict)
         if self._flags.docker_kill_orphans:
             await together(self._made.remove_orphan(each.name) for each in found if self._is_orphan(each))
         if left is not None:
@@ -143,6 +143,7 @@ class DockerContainerizer(MesosContainerizer):
 
     async def _recover(
         self,
+        found: Mapping[ContainerID, values.Container],
         unattended: Mapping[ContainerID, ContainerConfig],
         known: Collection[ContainerID] | None,
         *,
@@ -156,6 +157,8 @@ class DockerContainerizer(MesosContainerizer):
                 await super().recover(known, strict=strict)
             except ExceptionGroup as group:
                 left = group
+            for container_id, each in found.items():
+                self._made.see(container_id, each)  # It may have to be ended without Docker.
             for container_id, config in unattended.items():
                 await self._attach(container_id, config)
         finally:
@@ -193,10 +196,11 @@ class DockerContainerizer(MesosContainerizer):
             logger.info("attached again", extra={"container": container_id})
 
     def _parse(self, found: values.Container) -> ContainerID | None:
-        """The container that it is; None if it is no agent's, or may be another's: people can give names, too."""
+        """The container that it is; None if it is another agent's, or may be: people can give names, too."""
         parsed = parse_name(found.name)
-        is_own = found.labels.get(LABEL) == str(self._flags.runtime_dir)
-        return parsed if parsed is not None and (is_own or _UUID.fullmatch(parsed.value)) else None
+        if parsed is None or self._made.is_own(found):
+            return parsed
+        return parsed if LABEL not in found.labels and _UUID.fullmatch(parsed.value) else None
 
     def _is_orphan(self, found: values.Container) -> bool:
         container_id = self._parse(found)
@@ -280,16 +284,18 @@ class DockerContainerizer(MesosContainerizer):
 
     async def _await_start(self, container: Container, end: asyncio.Future[Termination], began: float) -> None:
         container_id, sandbox = container.container_id, container.config.directory
-        if container_id not in self._made.attached:
-            await self._await_event(container_id, end, began)
+        told = container_id in self._made.attached or await self._await_event(container_id, end, began)
         found = await self._made.look(container_id)
+        if not told and (found is None or not found.started):
+            raise DockerError(f"Docker does not start {container_id}", f"look whether {self._docker.host} hangs")
         if found is None or not found.started:
             assert sandbox is not None
             said = "" if found is None else found.error or await asyncio.to_thread(_last_words, sandbox)
             reason = one_line(said) or "its client has ended"
             raise ContainerError(f"{container_id} was not started by Docker: {reason}")
 
-    async def _await_event(self, container_id: ContainerID, end: asyncio.Future[Any], began: float) -> None:
+    async def _await_event(self, container_id: ContainerID, end: asyncio.Future[Any], began: float) -> bool:
+        """Whether Docker has told something in time. It tells nothing if the clock was set back meanwhile."""
         event: asyncio.Future[Any] = asyncio.ensure_future(
             self._docker.event(self._made.name(container_id), "start", since=began)
         )
@@ -301,8 +307,7 @@ class DockerContainerizer(MesosContainerizer):
             event.cancel()
             with contextlib.suppress(asyncio.CancelledError, DockerError):
                 await event  # Whether it has started is asked anyway.
-        if not done:
-            raise DockerError(f"Docker does not start {container_id}", f"look whether {self._docker.host} hangs")
+        return bool(done)
 
     # What can be done with a container.
 

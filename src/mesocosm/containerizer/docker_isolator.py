@@ -24,7 +24,7 @@ from mesocosm.container import (
 )
 from mesocosm.dataclass import dataclass
 from mesocosm.docker.cgroups import ContainerCgroups
-from mesocosm.docker.client import Docker
+from mesocosm.docker.client import Docker, can_be_hidden
 from mesocosm.docker.info import DockerInfo
 from mesocosm.docker.options import DefaultDns, container_name, run
 from mesocosm.docker.orders import Orders
@@ -127,7 +127,8 @@ class DockerIsolator(Isolator):
         ]
         for volume in config.persistent_volumes:
             await asyncio.to_thread(self._volumes.make, container_id, volume, config)
-        own = {**config.environment, **{name: os.fsdecode(value) for name, value in secrets}}
+        hidden = {name: _hidden(name, os.fsdecode(value)) for name, value in secrets}
+        own = {**config.environment, **hidden}
         orders = self._orders(container_name(container_id.value), replace(config, environment=own))
         if made.by_executor:
             return self._executor(config, orders)
@@ -156,8 +157,22 @@ class DockerIsolator(Isolator):
         try:
             await self._docker.create(orders.arguments, orders.variables)
         except NameTakenError:
-            await self._docker.remove_ended(name)  # It was of a container of the same id, and waited for its removal.
+            if not await self._was_removed(name):
+                raise
             await self._docker.create(orders.arguments, orders.variables)
+
+    async def _was_removed(self, name: str) -> bool:
+        """Whether the name is free: it was of an own container of the same id, which waited for its removal."""
+        with contextlib.suppress(NoSuchContainerError):
+            found = await self._docker.inspect(name)
+            if found.running or not self.is_own(found):
+                return False
+            await self._docker.remove(found.id)
+        return True
+
+    def is_own(self, found: Container) -> bool:
+        """Whether an agent with these directories has made it: others may ask the same Docker, and people, too."""
+        return found.labels.get(LABEL) == str(self._flags.runtime_dir)
 
     def _named(self, container_id: ContainerID, config: ContainerConfig) -> Made:
         name = container_name(container_id.value)
@@ -166,10 +181,9 @@ class DockerIsolator(Isolator):
         return Made(f"{name}{suffix}", is_executor and image is None)
 
     def _orders(self, name: str, config: ContainerConfig) -> Orders:
-        asked = run(name, config, self._flags, self._dns)
-        arguments = (f"--label={LABEL}={self._flags.runtime_dir}", *asked.arguments)
+        asked = run(name, config, self._flags, self._dns, {LABEL: str(self._flags.runtime_dir)})
         docker, stop_timeout = self._docker, self._flags.docker_stop_timeout
-        return Orders(docker.program, docker.socket, name, arguments, asked.variables, stop_timeout)
+        return Orders(docker.program, docker.socket, name, asked.arguments, asked.variables, stop_timeout)
 
     def _executor(self, config: ContainerConfig, orders: Orders) -> LaunchInfo:
         """The executor as a process of the host's. Its orders have secrets, and are on no disk."""
@@ -192,7 +206,10 @@ class DockerIsolator(Isolator):
         around = ContainerConfig(
             CommandInfo(_EXECUTOR[0], (*_EXECUTOR[1:], config.command.program), shell=False),
             directory=config.directory,
-            environment={**config.program_environment, **orders.environment()},
+            environment={
+                **config.program_environment,
+                **{name: _hidden(name, value) for name, value in orders.environment().items()},
+            },
             volumes=(
                 Volume(self._docker.socket, self._docker.socket, VolumeMode.RO),
                 Volume(sandbox, sandbox),
@@ -316,6 +333,8 @@ class DockerIsolator(Isolator):
             return
         try:
             found = await self._docker.inspect(name)
+            if not self.is_own(found):
+                return
             if found.running:
                 await self._docker.stop(name, self._flags.docker_stop_timeout)
         except NoSuchContainerError:
@@ -326,9 +345,9 @@ class DockerIsolator(Isolator):
             logger.error("%s was killed without Docker: %s", name, error)
             return
         if found.started and self._flags.docker_remove_delay:
-            self.remove_later(name, self._flags.docker_remove_delay)
+            self.remove_later(found.id, self._flags.docker_remove_delay)
         else:
-            await self._remove(name, 0)
+            await self._remove(found.id, 0)
 
     def remove_later(self, name: str, delay: float) -> None:
         """Has Docker forget a container that has ended, in so many seconds."""
@@ -350,6 +369,17 @@ class DockerIsolator(Isolator):
     async def close(self) -> None:
         """What was to be removed later is removed by the next agent, at once."""
         await self._removals.stop()
+
+
+def _hidden(name: str, value: str) -> str:
+    """The value, which has secrets. Raises ContainerError where each user of the host would see it."""
+    if can_be_hidden(name, value):
+        return value
+    raise ContainerError(
+        f"the variable {name!r} is secret, and too long, of several lines or no UTF-8, which Docker takes by a command"
+        " line only",
+        "encode it",
+    )
 
 
 def _agent_socket(environment: Mapping[str, str]) -> Sequence[Volume]:

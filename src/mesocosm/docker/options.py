@@ -77,8 +77,13 @@ class DefaultDns:
         return Dns()
 
 
-def run(name: str, config: ContainerConfig, flags: Flags, default_dns: DefaultDns) -> Run:
-    """The container `name` of `config`, which has a sandbox. Raises ContainerError for what Docker cannot be asked."""
+def run(
+    name: str, config: ContainerConfig, flags: Flags, default_dns: DefaultDns, labels: Mapping[str, str] | None = None
+) -> Run:
+    """The container `name` of `config`, which has a sandbox. Raises ContainerError for what Docker cannot be asked.
+
+    It has the `labels`, also where a parameter says something else of them.
+    """
     info, sandbox = config.docker, config.directory
     assert info is not None
     assert sandbox is not None
@@ -95,6 +100,7 @@ def run(name: str, config: ContainerConfig, flags: Flags, default_dns: DefaultDn
         options += _bind(str(source), str(target), persistent.mode.value.lower())
     options += _volume_driver(config.volumes, info)
     options += _network(config, info, default_dns)
+    options += [f"--label={key}={value}" for key, value in (labels or {}).items()]  # Of several, the last one counts.
     entrypoint, command = _command(config)
     return Run(name, (*options, *entrypoint, info.image, *command), _variables(name, config, flags))
 

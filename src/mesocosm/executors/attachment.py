@@ -22,6 +22,8 @@ _PATIENCE = 5.0
 """Seconds that Docker has to describe a container, before it is asked again (DOCKER_INSPECT_TIMEOUT)."""
 _AGAIN = 0.5
 """Seconds until it is asked again (DOCKER_INSPECT_DELAY)."""
+_TOLD_WITHIN = 60.0
+"""Seconds that it may take to be told that a container has started, before Docker is asked whether it has."""
 _REPORTED_WITHIN = 60.0
 """Seconds that the client may go on after the container has ended: there are daemons that miss that (moby#33820)."""
 _REAPED_WITHIN = 1.0
@@ -50,7 +52,7 @@ class Attachment:
         self._detached = asyncio.ensure_future(self._client.converse())
         event = asyncio.ensure_future(self._docker.event(self._name, "start", since=begun))
         try:
-            await asyncio.wait([self._detached, event], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([self._detached, event], return_when=asyncio.FIRST_COMPLETED, timeout=_TOLD_WITHIN)
         finally:
             event.cancel()
             with contextlib.suppress(asyncio.CancelledError, DockerError):
