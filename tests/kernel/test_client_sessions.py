@@ -67,6 +67,35 @@ def test_exec_by_a_terminal(client: Client) -> None:
     assert client.lines("ps", "--all", "--quiet") == ["web"]
 
 
+def test_programs_of_the_whole_screen_and_jobs(client: Client, agent: AgentProcess) -> None:
+    shell = client.spawn("exec", "-it", "web", "--", "sh", rows=24, columns=80)
+    shell.sendline("busybox vi letter")
+    shell.expect("letter")
+    shell.send("ihello from vi")
+    shell.expect("hello from vi")
+    shell.send("\x1b")
+    shell.expect("- letter")
+    shell.send(":wq\r")
+    shell.expect("1L, 14C")
+    say(shell, "cat letter", "hello from vi")
+    shell.sendline("busybox top")
+    shell.expect("Mem: .*COMMAND")
+    shell.send("q")
+    say(shell, "echo back", "back")
+    shell.sendline("sleep 1000")
+    shell.expect("sleep 1000")
+    shell.send("\x1a")
+    shell.expect("Stopped")
+    shell.expect("# ")
+    shell.sendline("fg")
+    shell.expect("sleep 1000")
+    shell.sendintr()
+    say(shell, "echo $(jobs | wc -l) left", "0 left")
+    shell.sendeof()
+    shell.expect(pexpect.EOF)
+    assert (agent.sandbox("web") / "letter").read_text() == "hello from vi\n"
+
+
 def test_a_command_ends_with_its_client(client: Client, agent: AgentProcess) -> None:
     argv = [*MESOCOSM, "exec", "web", "--", "sh", "-c", "echo begun; exec sleep 1000"]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, env=client.environment) as process:
