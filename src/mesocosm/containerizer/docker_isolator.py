@@ -240,8 +240,8 @@ class DockerIsolator(Isolator):
         return found
 
     def see(self, container_id: ContainerID, found: Container) -> None:
-        """Takes note of what Docker has told of the container already."""
-        if (made := self._made.get(container_id)) is not None:
+        """Takes note of what Docker has told of the container already, and not of another one of the same id."""
+        if (made := self._made.get(container_id)) is not None and made.name == found.name:
             made.see(found)
 
     async def glance(self, container_id: ContainerID) -> Container | None:
