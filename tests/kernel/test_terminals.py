@@ -17,7 +17,7 @@ from mesocosm.containerizer.mesos import MesosContainerizer
 from mesocosm.errors import ContainerError
 from mesocosm.flags import Flags
 from mesocosm.switchboard.switchboard import Switchboard
-from tests.agent_process import AgentProcess, identity
+from tests.agent_process import AgentProcess, Answer, identity
 from tests.command_line import TIMEOUT
 from tests.launching import LINUX, Launch
 from tests.machine import await_end
@@ -223,3 +223,23 @@ async def test_a_terminal_that_is_kept_can_be_attached_to(flags: Flags, rootfs: 
         with pytest.raises(ContainerError, match="no terminal"):
             await containerizer.attach(kept)
         await containerizer.remove(kept)
+
+
+def test_who_leaves_what_reads_nothing_makes_room(agent: AgentProcess) -> None:
+    """Also where more is on its way than the agent takes: then it does not read that the connection has ended."""
+    launch(agent, "stty raw -echo; echo up; exec sleep 1000")
+    logged(agent, b"up")
+    with typing(agent, NAME) as keyboard:
+        for _ in range(16):  # More than the agent and the kernel keep between here and there.
+            keyboard.say(bytes(1 << 16))
+    deadline = time.monotonic() + TIMEOUT
+    while (answer := _typed_at_once(agent)).status == 409:
+        assert time.monotonic() < deadline, answer.text
+        time.sleep(0.05)
+    assert answer.status == 200, answer.text
+
+
+def _typed_at_once(agent: AgentProcess) -> Answer:
+    """What who types nothing is answered."""
+    with typing(agent, NAME) as keyboard:
+        return keyboard.finish()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import select
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 _CHUNK = 65536
@@ -41,6 +43,30 @@ async def any_readable(descriptors: Iterable[int], unless: Iterable[asyncio.Futu
             loop.remove_reader(descriptor)
         for future in unless:
             future.remove_done_callback(wake)
+
+
+@contextlib.contextmanager
+def on_hang_up(connection: int, callback: Callable[[], object]) -> Iterator[None]:
+    """Calls back once the other side has ended a connection, also if nobody reads what it has sent before (epoll(7)).
+
+    On other systems than Linux nothing tells of that.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    with select.epoll() as events:
+
+        def tell() -> None:
+            loop.remove_reader(events.fileno())
+            callback()
+
+        events.register(connection, select.EPOLLRDHUP)
+        loop.add_reader(events.fileno(), tell)
+        try:
+            yield
+        finally:
+            loop.remove_reader(events.fileno())
 
 
 class ChangeWatcher:

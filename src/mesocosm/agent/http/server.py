@@ -11,7 +11,7 @@ import ssl
 import stat
 import struct
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from mesocosm.agent.http.reply import Reply, RequestError, StreamCutError
 from mesocosm.agent.http.routes import AGENT, Request, Route, Routes
 from mesocosm.agent.http.websocket import converse
 from mesocosm.errors import FlagError
+from mesocosm.linux.poll import on_hang_up
 from mesocosm.linux.socket_queue import unsent
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ logger = logging.getLogger(__name__)
 _MOST_BYTES = 16 << 20
 """Of a request's body. An environment of megabytes is odd, but a container can have it."""
 _FAREWELL = 1.0
-"""Seconds that a request which is being answered has at the end."""
+"""Seconds that a request which is being answered has at the end: that of the agent, or of its client."""
 _PATIENCE = 60.0
 """Seconds that a client may be silent in the middle of a body."""
 _IDLE = 30 * 86400.0
@@ -127,7 +128,8 @@ class Server:
             if self._is_of_executors(request) and request.path not in _FOR_EXECUTORS:
                 raise RequestError(HTTPStatus.FORBIDDEN, f"{request.path!r} is not for executors")
             route = self._routes.find(request.path, request.method)
-            reply = await route.handler(self._received(request, route))
+            with contextlib.ExitStack() as opened:
+                reply = await route.handler(self._received(request, route, opened))
         except RequestError as error:
             reply = error.reply
         except asyncio.CancelledError:
@@ -137,7 +139,8 @@ class Server:
             logger.exception("%s %s failed", request.method, request.path)
             reply = Reply(HTTPStatus.INTERNAL_SERVER_ERROR)
         if reply.conversation is not None:
-            return await converse(request, reply.conversation)
+            with _noticing_its_end(request):
+                return await converse(request, reply.conversation)
         if reply.stream is not None:
             try:
                 return await _send(request, reply)
@@ -150,7 +153,8 @@ class Server:
         name = None if request.transport is None else request.transport.get_extra_info("sockname")
         return name in self._executors_sockets
 
-    def _received(self, request: web.BaseRequest, route: Route) -> Request:
+    def _received(self, request: web.BaseRequest, route: Route, opened: contextlib.ExitStack) -> Request:
+        """What the handler is told, for as long as something is `opened`. Raises RequestError."""
         principal, executor = None, None
         if route.realm is not None:
             given = request.headers.get("Authorization")
@@ -163,6 +167,11 @@ class Server:
         if request.method not in _SAFE:
             known = principal is not None or executor is not None
             check_origin(request.headers, self.names, is_known=known)
+
+        def chunks() -> AsyncIterator[bytes]:
+            opened.enter_context(_noticing_its_end(request))
+            return _chunks(request)
+
         return Request(
             method=request.method,
             path=request.path,
@@ -172,7 +181,7 @@ class Server:
             executor=executor,
             remote=request.remote or None,
             read=lambda: _read(request),
-            chunks=lambda: _chunks(request),
+            chunks=chunks,
         )
 
 
@@ -221,6 +230,22 @@ async def _chunks(request: web.BaseRequest) -> AsyncGenerator[bytes, None]:
             yield chunk
     except _MISTAKES as error:
         raise RequestError(HTTPStatus.BAD_REQUEST, f"the body cannot be read: {_line(error)}") from None
+
+
+@contextlib.contextmanager
+def _noticing_its_end(request: web.BaseRequest) -> Iterator[None]:
+    """Has a connection end soon after its client has left, also where that sent more than anybody takes.
+
+    Nothing is read from it then, and so asyncio does not come to its end. What does not even fit into the kernel hides
+    the end also from that, until the client gives up what it could not send (`tcp_orphan_retries`, tcp(7)).
+    """
+    transport, loop = request.transport, asyncio.get_running_loop()
+    connection = -1 if transport is None else transport.get_extra_info("socket").fileno()
+    if transport is None or connection < 0:
+        yield
+        return
+    with on_hang_up(connection, lambda: loop.call_later(_FAREWELL, transport.abort)):
+        yield
 
 
 def _line(error: Exception) -> str:
