@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import socket
+import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -165,6 +167,11 @@ class Typing:
         """What the agent says in the end."""
         response = self._connection.getresponse()
         return Answer(response.status, dict(response.getheaders()), response.read())
+
+    def break_off(self) -> None:
+        """Goes away at once: what was not taken yet is dropped (SO_LINGER, socket(7))."""
+        self._connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=2i", 1, 0))
+        self._connection.close()
 
     def close(self) -> None:
         """Goes away."""

@@ -232,6 +232,7 @@ def test_who_leaves_what_reads_nothing_makes_room(agent: AgentProcess) -> None:
     with typing(agent, NAME) as keyboard:
         for _ in range(16):  # More than the agent and the kernel keep between here and there.
             keyboard.say(bytes(1 << 16))
+        keyboard.break_off()
     deadline = time.monotonic() + TIMEOUT
     while (answer := _typed_at_once(agent)).status == 409:
         assert time.monotonic() < deadline, answer.text
