@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesocosm.cli.containers import Container, Overview, choose
+from mesocosm.cli.messages import complain, printable
 from mesocosm.cli.screen import View, header, order_of, table
 from mesocosm.cli.shown import exit_status, in_tree, outcome, since, state_of
-from mesocosm.cli.table import GREEN, Column, columns_of, cut, printable, render
+from mesocosm.cli.table import GREEN, Column, columns_of, cut, render
 from mesocosm.cli.usage import machine_usage, usages
 from mesocosm.errors import FlagError, UnknownContainerError
 
@@ -155,3 +156,9 @@ def test_ages() -> None:
     ages = {0: "0s", 119.9: "119s", 120: "2m", 7200: "2h", 172800: "2d", -5: "0s"}
     assert {seconds: since(1000.0, 1000.0 + seconds) for seconds in ages} == ages
     assert since(None) == ""
+
+
+def test_a_message_is_a_line_that_no_terminal_obeys(capsys: pytest.CaptureFixture[str]) -> None:
+    """An executor, or an agent, may say anything."""
+    complain("t: TASK_FAILED: \x1b]0;owned\x07\nmesocosm: all is well")
+    assert capsys.readouterr().err == "mesocosm: t: TASK_FAILED: \\x1b]0;owned\\x07\\nmesocosm: all is well\n"

@@ -9,8 +9,7 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from mesocosm.cli.messages import FAILED, complain
-from mesocosm.cli.table import printable
+from mesocosm.cli.messages import FAILED, complain, printable
 from mesocosm.client import Json
 from mesocosm.client.address import AgentError
 from mesocosm.client.connection import Connection

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import posixpath
@@ -15,8 +16,8 @@ from click.shell_completion import CompletionItem
 
 from mesocosm.cli.agent_option import agent_options, json_option
 from mesocosm.cli.containers import completing, container_argument, find
-from mesocosm.cli.messages import FAILED, complain
-from mesocosm.cli.table import CYAN, Column, print_table, printable
+from mesocosm.cli.messages import FAILED, complain, printable
+from mesocosm.cli.table import CYAN, Column, cut, print_table
 from mesocosm.client import Json
 from mesocosm.client.address import Address, AgentError
 from mesocosm.client.connection import Connection
@@ -24,6 +25,8 @@ from mesocosm.errors import FlagError, MesocosmError
 from mesocosm.units import round_size
 
 _DIRECTORY, _LINK = "/", "@"
+_SHOWN = 60
+"""Characters of a path that is too long."""
 _EPILOG = """\b
 Examples:
   mesocosm files ls web
@@ -165,7 +168,7 @@ def cp(agent: Address, *, container: str, paths: tuple[str, ...]) -> int:
         raise FlagError(f"{destination} is no directory", "make it first")
     with Connection(agent) as connection:
         sandbox = Sandbox.find(connection, container)
-        copy = _Copy(sandbox)
+        copy = Copy(sandbox)
         for source in sources:
             name = posixpath.basename(posixpath.normpath(source).rstrip("/"))
             into = destination.is_dir() and _is_name(name)
@@ -173,7 +176,7 @@ def cp(agent: Address, *, container: str, paths: tuple[str, ...]) -> int:
     return copy.status
 
 
-class _Copy:
+class Copy:
     """Copies what comes; what cannot be is told of, and left out."""
 
     def __init__(self, sandbox: Sandbox) -> None:
@@ -181,33 +184,43 @@ class _Copy:
         self.status = 0
 
     def add(self, path: str, entry: Json | None, target: Path) -> None:
-        """A file or a directory with all that is in it; `entry` is None for the sandbox itself."""
-        try:
-            if entry is None or _is_directory(entry):
-                self._add_directory(path, target)
-            else:
-                self._add_file(path, entry, target)
-        except AgentError as error:
-            if error.status is None:
-                raise
-            self._refuse(str(error))
+        """A file or a directory with all that is in it, however deep; `entry` is None for the sandbox itself."""
+        waiting = [(path, entry, target)]
+        while waiting:
+            path, entry, target = waiting.pop()
+            try:
+                if entry is None or _is_directory(entry):
+                    waiting += self._add_directory(path, target)
+                else:
+                    self._add_file(path, entry, target)
+            except AgentError as error:
+                if error.status is None:
+                    raise
+                self._refuse(str(error))
+            except OSError as error:
+                if error.errno != errno.ENAMETOOLONG:
+                    raise
+                self._refuse(f"{cut(path, _SHOWN)}: {error.strerror}")
 
-    def _add_directory(self, path: str, target: Path) -> None:
+    def _add_directory(self, path: str, target: Path) -> list[tuple[str, Json | None, Path]]:
+        """What is in it, which is to be added next."""
         target.mkdir(exist_ok=True)
+        inside: list[tuple[str, Json | None, Path]] = []
         for entry in self._sandbox.list(path):
             inner = posixpath.normpath(posixpath.join(path, _name(entry)))
             if _is_directory(entry) and entry.get("is_link"):
                 # It could lead to where it is itself.
                 self._refuse(f"{inner} is a link to a directory, and left out")
             else:
-                self.add(inner, entry, target / _name(entry))
+                inside.append((inner, entry, target / _name(entry)))
+        return inside[::-1]
 
     def _add_file(self, path: str, entry: Json, target: Path) -> None:
         if target.exists() and not target.is_file():  # Such as a pipe.
             with target.open("wb") as file:
                 file.writelines(self._sandbox.read(path))
             return
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        partial = target.with_name(f".{os.getpid()}.partial")  # Whose own name is as long as it may be, has no room.
         try:
             # It can be executed if that in the sandbox can be.
             partial.touch(0o777 if "x" in entry["mode"] else 0o666, exist_ok=False)
@@ -218,7 +231,7 @@ class _Copy:
             partial.unlink(missing_ok=True)
 
     def _refuse(self, reason: str) -> None:
-        complain(printable(reason))
+        complain(reason)
         self.status = FAILED
 
 

@@ -10,8 +10,9 @@ import click
 
 from mesocosm.cli.agent_option import agent_options, json_option
 from mesocosm.cli.containers import Container, Overview, choose, container_argument, overview
+from mesocosm.cli.messages import printable
 from mesocosm.cli.shown import outcome, since
-from mesocosm.cli.table import DIM, has_colours, printable, styled
+from mesocosm.cli.table import DIM, has_colours, styled
 from mesocosm.cli.usage import cpu_time, memory
 from mesocosm.client import Json
 from mesocosm.client.address import Address

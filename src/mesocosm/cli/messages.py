@@ -17,10 +17,17 @@ FAILED = 125
 
 
 def complain(text: str) -> None:
-    """Prints a line of this program, as opposed to one of the command that it runs."""
+    """Prints a line of this program, as opposed to one of the command that it runs: what others say may be in it."""
     if sys.stderr is not None:
-        sys.stderr.write(f"mesocosm: {text}\n")
+        sys.stderr.write(f"mesocosm: {printable(text)}\n")
         sys.stderr.flush()
+
+
+def printable(text: str) -> str:
+    """`text` in one line, with nothing that a terminal would obey: a container chooses the names of its files."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def describe(error: Exception, container_id: ContainerID | None = None) -> str:

@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 
 from mesocosm.cli.containers import Container
-from mesocosm.cli.messages import FAILED
-from mesocosm.cli.table import has_unicode, printable
+from mesocosm.cli.messages import FAILED, printable
+from mesocosm.cli.table import has_unicode
 from mesocosm.client import Json
 
 _ASCII = str.maketrans("├└│─", "|`|-")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import click
 
+from mesocosm.cli.messages import printable
 from mesocosm.dataclass import dataclass
 
 RED, GREEN, YELLOW, CYAN, DIM = "31", "32", "33", "36", "2"
@@ -134,10 +135,3 @@ def cut(text: str, width: int) -> str:
             break
         kept.append(character)
     return "".join(kept) + ("…" if has_unicode() else "~")
-
-
-def printable(text: str) -> str:
-    """`text` in one line, with nothing that a terminal would obey: a container chooses the names of its files."""
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
