@@ -23,6 +23,7 @@ from mesocosm.statistics import ResourceStatistics
 
 # An id is a directory and a cgroup name: no separator, no control character; and no dot, which joins nested ids.
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_:@+=,~-]*")
+_LEVELS_MAXIMUM = 100  # As messages of the API may be nested.
 _ID_MAXIMUM = 242  # NAME_MAX less room for a temporary suffix.
 
 CGROUP_SEPARATOR = "mesos"
@@ -66,9 +67,12 @@ class ContainerID:
 
     @classmethod
     def parse(cls, text: str) -> ContainerID:
-        """The inverse of `str()`: levels are joined with dots."""
+        """The inverse of `str()`: levels are joined with dots. Raises ContainerError."""
         container: ContainerID | None = None
-        for value in text.split("."):
+        values = text.split(".")
+        if len(values) > _LEVELS_MAXIMUM:
+            raise ContainerError(f"a container id of {len(values)} levels is too deep: at most {_LEVELS_MAXIMUM}")
+        for value in values:
             container = cls(value, container)
         assert container is not None
         return container

@@ -37,6 +37,13 @@ def test_ids_are_parsed_as_they_are_written(names: list[str]) -> None:
     assert container_id.cgroup == "/mesos/".join(names)
 
 
+def test_ids_are_not_deeper_than_messages() -> None:
+    """Whoever asks for a file may name a container by some thousand letters."""
+    assert ContainerID.parse(".".join("a" * 100)).depth == 99
+    with pytest.raises(ContainerError, match="3000 levels"):
+        ContainerID.parse(".".join("a" * 3000))
+
+
 @pytest.mark.parametrize(
     "value", ["", ".", "..", "a/b", "a.b", "a b", "a\n", "\0", "x" * 243, "\u00e9", "~a", "a\u200b"]
 )
