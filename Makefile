@@ -31,10 +31,13 @@ export CMD
 # Hundreds of tests start Python: they shall find it compiled, also where the environment says otherwise.
 export PYTHONDONTWRITEBYTECODE :=
 
-# Each step runs under this, for LIMIT seconds at most. In "make test", where all of them run, one that fails does not
+# Each step runs under this, for so many seconds at most. In "make test", where all of them run, one that fails does not
 # end the others: what failed is in the results that the last line sums up.
-LIMIT := 420
-STEP = @$(if $(ALL),-)$(PYTHON) -m tests.setup.step --limit $(LIMIT) $(RESULTS)/$@.xml
+LIMIT := 600
+LIMIT_test-kernel := 2700
+LIMIT_test-vm := 2400
+LIMIT_test-systemd := 900
+STEP = @$(if $(ALL),-)$(PYTHON) -m tests.setup.step --limit $(or $(LIMIT_$@),$(LIMIT)) $(RESULTS)/$@.xml
 JUNIT = --junit-xml=$(RESULTS)/$@.xml
 
 # Two chains, which "make test" runs side by side: on this machine, and in the virtual one, which changes nothing here.
@@ -62,7 +65,6 @@ test: $(VENV)/installed-dev packages ## Run all checks and tests, on this kernel
 test-unit: $(VENV)/installed-dev ## Run the tests that need no privilege
 	$(STEP) $(PYTHON) -m pytest -m 'not kernel' $(JUNIT)
 
-test-kernel: LIMIT := 2700
 test-kernel: $(VENV)/installed-dev packages ## Run the tests of real containers, as root on Linux
 ifeq ($(shell uname -s) $(shell id -u),Linux 0)
 	$(STEP) $(PYTHON) -m pytest -m kernel $(JUNIT)
@@ -70,11 +72,9 @@ else
 	$(STEP) sh -c 'echo "test-kernel: skipped: needs root on Linux"; exit 77'
 endif
 
-test-vm: LIMIT := 2400
 test-vm: $(VENV)/installed-dev packages ## Run those that depend on the kernel on Debian's, in a virtual machine
 	$(STEP) $(PYTHON) -m tests.vm $(JUNIT)
 
-test-systemd: LIMIT := 900
 test-systemd: $(VENV)/installed-dev packages ## Run those of the agent as a service of systemd, in the same machine
 	$(STEP) $(PYTHON) -m tests.vm --systemd --timeout 840 $(JUNIT)
 
