@@ -93,6 +93,8 @@ def _process(directory: Path, argv: Sequence[str]) -> Iterator[Docker]:
         notices.bind(str(directory / "notices"))
         notices.settimeout(_TIMEOUT)
         environment = {**os.environ, "NOTIFY_SOCKET": str(directory / "notices")}  # sd_notify(3)
+        for hierarchy in hierarchies():  # The first container of the daemon would make it, and not its last remove it.
+            (hierarchy / cgroup).mkdir()
         daemon = subprocess.Popen([*argv, f"--cgroup-parent=/{cgroup}"], stdout=log, stderr=log, env=environment)
         try:
             while b"READY=1" not in notices.recv(4096):

@@ -17,11 +17,8 @@ from tests.agent_process import AgentProcess, identity
 pytestmark = pytest.mark.kernel
 
 SECOND = 1_000_000_000
-SESSION = {"container_id": identity("kid", "top"), "command": {"value": "true"}}
 PROVIDER = {"type": "org.example", "name": "x"}
 UNSERVED: dict[str, tuple[Any, ...]] = {
-    "launchNestedContainerSession": (SESSION,),
-    "attachContainerOutput": ("top",),
     "addResourceProviderConfig": (PROVIDER,),
     "updateResourceProviderConfig": (PROVIDER,),
     "removeResourceProviderConfig": ("org.example", "x"),
@@ -96,6 +93,18 @@ def test_nested_containers(agent: AgentProcess, driver_of: Callable[[AgentProces
             method("kid", "top")
     with pytest.raises(RuntimeError, match="code=400"):
         driver.killNestedContainer("kid")
+
+
+def test_output(agent: AgentProcess, driver_of: Callable[[AgentProcess], Any]) -> None:
+    """The driver waits for the end of a stream, and throws it away."""
+    agent.start()
+    driver = driver_of(agent)
+    assert agent.launch("top", "sleep 1000").status == 200
+    driver.launchNestedContainerSession({"container_id": identity("kid", "top"), "command": {"value": "exit 3"}})
+    assert names(driver.getContainers(show_nested=True)) == set()
+    assert agent.launch("brief", "sleep 1").status == 200
+    driver.attachContainerOutput("brief")
+    agent.wait_for("brief")
 
 
 def test_what_is_not_served(agent: AgentProcess, driver_of: Callable[[AgentProcess], Any]) -> None:

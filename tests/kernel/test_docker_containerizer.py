@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -559,6 +560,27 @@ async def test_a_daemon_that_is_stopped_and_comes_back(
         with docker(run_directory / "d"):
             await containerizer.launch(ContainerID("next"), asked("exit 3"))
             assert (await containerizer.wait(ContainerID("next"))).exit_status == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_a_daemon_that_ends_in_the_middle_of_a_launch(
+    docker_flags: Flags, container_id: ContainerID, run_directory: Path, rootfs: Path, number: signal.Signals
+) -> None:
+    """One that is told to stop may still have answered."""
+    async with started_with_daemon(docker_flags, run_directory, rootfs) as (containerizer, daemon):
+        daemon.send(signal.SIGSTOP)
+        launch = asyncio.create_task(containerizer.launch(container_id, asked()))
+        await until(lambda: bool(containerizer.pending()))
+        daemon.daemon.send_signal(number)
+        daemon.daemon.send_signal(signal.SIGCONT)
+        await asyncio.wait([launch])
+        if launch.exception() is None:
+            await containerizer.wait(container_id)
+        else:
+            assert re.fullmatch(r"docker \w+ failed: [^\n]*start the daemon[^\n]*", str(launch.exception()))
+            assert not containerizer.knows(container_id)
+        assert await containerizer.containers() == set()
 
 
 @pytest.mark.slow
