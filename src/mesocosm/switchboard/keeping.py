@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import socket
+from collections import deque
 from pathlib import Path
 
 from mesocosm.errors import ContainerError
@@ -31,8 +32,7 @@ class Keeper:
         self.is_terminal = is_terminal
         self.gone: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._connection = connection
-        self._lock = asyncio.Lock()
-        self._answer: asyncio.Future[tuple[bytes, list[int]]] | None = None
+        self._answers: deque[asyncio.Future[tuple[bytes, list[int]]]] = deque()
         asyncio.get_running_loop().add_reader(connection.fileno(), self._read)
 
     @classmethod
@@ -86,20 +86,24 @@ class Keeper:
         await self._ask(END)
 
     async def _ask(self, word: bytes) -> tuple[bytes, list[int]]:
-        async with self._lock:
-            if self.gone.done():
-                return FAREWELL, []
-            self._answer = asyncio.get_running_loop().create_future()
-            try:
-                self._connection.send(word)
-                async with asyncio.timeout(_PATIENCE):
-                    return await self._answer
-            except BrokenPipeError:
-                return FAREWELL, []
-            except TimeoutError:
-                raise ContainerError(f"the keeper of the container has not answered for {_PATIENCE:g} s") from None
-            finally:
-                self._answer = None
+        """Answers come in the order of the questions, also those that nobody waits for any more."""
+        if self.gone.done():
+            return FAREWELL, []
+        try:
+            self._connection.send(word)
+        except BrokenPipeError:
+            return FAREWELL, []
+        answer: asyncio.Future[tuple[bytes, list[int]]] = asyncio.get_running_loop().create_future()
+        self._answers.append(answer)
+        try:
+            await asyncio.wait([answer], timeout=_PATIENCE)
+        except asyncio.CancelledError:
+            _abandon(answer)
+            raise
+        if not answer.done():
+            _abandon(answer)
+            raise ContainerError(f"the keeper of the container has not answered for {_PATIENCE:g} s")
+        return answer.result()
 
     def _read(self) -> None:
         try:
@@ -108,20 +112,21 @@ class Keeper:
             return
         except ConnectionResetError:
             word, passed = b"", []
-        if word not in (b"", FAREWELL) and self._answer is not None and not self._answer.done():
-            self._answer.set_result((word, passed))
+        if word in (b"", FAREWELL):
+            self._end(said_so=word == FAREWELL)
+        elif self._answers and not (answer := self._answers.popleft()).done():
+            answer.set_result((word, passed))
             return
         for descriptor in passed:  # Who asked for it is gone.
             os.close(descriptor)
-        if word in (b"", FAREWELL):
-            self._end(said_so=word == FAREWELL)
 
     def _end(self, *, said_so: bool) -> None:
         asyncio.get_running_loop().remove_reader(self._connection.fileno())
         if not self.gone.done():
             self.gone.set_result(said_so)
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_result((FAREWELL, []))
+        while self._answers:
+            if not (answer := self._answers.popleft()).done():
+                answer.set_result((FAREWELL, []))
 
     async def wait(self) -> None:
         """Returns when it has ended, as it does after the container."""
@@ -136,6 +141,15 @@ class Keeper:
         if self._connection.fileno() != -1:
             asyncio.get_running_loop().remove_reader(self._connection.fileno())
             self._connection.close()
+
+
+def _abandon(answer: asyncio.Future[tuple[bytes, list[int]]]) -> None:
+    """Nobody takes it any more, whether or not it has come."""
+    if answer.done():
+        for descriptor in answer.result()[1]:
+            os.close(descriptor)
+    else:
+        answer.cancel()
 
 
 def forget(directory: Path) -> None:
