@@ -8,6 +8,7 @@ import contextlib
 import errno
 import os
 import select
+import signal
 import socket
 import sys
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,8 @@ from mesocosm.linux.namespaces import Namespace
 
 _IDLE = 0.005
 """Seconds without a launch after which an init is cloned in advance: not while others still are being set up."""
+_PATIENCE = 1000
+"""Milliseconds for the end of such an init, which takes a few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,14 @@ class _Spare:
         """Lets it go: it exits when its channel closes."""
         self.child.channel.close()
         self.child.init.close()
+
+    def end(self) -> None:
+        """Ends it, and returns when it has ended: what it was cloned in, such as a cgroup, may be removed then."""
+        self.child.init.send_signal(signal.SIGKILL)
+        poll = select.poll()
+        poll.register(self.child.init.descriptor, select.POLLIN)
+        poll.poll(_PATIENCE)
+        self.discard()
 
 
 class LauncherProcess:
@@ -292,7 +303,7 @@ class LauncherProcess:
             self._refill.cancel()
             self._refill = None
         if self._spare is not None:
-            self._spare.discard()
+            self._spare.end()
             self._spare = None
 
 
