@@ -14,7 +14,6 @@ import threading
 from collections.abc import Callable, Iterator
 
 from mesocosm.cli.calls import identity, terminal_info
-from mesocosm.cli.descriptors import write_all
 from mesocosm.cli.messages import complain
 from mesocosm.cli.signals import forwarded
 from mesocosm.cli.terminal import RawTerminal
@@ -23,6 +22,7 @@ from mesocosm.client.address import Address, AgentError
 from mesocosm.client.connection import Connection
 from mesocosm.dataclass import dataclass
 from mesocosm.errors import FlagError
+from mesocosm.linux.descriptors import write_all
 
 DETACH_KEYS = "ctrl-p,ctrl-q"
 _HEARTBEAT = 20.0

@@ -11,12 +11,12 @@ import click
 
 from mesocosm.cli.agent_option import agent_options
 from mesocosm.cli.containers import container_argument, find
-from mesocosm.cli.descriptors import write_all
 from mesocosm.client import Json
 from mesocosm.client.address import Address, AgentError
 from mesocosm.client.connection import Connection
 from mesocosm.dataclass import dataclass
 from mesocosm.errors import MesocosmError
+from mesocosm.linux.descriptors import write_all
 
 _STREAMS = {"stdout": 1, "stderr": 2}
 _BLOCK = 1 << 16

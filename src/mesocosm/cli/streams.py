@@ -18,9 +18,8 @@ import threading
 from types import TracebackType
 from typing import Self
 
-from mesocosm.cli.descriptors import write_all
 from mesocosm.containerizer.base import ContainerIO
-from mesocosm.linux.descriptors import open_pipe
+from mesocosm.linux.descriptors import open_pipe, write_all
 
 _CHUNK = 65536
 _END_OF_FILE = b"\x04"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import contextlib
 import os
+import select
 import socket
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,22 @@ def open_pipe() -> tuple[int, int]:
     if sys.platform == "linux":
         os.fchmod(reading, 0o666)
     return reading, writing
+
+
+def write_all(descriptor: int, data: bytes, patience: int | None = None) -> None:
+    """Writes all of it, also where that is non-blocking; then a part may be written when it raises OSError.
+
+    Raises BlockingIOError where nothing is taken for `patience` milliseconds; None waits as long as it takes.
+    """
+    rest = memoryview(data)
+    while rest:
+        try:
+            rest = rest[os.write(descriptor, rest) :]
+        except BlockingIOError:
+            poll = select.poll()
+            poll.register(descriptor, select.POLLOUT)
+            if not poll.poll(patience):
+                raise
 
 
 @contextlib.contextmanager

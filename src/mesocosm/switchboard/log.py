@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-import os
-import select
+
+from mesocosm.linux.descriptors import write_all
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE, errno.EPIPE)
 """What `append` may raise because there is no room, or nobody reads it."""
@@ -14,12 +14,7 @@ _PATIENCE = 5000
 
 def append(descriptor: int, data: bytes) -> None:
     """Writes all of it, to a file or to a pipe that is not blocking. Raises OSError; a part may be written then."""
-    rest = memoryview(data)
-    while rest:
-        try:
-            rest = rest[os.write(descriptor, rest) :]
-        except BlockingIOError:
-            poll = select.poll()
-            poll.register(descriptor, select.POLLOUT)
-            if not poll.poll(_PATIENCE):
-                raise OSError(errno.EIO, "nothing is read from its pipe") from None
+    try:
+        write_all(descriptor, data, _PATIENCE)
+    except BlockingIOError:
+        raise OSError(errno.EIO, "nothing is read from its pipe") from None
