@@ -112,13 +112,18 @@ def test_what_an_agent_may_have_become(agent: AgentProcess, master: MasterStandI
     assert message.slave.resources[0].scalar.value == 3
 
 
-def test_an_agent_has_more_while_its_tasks_run(agent: AgentProcess, master: MasterStandIn) -> None:
-    joined = join(agent, master)
+def run_checkpointed_task(master: MasterStandIn) -> None:
+    """Has the agent run the task `t`, which outlives it."""
     task = v1.TaskInfo(name="t", task_id=v1.TaskID(value="t"), command=v1.CommandInfo(value="sleep 1000"))
     framework = v1.FrameworkInfo()
     framework.CopyFrom(master.framework)
     framework.checkpoint = True
     master.run_task(task, framework)
+
+
+def test_an_agent_has_more_while_its_tasks_run(agent: AgentProcess, master: MasterStandIn) -> None:
+    joined = join(agent, master)
+    run_checkpointed_task(master)
     master.await_state("t", "TASK_RUNNING")
     agent.stop()
     more = ("--reconfiguration_policy=additive", "--resources=cpus:3;mem:4096;disk:10000")
@@ -133,11 +138,7 @@ def test_an_agent_has_more_while_its_tasks_run(agent: AgentProcess, master: Mast
 def test_pings_while_the_agent_waits_for_its_executors(agent: AgentProcess, master: MasterStandIn) -> None:
     """It is not registered yet, and not gone."""
     joined = join(agent, master)
-    task = v1.TaskInfo(name="t", task_id=v1.TaskID(value="t"), command=v1.CommandInfo(value="sleep 1000"))
-    framework = v1.FrameworkInfo()
-    framework.CopyFrom(master.framework)
-    framework.checkpoint = True
-    master.run_task(task, framework)
+    run_checkpointed_task(master)
     init = master.await_state("t", "TASK_RUNNING").container_status.executor_pid
     (executor,) = Path(f"/proc/{init}/task/{init}/children").read_text().split()
     agent.stop()

@@ -97,10 +97,14 @@ def client(directory: Path, script: str) -> str:
 
 @pytest.fixture
 def task(executor_agent: ExecutorAgent, shared_docker: Docker, unique_name: str) -> Iterator[DockerTask]:
-    made = DockerTask(executor_agent, shared_docker, unique_name)
-    yield made
-    if unique_name in shared_docker.names():
-        shared_docker("rm", "--force", "--volumes", unique_name)
+    yield from made_task(executor_agent, shared_docker, unique_name)
+
+
+def made_task(agent: ExecutorAgent, daemon: Docker, name: str) -> Iterator[DockerTask]:
+    """A task whose container the daemon does not have any more afterwards."""
+    yield DockerTask(agent, daemon, name)
+    if name in daemon.names():
+        daemon("rm", "--force", "--volumes", name)
 
 
 @pytest.mark.parametrize(
@@ -341,10 +345,7 @@ def networked() -> Iterator[Docker]:
 
 @pytest.fixture
 def networked_task(executor_agent: ExecutorAgent, networked: Docker, unique_name: str) -> Iterator[DockerTask]:
-    made = DockerTask(executor_agent, networked, unique_name)
-    yield made
-    if unique_name in networked.names():
-        networked("rm", "--force", "--volumes", unique_name)
+    yield from made_task(executor_agent, networked, unique_name)
 
 
 @pytest.mark.parametrize(
