@@ -22,6 +22,7 @@ from mesocosm.errors import FlagError
 from mesocosm.fetcher import process
 from mesocosm.fetcher.base import FetchError
 from mesocosm.launcher.info import Credentials
+from tests.command_line import children
 from tests.fetching import TIMEOUT, Bench, Halting, Server, names
 from tests.machine import await_end
 
@@ -54,8 +55,8 @@ def owned(path: Path, uid: int, gid: int, mode: int) -> Path:
 
 
 def workers() -> list[int]:
-    """The children of this process."""
-    return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+    """The processes that fetch for this one, which may have others, such as a daemon that all tests share."""
+    return [pid for pid in children(os.getpid()) if b"mesocosm-fetcher" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def status(pid: int) -> dict[str, list[str]]:
