@@ -88,9 +88,13 @@ class ChangeWatcher:
             self._loop, self._epoll = asyncio.get_running_loop(), select.epoll()
             self._loop.add_reader(self._epoll.fileno(), self._dispatch)
         descriptor = os.open(file, os.O_RDONLY)
-        os.read(descriptor, _CHUNK)  # Only what changes from here on is news.
+        try:
+            os.read(descriptor, _CHUNK)  # Only what changes from here on is news.
+            self._epoll.register(descriptor, select.EPOLLPRI)
+        except BaseException:
+            os.close(descriptor)
+            raise
         self._callbacks[descriptor] = callback
-        self._epoll.register(descriptor, select.EPOLLPRI)
         return descriptor
 
     def remove(self, descriptor: int) -> None:
