@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.server
 import socket
 import threading
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mesocosm.cli.agent_option import address_of
+from mesocosm.cli.containers import overview
 from mesocosm.cli.conversation import DetachKeys
 from mesocosm.client import address as addresses
 from mesocosm.client.address import Address, AgentError, default_address
@@ -27,7 +29,17 @@ GOOD = {
     "unix:/run/a.sock": "/run/a.sock",
     "unix:///run/a.sock": "/run/a.sock",
 }
-BAD = ["", "host", "host:5051", "ftp://host", "http://", "http://host:x", "http://host/api/v1", "http://host?a=b"]
+BAD = [
+    "",
+    "host",
+    "host:5051",
+    "ftp://host",
+    "http://",
+    "http://host:x",
+    "http://host/api/v1",
+    "http://host?a=b",
+    "http://a..b",
+]
 
 
 @pytest.mark.parametrize(("text", "shown"), GOOD.items())
@@ -92,6 +104,65 @@ def speechless() -> Iterator[str]:
 def test_who_speaks_no_http_is_no_agent(speechless: str) -> None:
     with pytest.raises(AgentError, match=f"no agent answers at {speechless}: 220 ESMTP"):
         Connection(Address.parse(speechless)).call("GET_HEALTH")
+
+
+class Other(http.server.BaseHTTPRequestHandler):
+    """What a web server that is no agent answers to everything."""
+
+    answer = 200, "application/json", b""
+
+    def do_GET(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        status, media_type, body = self.answer
+        self.send_response(status)
+        self.send_header("Content-Type", media_type)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - as in http.server.
+        pass
+
+
+@pytest.fixture
+def other() -> Iterator[str]:
+    """The address of such a server."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Other) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+NO_ANSWERS = [b"<html><h1>Welcome</h1></html>", b"\xff", b'7\n{"a": b', b"[]", b"2\n[]", b'{"containers": 1}']
+
+
+@pytest.mark.parametrize("body", NO_ANSWERS)
+async def test_what_no_agent_would_answer(other: str, body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Other, "answer", (200, "text/html", body))
+    address = Address.parse(other)
+    expected = f"^{other} is no agent of Mesocosm: .*; say where one is by --agent or MESOCOSM_AGENT"
+    with pytest.raises(AgentError, match=expected):
+        overview(Connection(address))
+    with pytest.raises(AgentError, match=expected):
+        Connection(address).launch({})
+    with pytest.raises(AgentError, match=expected):
+        list(Connection(address).stream("ATTACH_CONTAINER_OUTPUT", {}))
+    async with AgentClient(address) as client:
+        with pytest.raises(AgentError, match=expected):
+            await anext(client.attach_output({"value": "c"}))
+
+
+def test_other_servers_that_refuse(other: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Other, "answer", (404, "text/html", b"<html><h1>404 Not Found</h1></html>"))
+    connection = Connection(Address.parse(other))
+    with pytest.raises(AgentError, match=f"^{other} is no agent of Mesocosm: it has no /overview"):
+        overview(connection)
+    with pytest.raises(AgentError, match=f"^{other}: 404 Not Found$"):
+        connection.call("GET_HEALTH")
 
 
 async def test_nobody_there(tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ from mesocosm.errors import MesocosmError, UnknownContainerError
 Result = TypeVar("Result")
 
 ENDED, RUNNING = "ENDED", "RUNNING"
-_NO_SUCH = (400, 404)
+_NOT_FOUND = 404
+_NO_SUCH = (400, _NOT_FOUND)
 """What the agent answers where there is no such container; 400 where that could be no name of one."""
 _TYPING = 2.0
 """Seconds for which somebody who writes a command line waits for an answer."""
@@ -72,9 +73,16 @@ class Overview:
 
 def overview(connection: Connection, *, measured: bool = True) -> Overview:
     """Asks for it; it comes sooner if nothing has to be `measured`. Raises AgentError."""
-    found = connection.get("/overview", None if measured else {"statistics": "false"})
-    containers = tuple(map(_container, found["containers"]))
-    return Overview(found["agent"]["time"], found["agent"], found["machine"], containers)
+    try:
+        found = connection.get("/overview", None if measured else {"statistics": "false"})
+        containers = tuple(map(_container, found["containers"]))
+        return Overview(found["agent"]["time"], found["agent"], found["machine"], containers)
+    except AgentError as error:
+        if error.status != _NOT_FOUND:
+            raise
+        raise connection.address.no_agent("it has no /overview") from None
+    except (TypeError, KeyError):
+        raise connection.address.no_agent("its /overview is another one") from None
 
 
 def _container(entry: Json) -> Container:

@@ -24,6 +24,7 @@ CONNECT_SECONDS = 10.0
 _PORT = 5051
 _LONGEST = 400
 """Characters of a reason, which is one line."""
+_OTHER = "say where one is by --agent or MESOCOSM_AGENT"
 _HINT = "write http://HOST:PORT, https://HOST:PORT, or the path of its Unix socket"
 
 
@@ -84,6 +85,7 @@ class Address:
         try:
             parts = urlsplit(text)
             host, port = parts.hostname, parts.port
+            (host or "").encode("idna")
         except ValueError:
             host = port = None
         if not host or parts.scheme not in ("http", "https") or parts.path.strip("/") or parts.query:
@@ -118,9 +120,16 @@ class Address:
         """Where an answer does not come, or breaks off."""
         return LostError(f"the connection to {self} is lost: {_reason(error)}")
 
-    def refusal(self, status: int, reason: str, text: str) -> AgentError:
-        """What is raised for an answer that is no success: what the agent says, if it says anything."""
-        said = " ".join(text.split())[:_LONGEST]
+    def no_agent(self, reason: str) -> AgentError:
+        """Where something answers as no agent of Mesocosm does."""
+        return AgentError(f"{self} is no agent of Mesocosm: {reason}", _OTHER)
+
+    def refusal(self, status: int, reason: str, text: str, media_type: str | None) -> AgentError:
+        """What is raised for an answer that is no success: what the agent says, if it says anything.
+
+        A page for people is of some other server, and not quoted.
+        """
+        said = "" if media_type == "text/html" else " ".join(text.split())[:_LONGEST]
         if status == 401:
             who = "the credentials are not those of any principal" if self.credentials else "it asks for credentials"
             return AgentError(f"{self}: {who}", "name a file with a principal and its secret by --credential", status)

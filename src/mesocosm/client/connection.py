@@ -13,9 +13,10 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import urlencode
 
-from mesocosm.api.recordio import Decoder, encode
+from mesocosm.api.recordio import encode
 from mesocosm.client import Json
 from mesocosm.client.address import CONNECT_SECONDS, Address, AgentError, LostError
+from mesocosm.client.answers import Messages, decoded, decoded_object
 
 _ANSWER = 60.0
 """Seconds that an answer may take for which the agent has to wait for nothing."""
@@ -60,20 +61,21 @@ class Connection:
         body = json.dumps(message).encode()
         with self._answer("POST", "/api/v1", body, {"Content-Type": _JSON}, patient=patient) as answer:
             data = self._read(answer)
-        found: Json = (json.loads(data) if data else {}).get(kind.lower(), {})
+        found: Json = (decoded_object(self.address, data) if data else {}).get(kind.lower(), {})
         return found
 
     def launch(self, fields: Json) -> bool:
         """Launches a container by LAUNCH_CONTAINER; False if there is one of that name. Raises AgentError."""
         body = json.dumps({"type": "LAUNCH_CONTAINER", "launch_container": fields}).encode()
         with self._answer("POST", "/api/v1", body, {"Content-Type": _JSON}, patient=True) as answer:
-            self._read(answer)
+            if self._read(answer):
+                raise self.address.no_agent("it answers something to a launch")
             return answer.status != HTTPStatus.ACCEPTED
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
         """What an endpoint answers, of JSON. Raises AgentError."""
         with self._answer("GET", _target(path, query)) as answer:
-            return json.loads(self._read(answer))
+            return decoded(self.address, self._read(answer))
 
     def download(self, path: str, query: Mapping[str, str] | None = None) -> Iterator[bytes]:
         """The body of what an endpoint answers, piece by piece as it comes. Raises AgentError."""
@@ -89,10 +91,11 @@ class Connection:
         answer = opened.enter_context(self._answer("POST", "/api/v1", body, headers, patient=True))
 
         def messages() -> Iterator[Json]:
-            decoder = Decoder()
+            found, data = Messages(self.address), b"-"
             with opened:
-                while data := self._read_some(answer):
-                    for message in map(json.loads, decoder.feed(data)):
+                while data:
+                    data = self._read_some(answer)
+                    for message in found.feed(data):
                         self._expect_next(message)
                         yield message
 
@@ -140,7 +143,8 @@ class Connection:
         try:
             if answer.status >= 300:
                 text = self._read(answer).decode(errors="replace")
-                raise self.address.refusal(answer.status, answer.reason, text)
+                media_type = answer.headers.get_content_type()
+                raise self.address.refusal(answer.status, answer.reason, text, media_type)
             yield answer
         finally:
             if not answer.isclosed():  # Somebody has seen enough of it.

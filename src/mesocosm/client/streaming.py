@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import json
 from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
 
-from mesocosm.api.recordio import Decoder
 from mesocosm.client import Json
 from mesocosm.client.address import CONNECT_SECONDS, Address
+from mesocosm.client.answers import Messages
 
 
 class AgentClient:
@@ -76,14 +75,15 @@ class AgentClient:
 
     async def _messages(self, path: str, call: Json) -> AsyncGenerator[Json, None]:
         """The records of an answer that goes on, which are JSON. Raises AgentError."""
-        decoder = Decoder()
+        found = Messages(self.address)
         async with await self._post(path, call) as answer:
             try:
                 async for part in answer.content.iter_any():
-                    for record in decoder.feed(part):
-                        yield json.loads(record)
+                    for message in found.feed(part):
+                        yield message
             except aiohttp.ClientError as error:
                 raise self.address.lost(error) from None
+        found.feed(b"")
 
     async def _post(self, path: str, call: Json) -> aiohttp.ClientResponse:
         """Raises AgentError unless the answer is a success."""
@@ -100,7 +100,7 @@ class AgentClient:
                 text = await answer.text(errors="replace")
         except (aiohttp.ClientError, OSError) as error:
             raise self.address.unreachable(getattr(error, "os_error", error)) from None
-        raise self.address.refusal(answer.status, answer.reason or "", text)
+        raise self.address.refusal(answer.status, answer.reason or "", text, answer.content_type)
 
 
 def _connector(address: Address) -> aiohttp.BaseConnector:
