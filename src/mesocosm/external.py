@@ -117,11 +117,6 @@ class Execution:
             self._close()
         return status
 
-    def let_go(self) -> None:
-        """Leaves it to itself: it goes on, and whoever is its parent then reaps it."""
-        self._process.returncode = 0  # Nobody asks this object any more.
-        self._close()
-
     def _close(self) -> None:
         for descriptor in (self._pidfd, *self._pipes):
             if descriptor >= 0:

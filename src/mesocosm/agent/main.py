@@ -27,7 +27,7 @@ from mesocosm.agent.http.endpoints import add_endpoints
 from mesocosm.agent.http.routes import Routes
 from mesocosm.agent.http.server import Server
 from mesocosm.agent.http.state import Address
-from mesocosm.agent.logs import Logs
+from mesocosm.agent.logs import VIRTUAL_PATH, Logs
 from mesocosm.agent.metrics import Metrics
 from mesocosm.agent.notify import Notifier
 from mesocosm.agent.rate_limit import snapshot_limit
@@ -153,7 +153,7 @@ async def _listen(agent: Agent, server: Server, routes: Routes, logs: Logs, clus
     server.names = frozenset({address.hostname})
     add_endpoints(routes, agent, access, metrics, limit, logs, address)
     if (log := flags.external_log_file or logs.path) is not None:
-        agent.sandboxes.files.attach("/slave/log", log, lambda who: access.allows(who, Action.ACCESS_MESOS_LOGS))
+        agent.sandboxes.files.attach(VIRTUAL_PATH, log, lambda who: access.allows(who, Action.ACCESS_MESOS_LOGS))
     _tell(flags, host, port, secure=context is not None)
     if flags.operator_socket is not None:
         await server.listen_locally(flags.operator_socket)

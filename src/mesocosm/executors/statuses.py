@@ -12,8 +12,6 @@ from typing import Any
 Json = dict[str, Any]
 """A message of Mesos, as JSON."""
 
-TERMINAL = frozenset({"TASK_FINISHED", "TASK_FAILED", "TASK_KILLED", "TASK_ERROR", "TASK_LOST", "TASK_GONE"})
-
 
 def make(executor_id: str, task_id: str, state: str, **more: Any) -> Json:
     """A status with the fields `more` that are not None."""

@@ -13,7 +13,7 @@ from mesocosm.container import ContainerConfig, VolumeKind
 
 def concerns(name: str, config: ContainerConfig) -> bool:
     """Whether the isolator `name` has something to do for a container that `config` is asked for."""
-    asks = _CONCERNS.get(name)
+    asks = CONDITIONAL.get(name)
     return asks is None or asks(config)
 
 
@@ -27,7 +27,7 @@ def _asks_for(*kinds: VolumeKind) -> Callable[[ContainerConfig], bool]:
     return lambda config: any(volume.kind in kinds for volume in config.volumes)
 
 
-_CONCERNS: dict[str, Callable[[ContainerConfig], bool]] = {
+CONDITIONAL: dict[str, Callable[[ContainerConfig], bool]] = {
     "docker/volume": _asks_for(VolumeKind.DOCKER_VOLUME),
     "environment_secret": lambda config: bool(config.secret_environment),
     "network/cni": _asks_for_names,
@@ -37,5 +37,4 @@ _CONCERNS: dict[str, Callable[[ContainerConfig], bool]] = {
     "volume/sandbox_path": _asks_for(VolumeKind.SANDBOX_PATH),
     "volume/secret": _asks_for(VolumeKind.SECRET),
 }
-CONDITIONAL = frozenset(_CONCERNS)
-"""The isolators that there are containers for which they have nothing to do."""
+"""The isolators that have nothing to do for some containers, and whether they have for one."""

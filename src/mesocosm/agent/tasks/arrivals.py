@@ -23,8 +23,6 @@ from mesocosm.container import ContainerID
 
 logger = logging.getLogger(__name__)
 
-_Reason = v1.TaskStatus
-
 
 @dataclass(frozen=True, slots=True)
 class Arrival:

@@ -16,7 +16,6 @@ from mesocosm.images.registry.client import RegistryClient
 _CHUNK = 1 << 18
 _PARTIAL = 206
 _RANGE = re.compile(r"bytes (\d+)-")
-_NO_SUCH_RANGE = 416
 
 
 class Download:
