@@ -38,6 +38,21 @@ def resolve(user: str, layers: Sequence[Path], *, on_host: bool = True) -> Crede
     return Credentials(found.uid, _group(group, layers, on_host=on_host)) if group else found
 
 
+def name_of(uid: int) -> str:
+    """What the host calls a user, or the number of one that it has no name for."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def of_this_process() -> str:
+    """Whose this process is, as `resolve` takes it: a name, or `UID:GID` where the host has none."""
+    uid = os.geteuid()
+    name = name_of(uid)
+    return f"{uid}:{os.getegid()}" if name.isdecimal() else name
+
+
 def _where(layers: Sequence[Path], on_host: bool) -> str:
     own = "in the image" if len(layers) > 1 or not on_host else f"on {layers[0]}" if layers else ""
     return " and ".join(filter(None, (own, "on the host" if on_host else "")))

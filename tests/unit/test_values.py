@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from mesocosm.launcher.kernel_filesystems import CgroupMounts, KernelFilesystems
 from mesocosm.launcher.messages import REPORT_SIZE, Kind, Report
 from mesocosm.launcher.operations import Operation, TakeShared
 from mesocosm.linux.namespaces import Namespace
-from mesocosm.users import resolve
+from mesocosm.users import of_this_process, resolve
 
 NAMES = st.from_regex(r"[A-Za-z0-9_-][A-Za-z0-9_:@+=,~-]{0,30}", fullmatch=True)
 INTEGERS = st.integers(-(2**31), 2**31 - 1)
@@ -230,6 +231,15 @@ def test_users_that_are_none(users: Path, user: str) -> None:
 def test_the_hosts_users_are_found_by_name_only(users: Path) -> None:
     assert resolve("daemon", (users,)).uid == resolve("daemon", ()).uid
     assert resolve("1", (users,)) == Credentials(1, 0), "the host's groups of that number mean nothing in there"
+
+
+def test_whose_this_process_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the name of its user, and where that has none, by numbers that a container can ask for."""
+    assert resolve(of_this_process(), ()).uid == os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: 4_000_000_001)
+    monkeypatch.setattr(os, "getegid", lambda: 4_000_000_002)
+    assert of_this_process() == "4000000001:4000000002"
+    assert resolve(of_this_process(), ()) == Credentials(4_000_000_001, 4_000_000_002)
 
 
 def test_the_hosts_users_are_none_of_an_image(users: Path) -> None:

@@ -15,7 +15,6 @@ import mimetypes
 import mmap
 import os
 import posixpath
-import pwd
 import re
 import stat
 import sys
@@ -30,6 +29,7 @@ from urllib.parse import quote
 
 from mesocosm.errors import MesocosmError
 from mesocosm.linux.path import open_in_root, reopen
+from mesocosm.users import name_of
 
 Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
@@ -350,7 +350,7 @@ def _read(attached: _Attached, rest: str, offset: int, most: int) -> FileChunk:
 
 
 def _list(attached: _Attached, rest: str, virtual: str) -> list[FileInfo]:
-    user, group = cache(_user), cache(_group)
+    user, group = cache(name_of), cache(_group)
     with _root(attached) as root, _found(root, rest) as found:
         if not stat.S_ISDIR(os.fstat(found).st_mode):
             return []
@@ -390,13 +390,6 @@ def _entries(root: int, rest: str, found: int) -> Iterator[tuple[str, os.stat_re
                 yield entry.name, status, is_link
     finally:
         os.close(directory)
-
-
-def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def _group(gid: int) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import pwd
 
 from mesocosm.agent.authorization import Action, Authorizer
+from mesocosm.users import name_of
 
 _DIGITS = 10
 """That the number of a user has at most."""
@@ -22,13 +22,6 @@ def allows(authorizer: Authorizer, principal: str | None, action: Action, user: 
 
 def _names(user: str | None) -> set[str]:
     if not user:
-        return {_name(os.geteuid())}
+        return {name_of(os.geteuid())}
     number = user.partition(":")[0]
-    return {user, _name(int(number))} if number.isdecimal() and len(number) <= _DIGITS else {user}
-
-
-def _name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
+    return {user, name_of(int(number))} if number.isdecimal() and len(number) <= _DIGITS else {user}

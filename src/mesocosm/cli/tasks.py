@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import getpass
 import json
 import os
 import signal
@@ -26,6 +25,7 @@ from mesocosm.oneshot import janitor
 from mesocosm.oneshot.agent import PRINCIPAL, private_agent
 from mesocosm.oneshot.choice import Choice, choose
 from mesocosm.oneshot.place import Place
+from mesocosm.users import of_this_process
 
 _MORE = ("docker/runtime", "volume/image", "posix/rlimits", "linux/capabilities", "linux/seccomp", "linux/nnp")
 """Isolators that a task may ask for, besides those that every container gets."""
@@ -45,7 +45,7 @@ def run_tasks(options: Options) -> int:
             name = "COMMAND" if entry.name == "command" else f"--{entry.name.replace('_', '-')}"
             raise FlagError(f"{name} does not go with --task", "say it in the file")
     task = _read(options.task)
-    user = options.user or getpass.getuser()
+    user = options.user or of_this_process()
     return _run_here(options, task, user) if options.agent is None else asyncio.run(_run_there(options, task, user))
 
 

@@ -6,8 +6,6 @@ each `TaskStatus`. When the client goes away, its tasks are ended. POST /tasks/k
 
 from __future__ import annotations
 
-import os
-import pwd
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from http import HTTPStatus
@@ -24,6 +22,7 @@ from mesocosm.agent.tasks.submission import Submission
 from mesocosm.api import recordio
 from mesocosm.api.json import loads, to_json
 from mesocosm.master.registration import slave_info
+from mesocosm.users import of_this_process
 
 _NAME = "mesocosm run"
 
@@ -44,7 +43,7 @@ class LocalTasks:
             submission = Submission.read(asked.get("task"), master.agent_id)
         except ValueError as error:
             raise bad_request(str(error)) from None
-        user = _text(asked, "user", pwd.getpwuid(os.geteuid()).pw_name)
+        user = _text(asked, "user", of_this_process())
         name, principal = _text(asked, "name", _NAME), request.principal
         submit = partial(master.submit, submission, name=name, user=user, principal=principal)
         return Reply(content_type=RECORDIO, headers={"Message-Content-Type": JSON}, stream=_events(submit))
