@@ -142,7 +142,13 @@ EXECUTORS = (
         default="150",
         served_by="tasks",
     ),
-    Flag("http_command_executor", BOOLEAN, "Let the command executor speak HTTP.", default="false", served_by="tasks"),
+    Flag(
+        "http_command_executor",
+        BOOLEAN,
+        "What `MESOS_HTTP_COMMAND_EXECUTOR` says to executors. The built-in ones always speak HTTP.",
+        default="false",
+        served_by="tasks",
+    ),
     Flag(
         "http_executor_domain_sockets",
         BOOLEAN,
