@@ -146,6 +146,27 @@ async def test_a_check_that_cannot_be_executed() -> None:
                 await probes.create(check, Beside(children))()
 
 
+@pytest.mark.parametrize("name", ["localhost", "LocalHost.", "[::1]"])
+async def test_a_redirection_to_localhost(name: str) -> None:
+    """It leads to the loopback where the task is asked already; no name is looked up."""
+    asked: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        place = f"http://{name}:{port}/new" if len(asked) == 1 else f"http://elsewhere.example:{port}/"
+        writer.write(f"HTTP/1.1 302 Found\r\nLocation: {place}\r\n\r\n".encode())
+        writer.close()
+
+    server = await asyncio.start_server(serve, "::1")
+    port = server.sockets[0].getsockname()[1]
+    check = {"type": "HTTP", "http": {"port": port, "path": "/old", "protocol": "IPv6"}}
+    async with server:
+        with Children() as children, pytest.raises(CheckError, match=r"'elsewhere\.example' is no address"):
+            await probes.create(check, Beside(children))()
+    assert [request.split(b" ")[1] for request in asked] == [b"/old", b"/new"]
+    assert f"\r\nHost: {name.lower()}:{port}\r\n".encode() in asked[1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [

@@ -26,19 +26,24 @@ codecs.lookup("idna")  # By which ssl writes the name of a server. In a containe
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a server listens: an IP address and a port, or the `path` of a socket; with `tls`, encrypted."""
+    """Where a server listens: an IP address and a port, or the `path` of a socket; with `tls`, encrypted.
+
+    `name` is what a request calls the host, if it is not the address.
+    """
 
     host: str = ""
     port: int = 0
     path: str | None = None
     tls: ssl.SSLContext | None = None
+    name: str | None = None
 
     @property
     def authority(self) -> str:
         """What a request names as its host."""
         if self.path is not None:
             return "localhost"
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        host = self.name or self.host
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
     def make_socket(self) -> socket.socket:
         """One of the family that it takes. Raises OSError."""

@@ -7,7 +7,7 @@ import os
 import signal
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -21,6 +21,7 @@ Probe = Callable[[], Awaitable[Json]]
 
 _LOOPBACK = {"IPv4": "127.0.0.1", "IPv6": "::1"}
 """Not `localhost`, which some images have no address for."""
+_LOCALHOST = ("localhost", "localhost.")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _REDIRECTIONS = (301, 302, 303, 307, 308)
 _MOST_REDIRECTIONS = 50
@@ -94,7 +95,7 @@ def create(check: Json, place: Place) -> Probe:
     if kind == "TCP":
         return _tcp(place.address(host, details["port"]))
     named = f"[{host}]" if ":" in host else host
-    return _http(f"{details.get('scheme', 'http')}://{named}:{details['port']}{details.get('path', '')}", place)
+    return _http(f"{details.get('scheme', 'http')}://{named}:{details['port']}{details.get('path', '')}", host, place)
 
 
 def _command(command: Json, place: Place) -> Probe:
@@ -115,21 +116,21 @@ def _tcp(address: Address) -> Probe:
     return probe
 
 
-def _http(url: str, place: Place) -> Probe:
+def _http(url: str, loopback: str, place: Place) -> Probe:
     async def probe() -> Json:
         try:
-            return {"type": "HTTP", "http": {"status_code": await _get(url, place)}}
+            return {"type": "HTTP", "http": {"status_code": await _get(url, loopback, place)}}
         except (OSError, ValueError) as error:
             raise CheckError(f"{url}: {error}") from error
 
     return probe
 
 
-async def _get(url: str, place: Place) -> int:
+async def _get(url: str, loopback: str, place: Place) -> int:
     """The status of the answer to a GET, after all redirections. Raises OSError, ValueError."""
     for _ in range(_MOST_REDIRECTIONS):
         parts = urlsplit(url)
-        async with await Connection.open(_address(parts, place)) as connection:
+        async with await Connection.open(_address(parts, loopback, place)) as connection:
             target = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
             response = await connection.request("GET", target, {"Accept": "*/*", "Connection": "close"})
         if response.status not in _REDIRECTIONS or "location" not in response.headers:
@@ -138,10 +139,16 @@ async def _get(url: str, place: Place) -> int:
     raise ValueError(f"more than {_MOST_REDIRECTIONS} redirections")
 
 
-def _address(parts: SplitResult, place: Place) -> Address:
-    """Raises ValueError: only addresses are followed, as no name is looked up in a container."""
-    host = str(ipaddress.ip_address(parts.hostname or ""))
+def _address(parts: SplitResult, loopback: str, place: Place) -> Address:
+    """Raises ValueError: no name is looked up in a container, and `localhost` alone needs no look-up (RFC 6761)."""
     if parts.scheme not in _DEFAULT_PORTS:
         raise ValueError(f"{parts.scheme!r} is neither http nor https")
     tls = _TLS if parts.scheme == "https" else None
-    return place.address(host, parts.port or _DEFAULT_PORTS[parts.scheme], tls)
+    port = parts.port or _DEFAULT_PORTS[parts.scheme]
+    host = parts.hostname or ""
+    if host in _LOCALHOST:
+        return replace(place.address(loopback, port, tls), name=host)
+    try:
+        return place.address(str(ipaddress.ip_address(host)), port, tls)
+    except ValueError:
+        raise ValueError(f"{host!r} is no address, and names are not looked up") from None
