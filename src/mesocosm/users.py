@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import grp
 import os
 import pwd
@@ -15,7 +16,9 @@ from mesocosm.linux.layers import open_in_layers
 from mesocosm.linux.path import open_in_root
 
 _MOST = 1 << 20
-"""How much of a root file system's /etc/passwd or /etc/group is read, in bytes."""
+"""How large the /etc/passwd or /etc/group of a root file system may be, in bytes."""
+_NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR)
+"""What says that a root file system has no such file, rather than that it could not be read."""
 
 
 def resolve(user: str, layers: Sequence[Path], *, on_host: bool = True) -> Credentials:
@@ -100,17 +103,23 @@ def _entries(layers: Sequence[Path], path: str, fields: int) -> Iterator[list[st
 
 
 def _read(layers: Sequence[Path], path: str) -> str:
-    """The text of a file of the root file system; nothing if it has none."""
+    """The text of a file of the root file system; nothing if it has none. Raises ContainerError.
+
+    One that is there and cannot be read, or not all of it, is no reason to ask the host: its users are others.
+    """
     try:
         descriptor = _open(layers, path)
-    except OSError:
-        return ""
-    try:
-        return os.read(descriptor, _MOST).decode(errors="replace")
-    except OSError:
-        return ""
-    finally:
-        os.close(descriptor)
+        try:
+            data = os.read(descriptor, _MOST + 1)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            return ""
+        raise ContainerError(f"{path} of the root file system cannot be read: {error.strerror}") from error
+    if len(data) > _MOST:
+        raise ContainerError(f"{path} of the root file system has more than {_MOST} bytes", "make it smaller")
+    return data.decode(errors="replace")
 
 
 def _open(layers: Sequence[Path], path: str) -> int:

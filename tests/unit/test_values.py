@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import struct
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
@@ -253,6 +256,49 @@ def test_a_root_filesystem_without_users(tmp_path: Path) -> None:
     assert resolve("5:6", (tmp_path,)) == Credentials(5, 6)
     with pytest.raises(ContainerError, match="no user 'app'"):
         resolve("app", (tmp_path,))
+
+
+@contextlib.contextmanager
+def descriptors(count: int) -> Iterator[None]:
+    """Nothing can be opened in there beside `count` descriptors."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + count, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize("upper", [(), ("upper",)])
+def test_an_image_whose_users_cannot_be_read_gets_nobody_elses(users: Path, upper: tuple[str, ...]) -> None:
+    (users / "etc/passwd").write_text("daemon:x:4000:4000::/:/bin/sh\n")
+    layers = [users, *(users / name for name in upper)]
+    for layer in layers[1:]:
+        layer.mkdir()
+    assert resolve("daemon", layers).uid == 4000
+    with (
+        descriptors(1),
+        pytest.raises(ContainerError, match=r"etc/passwd of the root file system .*Too many open files"),
+    ):
+        resolve("daemon", layers)
+
+
+def test_an_image_with_more_users_than_are_read(users: Path) -> None:
+    (users / "etc/passwd").write_text("other:x:4001:4001::/:/bin/sh\n" * 50_000 + "daemon:x:4000:4000::/:/bin/sh\n")
+    with pytest.raises(ContainerError, match=r"etc/passwd of the root file system .*more than 1048576 bytes"):
+        resolve("daemon", (users,))
+
+
+@pytest.mark.parametrize("kind", ["nothing", "directory", "circle", "file above", "fifo"])
+def test_an_image_without_a_file_of_users(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "etc/passwd"
+    if kind != "file above":
+        path.parent.mkdir()
+    make = {"directory": path.mkdir, "circle": lambda: path.symlink_to("passwd"), "fifo": lambda: os.mkfifo(path)}
+    make.get(kind, lambda: (tmp_path / "etc").touch())()
+    assert resolve("daemon", (tmp_path,)) == resolve("daemon", ())
 
 
 @given(st.binary(max_size=300))
