@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from mesocosm.images.extraction.process import Blob, Extractors
 from mesocosm.images.paths import layers_file
 from mesocosm.images.store import ImageStore
 from tests.command_line import MESOCOSM, children
+from tests.docker_archive import docker_archive
+from tests.image_store import layer as directory_of
 from tests.registry import call, digest, entry, layout, tar
 
 pytestmark = pytest.mark.kernel
@@ -61,6 +64,21 @@ async def test_images_are_there_after_a_restart(run_directory: Path) -> None:
     with pytest.raises(ImageError, match=r"has no images: there is no index\.json in it"):
         await again.get(name, cached=False)
     await again.close()
+
+
+async def test_an_archive_without_one_of_its_layers(run_directory: Path) -> None:
+    whole = docker_archive(
+        run_directory / "whole.tar", "app:1", directory_of(run_directory / "one", {"file": "content"})
+    )
+    with tarfile.open(whole) as archive, tarfile.open(run_directory / "incomplete.tar", "w") as incomplete:
+        for member in archive:
+            if member.name != "0/layer.tar":
+                incomplete.addfile(member, archive.extractfile(member))
+    store = ImageStore(run_directory / "store")
+    with pytest.raises(ImageError, match=r"the archive has no 0/layer\.tar"):
+        await store.get(f"docker-archive:{run_directory}/incomplete.tar")
+    await store.close()
+    assert leftovers(run_directory / "store") == []
 
 
 async def test_an_image_without_one_of_its_layers_is_pulled_again(run_directory: Path) -> None:

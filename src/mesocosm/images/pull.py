@@ -75,6 +75,7 @@ class Puller:
     async def _unpack(self, source: Source, layer: Layer, progress: Progress) -> None:
         progress.expect(layer.diff_id, layer.size)
         staging = asyncio.ensure_future(asyncio.to_thread(self._disk.stage))
+        resumed = False
         try:
             staged = await asyncio.shield(staging)
             async with source.open(layer) as blob:
