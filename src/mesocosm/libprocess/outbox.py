@@ -13,6 +13,7 @@ import aiohttp
 from google.protobuf.message import Message
 
 from mesocosm.api import internal
+from mesocosm.bodies import read_up_to
 from mesocosm.libprocess.address import ActorAddress
 from mesocosm.libprocess.inbox import AGENT, AGENT_PREFIX, FROM
 
@@ -99,5 +100,5 @@ class Outbox:
         body = message.SerializeToString() or None
         async with self._session.post(url, data=body, allow_redirects=False) as answer:
             if answer.status != HTTPStatus.ACCEPTED:
-                text = (await answer.content.read(_LONGEST)).decode(errors="replace")
+                text = (await read_up_to(answer.content, _LONGEST)).decode(errors="replace")
                 logger.warning("%s answers %s with %d: %s", to, name, answer.status, text)

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 import aiohttp
 from yarl import URL
 
+from mesocosm.bodies import read_up_to
 from mesocosm.images.credentials import Credentials
 from mesocosm.images.registry.answers import (
     LARGEST_REFUSAL,
@@ -172,7 +173,7 @@ class RegistryClient:
 
     async def _refused(self, response: aiohttp.ClientResponse) -> RegistryError:
         try:
-            body = await response.content.read(LARGEST_REFUSAL)
+            body = await read_up_to(response.content, LARGEST_REFUSAL)
         except FAILURES:
             body = b""  # The status says it, too.
         known = self._authentication.credentials is not None

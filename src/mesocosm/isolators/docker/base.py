@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from mesocosm.bodies import read_up_to
 from mesocosm.errors import ContainerError
 
 SOCKETS = Path("/run/docker/plugins")
@@ -97,16 +98,16 @@ class PluginDriver(Driver):
 
     async def _mount(self, volume: str, options: Mapping[str, str], *, again: bool) -> Path:
         if again and (found := (await self._call("VolumeDriver.Path", Name=volume)).get("Mountpoint")):
-            return self._path(found)
+            return await self._path(found)
         implements = (await self._call("Plugin.Activate")).get("Implements")
         if not isinstance(implements, list) or "VolumeDriver" not in implements:
             raise ContainerError(f"the plugin {self.name!r} is no volume driver")
         if (await self._ask("VolumeDriver.Get", Name=volume)).get("Err"):
             await self._call("VolumeDriver.Create", Name=volume, Opts=dict(options))
-        return self._path((await self._call("VolumeDriver.Mount", Name=volume, ID=_USER)).get("Mountpoint"))
+        return await self._path((await self._call("VolumeDriver.Mount", Name=volume, ID=_USER)).get("Mountpoint"))
 
-    def _path(self, mountpoint: object) -> Path:
-        if not isinstance(mountpoint, str) or not mountpoint.startswith("/") or not Path(mountpoint).is_dir():
+    async def _path(self, mountpoint: object) -> Path:
+        if not isinstance(mountpoint, str) or not await _is_directory(mountpoint):
             raise ContainerError(f"the plugin {self.name!r} says that it has mounted at {str(mountpoint)[:_SHOWN]!r}")
         return Path(mountpoint)
 
@@ -140,7 +141,7 @@ class PluginDriver(Driver):
                 aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None)) as session,
                 session.post(url, data=json.dumps(fields), headers=_HEADERS) as response,
             ):
-                return self._parse(method, await response.content.read(_MOST))
+                return self._parse(method, await read_up_to(response.content, _MOST))
         except aiohttp.ClientError as error:
             raise ContainerError(f"the plugin {self.name!r} cannot be asked: {error}") from error
 
@@ -168,7 +169,7 @@ class DvdcliDriver(Driver):
         """dvdcli minds no volume that is mounted already."""
         arguments = [f"--volumeopts={key}={value}" for key, value in options.items()]
         path = await self._run(MOUNT_TIMEOUT, "mount", volume, *arguments)
-        if not path.startswith("/") or not Path(path).is_dir():
+        if not await _is_directory(path):
             raise ContainerError(f"{_DVDCLI} says that it has mounted {volume!r} at {path[:_SHOWN]!r}")
         return Path(path)
 
@@ -196,3 +197,8 @@ class DvdcliDriver(Driver):
         if process.returncode:
             raise RefusedError(f"{_DVDCLI} {command} {volume!r}: {errors.decode(errors='replace').strip()[:_SHOWN]}")
         return output.decode(errors="replace").strip()
+
+
+async def _is_directory(path: str) -> bool:
+    """Asked in a thread: what a plugin mounts may be far away, and not answer."""
+    return path.startswith("/") and await asyncio.to_thread(Path(path).is_dir)
