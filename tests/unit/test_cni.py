@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,12 @@ from hypothesis import strategies as st
 from mesocosm.cni.configuration import Network, load
 from mesocosm.cni.files import DefaultDns, host_name, hosts, hosts_with, resolver
 from mesocosm.cni.result import Dns, Result, one_line, parse_error
+from mesocosm.container import CommandInfo, ContainerConfig, ContainerID
 from mesocosm.errors import ContainerError, FlagError
+from mesocosm.flags import Flags
+from mesocosm.isolators.base import ContainerState
+from mesocosm.isolators.network.cni import CniIsolator
+from mesocosm.linux.poll import readable
 from mesocosm.networks import IPAddress, Label, NetworkInfo, PortMapping
 
 BRIDGE = {"type": "bridge"}
@@ -279,3 +287,40 @@ def test_hosts() -> None:
     assert hosts("web", []) == f"{local}127.0.1.1 web\n"
     assert hosts_with("web", "127.0.0.1 localhost") == "127.0.0.1 localhost\n127.0.1.1 web\n"
     assert hosts_with("web", "") == "127.0.1.1 web\n"
+
+
+# Containers that were recovered.
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the isolator is for Linux")
+async def test_containers_are_checked_though_one_ends_meanwhile(tmp_path: Path) -> None:
+    """The first is being checked when the second ends; the third is checked after that."""
+    pipes = [tmp_path / "asked", tmp_path / "go"]
+    for path in pipes:
+        os.mkfifo(path)
+    asked, go = (os.open(path, os.O_RDWR | os.O_NONBLOCK) for path in pipes)
+
+    async def asked_for() -> bytes:
+        await asyncio.wait_for(readable(asked), 30)
+        return os.read(asked, 100)
+
+    plugin = tmp_path / "checked"
+    script = f"[ $CNI_COMMAND = CHECK ] || exit 0; echo $CNI_CONTAINERID > {tmp_path}/asked; read -r go < {tmp_path}/go"
+    plugin.write_text(f"#!/bin/sh\n{script}\n")
+    plugin.chmod(0o755)
+    isolator = CniIsolator(Flags(runtime_dir=tmp_path / "run", network_cni_plugins_dir=str(tmp_path)))
+    config = ContainerConfig(CommandInfo("true"), network_infos=(NetworkInfo("blue"),))
+    states = [ContainerState(ContainerID(name), config, None) for name in ("first", "second", "third")]
+    for state in states:
+        directory = tmp_path / f"run/isolators/network/cni/{state.container_id}/blue"
+        (directory / "eth0").mkdir(parents=True)
+        (directory / "network.conf").write_text('{"name": "blue", "cniVersion": "1.0.0", "type": "checked"}')
+        (directory / "eth0/network.info").write_text('{"cniVersion": "1.0.0"}')
+    await isolator.recover(states, [])
+    assert await asked_for() == b"first\n"
+    await isolator.cleanup(ContainerID("second"))
+    os.write(go, b"\n")
+    assert await asked_for() == b"third\n"
+    await isolator.close()
+    for descriptor in (asked, go):
+        os.close(descriptor)

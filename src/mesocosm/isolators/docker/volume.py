@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -13,12 +14,14 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Self
 
+from mesocosm.concurrency import together
 from mesocosm.container import ContainerConfig, ContainerID, Volume, VolumeKind, VolumeMode
-from mesocosm.errors import ContainerError, MesocosmError, RecoveryError
+from mesocosm.errors import ContainerError, MesocosmError, RecoveryError, leaves
 from mesocosm.flags import Flags
 from mesocosm.isolators import mounting
 from mesocosm.isolators.base import ContainerState, Isolator, Phase
 from mesocosm.isolators.docker.base import RefusedError, find_driver
+from mesocosm.isolators.records import containers_in
 from mesocosm.launcher.info import LaunchInfo
 from mesocosm.launcher.operations import Bind
 from mesocosm.users import resolve
@@ -45,7 +48,7 @@ class DockerVolumeIsolator(Isolator):
         self._records = flags.docker_volume_checkpoint_dir
         self._used: dict[ContainerID, set[_Key]] = {}
         self._unsure: set[tuple[ContainerID, _Key]] = set()
-        self._unknown: set[asyncio.Task[None]] = set()
+        self._unknown: dict[ContainerID, asyncio.Task[None]] = {}
         self._turns: defaultdict[_Key, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     @classmethod
@@ -55,18 +58,11 @@ class DockerVolumeIsolator(Isolator):
 
     async def recover(self, containers: Collection[ContainerState], orphans: Collection[ContainerID]) -> None:
         """Reads what containers have; what nobody has any more is unmounted, later, as a plugin may take long."""
-        known = {container_id.value: container_id for container_id in (*(s.container_id for s in containers), *orphans)}
-        lost: list[ContainerID] = []
-        for directory in sorted(self._records.iterdir()) if self._records.exists() else ():
-            container_id = known.get(directory.name)
-            if container_id is None:
-                container_id = ContainerID(directory.name)
-                lost.append(container_id)
-            self._used[container_id] = _read(directory / _RECORD)
-        for container_id in lost:
-            task = asyncio.create_task(self._give_up(container_id))
-            self._unknown.add(task)
-            task.add_done_callback(self._unknown.discard)
+        known = {*(state.container_id for state in containers), *orphans}
+        self._used.update(await asyncio.to_thread(_read_all, self._records))
+        for container_id in self._used.keys() - known:
+            task = self._unknown[container_id] = asyncio.create_task(self._give_up(container_id))
+            task.add_done_callback(lambda _, gone=container_id: self._unknown.pop(gone))  # type: ignore[misc]
 
     async def prepare(self, container_id: ContainerID, config: ContainerConfig) -> LaunchInfo | None:
         """Has the volumes mounted, all at once, and each for one container after the other."""
@@ -81,15 +77,20 @@ class DockerVolumeIsolator(Isolator):
             mounting.target(container_id, volume.container_path, config, self._flags.sandbox_directory)
             for volume in volumes
         ]
-        _write(self._records / container_id.value, keys)
+        await self._settle(container_id)
+        if container_id in self._used:
+            raise ContainerError(
+                f"volumes of an earlier container {container_id} are still mounted", "end what uses them, and try again"
+            )
         self._used[container_id] = set()
+        await asyncio.to_thread(_write, self._record(container_id), keys)
         results = await asyncio.gather(
             *(self._mount(container_id, volume) for volume in volumes), return_exceptions=True
         )
         if errors := [result for result in results if isinstance(result, Exception)]:
             raise ExceptionGroup("volumes", errors)
         paths = [result for result in results if isinstance(result, Path)]
-        self._give(config, paths)
+        await asyncio.to_thread(self._give, config, paths)
         binds = (
             Bind(str(path), read_only=volume.mode is VolumeMode.RO, **target)
             for path, volume, target in zip(paths, volumes, targets, strict=True)
@@ -98,21 +99,24 @@ class DockerVolumeIsolator(Isolator):
 
     async def cleanup(self, container_id: ContainerID) -> None:
         """Has unmounted what no other container has. It is tried again if it fails: what is on record stays."""
-        keys = self._used.get(container_id)
-        if keys is None:
-            return
-        results = await asyncio.gather(*(self._unmount(container_id, key) for key in keys), return_exceptions=True)
-        if errors := [result for result in results if isinstance(result, Exception)]:
-            raise ExceptionGroup("volumes", errors)
-        del self._used[container_id]
-        shutil.rmtree(self._records / container_id.value, ignore_errors=False)
+        await self._settle(container_id)
+        await self._unmount_all(container_id)
 
     async def close(self) -> None:
         """Leaves what is still to be unmounted to the next one."""
-        for task in self._unknown:
+        tasks = tuple(self._unknown.values())
+        for task in tasks:
             task.cancel()
-        if self._unknown:
-            await asyncio.wait(self._unknown)
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _settle(self, container_id: ContainerID) -> None:
+        """Waits for what is tried to unmount volumes of one that is gone, and had this id."""
+        if (task := self._unknown.get(container_id)) is not None:
+            await asyncio.wait((task,))
+
+    def _record(self, container_id: ContainerID) -> Path:
+        return self._records / str(container_id) / _RECORD
 
     async def _mount(self, container_id: ContainerID, volume: Volume) -> Path:
         assert volume.docker_volume is not None
@@ -128,6 +132,14 @@ class DockerVolumeIsolator(Isolator):
             except (ContainerError, OSError):
                 self._unsure.add((container_id, key))  # It may have mounted it.
                 raise
+
+    async def _unmount_all(self, container_id: ContainerID) -> None:
+        keys = self._used.get(container_id)
+        if keys is None:
+            return
+        await together(self._unmount(container_id, key) for key in keys)
+        await asyncio.to_thread(_remove, self._record(container_id).parent)
+        del self._used[container_id]
 
     async def _unmount(self, container_id: ContainerID, key: _Key) -> None:
         async with self._turns[key]:
@@ -146,9 +158,10 @@ class DockerVolumeIsolator(Isolator):
 
     async def _give_up(self, container_id: ContainerID) -> None:
         try:
-            await self.cleanup(container_id)
+            await self._unmount_all(container_id)
         except (MesocosmError, OSError, ExceptionGroup) as error:
-            logger.error("the volumes of %s, which is gone, are not unmounted: %s", container_id, error)
+            reasons = "; ".join(map(str, leaves(error)))
+            logger.error("the volumes of %s, which is gone, are not unmounted: %s", container_id, reasons)
 
     def _give(self, config: ContainerConfig, paths: list[Path]) -> None:
         """Makes the volumes, but not what is in them, the user's if the flag asks for it."""
@@ -163,15 +176,20 @@ def _key(volume: Volume) -> _Key:
     return volume.docker_volume.driver, volume.docker_volume.name
 
 
-def _write(directory: Path, keys: list[_Key]) -> None:
+def _write(record: Path, keys: list[_Key]) -> None:
     """Records them, as Mesos does (DockerVolumes of its state.proto), and whole or not at all."""
-    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    record.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     text = json.dumps({"volumes": [{"driver": driver, "name": name} for driver, name in keys]})
-    with tempfile.NamedTemporaryFile("w", dir=directory, delete=False) as file:
+    with tempfile.NamedTemporaryFile("w", dir=record.parent, delete=False) as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    Path(file.name).rename(directory / _RECORD)
+    Path(file.name).rename(record)
+
+
+def _read_all(records: Path) -> dict[ContainerID, set[_Key]]:
+    """What all containers have. Raises RecoveryError."""
+    return {container_id: _read(records / str(container_id) / _RECORD) for container_id in containers_in(records)}
 
 
 def _read(record: Path) -> set[_Key]:
@@ -183,3 +201,8 @@ def _read(record: Path) -> set[_Key]:
         return {(volume["driver"], volume["name"]) for volume in json.loads(text)["volumes"]}
     except (ValueError, KeyError, TypeError) as error:
         raise RecoveryError(f"{record} is damaged: {error}", "unmount what it names, and remove it") from None
+
+
+def _remove(directory: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(directory)

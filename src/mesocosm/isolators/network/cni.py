@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import shutil
@@ -16,6 +15,7 @@ from mesocosm.container import ContainerConfig, ContainerID, ContainerStatus
 from mesocosm.errors import ContainerError, FlagError, UnsupportedError
 from mesocosm.flags import Flags
 from mesocosm.isolators.base import NO_STATISTICS, NO_STATUS, ContainerState, Isolator, Phase
+from mesocosm.isolators.records import containers_in
 from mesocosm.launcher.info import LaunchInfo
 from mesocosm.launcher.operations import Bind, Operation, RaiseLoopback
 from mesocosm.linux import capabilities, mount, network
@@ -113,7 +113,7 @@ class CniIsolator(Isolator):
         for state in sorted(containers, key=lambda state: state.container_id.depth):
             self._recover(state)
         known = {state.container_id for state in containers} | set(orphans)
-        for container_id in self._recorded():
+        for container_id in containers_in(self._root):
             if container_id not in known:
                 try:
                     await self.cleanup(container_id)
@@ -222,7 +222,7 @@ class CniIsolator(Isolator):
     async def _check_all(self) -> None:
         """Has the plugins check what they have made for the containers that were recovered, and tells what they say."""
         for container_id in list(self._joined):
-            for attachment in self._attachments(container_id):
+            for attachment in self._attachments(container_id) if container_id in self._joined else ():
                 try:
                     await attachment.check(self._plugins())
                 except (ContainerError, OSError) as error:
@@ -291,15 +291,6 @@ class CniIsolator(Isolator):
     def _directory(self, container_id: ContainerID) -> Path:
         return self._root / str(container_id)
 
-    def _recorded(self) -> Iterator[ContainerID]:
-        """The containers that there is something of on disk."""
-        with contextlib.suppress(FileNotFoundError):
-            for entry in list(self._root.iterdir()):
-                try:
-                    yield ContainerID.parse(entry.name)
-                except ContainerError as error:
-                    logger.error("%s is of no container: %s", entry, error)
-
     def _make_directory(self, container_id: ContainerID) -> Path:
         """Makes the container's directory, in a mount that hands on to all containers what is unmounted there.
 
@@ -347,6 +338,8 @@ class CniIsolator(Isolator):
         from mesocosm.cni.attachment import Attachment
 
         directory = self._directory(container_id)
+        if not directory.exists():
+            return []
         namespace = self._namespace(directory)
         found = [
             Attachment.find(entry, str(container_id), namespace)
