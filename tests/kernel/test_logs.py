@@ -14,6 +14,7 @@ import pytest
 from tests.agent_process import AgentProcess
 from tests.client_commands import Client
 from tests.command_line import MESOCOSM, TIMEOUT, CommandLine, line
+from tests.plugins import install
 
 pytestmark = pytest.mark.kernel
 
@@ -49,6 +50,37 @@ def test_files_that_were_full_are_part_of_it(agent: AgentProcess) -> None:
         assert follow.wait(TIMEOUT) == 0
     assert client.lines("logs", "x") == [*wanted, "end"]
     assert client.lines("logs", "--tail", "3000", "x") == [*wanted[-2999:], "end"]
+
+
+_ELSEWHERE = """
+import os
+
+from mesocosm.containerizer.base import ContainerIO
+from mesocosm.loggers.base import ContainerLogger
+
+
+class Elsewhere(ContainerLogger):
+    async def prepare(self, container_id, config, sandbox):
+        return ContainerIO(stdout=os.open(os.devnull, os.O_WRONLY), stderr=os.open(os.devnull, os.O_WRONLY))
+"""
+
+
+def test_a_logger_that_keeps_it_elsewhere(agent: AgentProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    install(plugins, monkeypatch, "mesocosm.container_loggers", _ELSEWHERE, elsewhere="Elsewhere")
+    agent.start("--container_logger=elsewhere", env=os.environ | {"PYTHONPATH": str(plugins)})
+    client = Client(agent)
+    agent.launch("x", "echo out; sleep 1000")
+    reason = "No such file or directory; --container_logger=elsewhere keeps output elsewhere"
+    assert client.refused("attach", "x").startswith("x has no output that can be followed: ")
+    assert client.refused("attach", "x").endswith(reason)
+    there = ("run", "--agent", client.environment["MESOCOSM_AGENT"], "--name", "run")
+    assert f"{reason}; 'run' may go on; `mesocosm kill run` ends it" in client.refused(*there, "--", "sleep", "1000")
+    assert client.refused("logs", "x") == (
+        "there is no output of x in its sandbox; the --container_logger of its agent may keep it elsewhere"
+    )
+    assert client.lines("exec", "x", "echo", "seen") == ["seen"]
 
 
 def following(client: Client, *arguments: str) -> subprocess.Popen[bytes]:

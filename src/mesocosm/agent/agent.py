@@ -46,7 +46,7 @@ from mesocosm.flags import Flags
 from mesocosm.hooks import Hooks
 from mesocosm.launcher.info import Credentials
 from mesocosm.loggers.base import ContainerLogger, LoggerSettings
-from mesocosm.loggers.selection import create_logger
+from mesocosm.loggers.selection import DEFAULT, create_logger
 from mesocosm.statistics import ResourceStatistics
 from mesocosm.switchboard.switchboard import Switchboard
 from mesocosm.volume_gids import VolumeGids
@@ -393,7 +393,7 @@ def _containerizer_flags(loaded: Loaded, work_dir: Path) -> Flags:
 
 
 def _logger(flags: AgentFlags, runtime_dir: Path) -> ContainerLogger:
-    name = flags.container_logger or "sandbox"
+    name = flags.container_logger or DEFAULT
     names = ("max_stdout_size", "max_stderr_size", "stdout_count", "stderr_count")
     parameters = {key: str(getattr(flags, f"logrotate_{key}")) for key in names} if name == "logrotate" else {}
     return create_logger(name, LoggerSettings(runtime_dir, parameters))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import click
 
 from mesocosm.cli.agent_option import agent_options
-from mesocosm.cli.containers import container_argument, find
+from mesocosm.cli.containers import ENDED, RUNNING, Container, container_argument, find
 from mesocosm.client import Json
 from mesocosm.client.address import Address, AgentError
 from mesocosm.client.connection import Connection
@@ -44,6 +44,8 @@ def logs(agent: Address, *, container: str, follow: bool, tail: int | None, stdo
         found = find(connection, container)
         if (root := found.entry.get("sandbox")) is None:
             raise MesocosmError(f"{found.id} has no sandbox")
+        if not any(_Log(root, name).paths(connection) for name in _STREAMS):
+            raise _nothing_of(found)
         until = found.id if follow and not found.has_ended else None
     wanted = [name for name, asked in (("stdout", stdout), ("stderr", stderr)) if asked] or list(_STREAMS)
     readers = [_Reader(agent, _Log(root, name), tail, until) for name in wanted]
@@ -56,6 +58,14 @@ def logs(agent: Address, *, container: str, follow: bool, tail: int | None, stdo
         if reader.error is not None:
             raise reader.error
     return 0
+
+
+def _nothing_of(container: Container) -> MesocosmError:
+    """Where neither file is in the sandbox."""
+    if container.state in (RUNNING, ENDED):
+        hint = "the --container_logger of its agent may keep it elsewhere"
+        return MesocosmError(f"there is no output of {container.id} in its sandbox", hint)
+    return MesocosmError(f"there is no output of {container.id} yet: it is {container.state.lower()}")
 
 
 class _Reader(threading.Thread):
@@ -88,7 +98,7 @@ class _Log:
 
     def read(self, connection: Connection, tail: int | None, until: str | None) -> Iterator[bytes]:
         """The last lines, or all of them; then what comes until the container `until` has ended. Raises AgentError."""
-        paths = self._paths(connection)
+        paths = self.paths(connection)
         first, offset = (0, 0) if tail is None else _beginning(connection, paths, tail)
         for path in paths[first:]:
             if path != paths[-1] or until is None:
@@ -98,8 +108,8 @@ class _Log:
                 yield from connection.download("/files/follow", query)
             offset = 0
 
-    def _paths(self, connection: Connection) -> list[str]:
-        """The oldest first. Where nothing was ever written, there is none."""
+    def paths(self, connection: Connection) -> list[str]:
+        """The oldest first. Where nothing was ever written, there is none. Raises AgentError."""
         names = [str(entry["path"]).rpartition("/")[2] for entry in self._entries(connection)]
         numbers = [int(found[1]) for name in names if (found := re.fullmatch(rf"{self.name}\.([1-9]\d*)", name))]
         full = [f"{self.root}/{self.name}.{number}" for number in sorted(numbers, reverse=True)]

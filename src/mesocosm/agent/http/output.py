@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from functools import partial
+from http import HTTPStatus
 
 from mesocosm.agent.agent import Agent
 from mesocosm.agent.files import FilesError
@@ -16,6 +17,7 @@ from mesocosm.api import process_io
 from mesocosm.api.v1.agent import Call
 from mesocosm.container import ContainerID
 from mesocosm.errors import ContainerError, UnknownContainerError
+from mesocosm.loggers.selection import DEFAULT, keeps_in_sandbox
 from mesocosm.switchboard.follow import BehindError
 
 _HEADERS = {"Content-Type": "application/octet-stream", "X-Content-Type-Options": "nosniff"}
@@ -42,7 +44,7 @@ class Output:
         except UnknownContainerError:
             raise not_found(f"Container {container_id} cannot be found (or has ended)") from None
         except FilesError as error:
-            raise RequestError(error.status, f"{container_id} has no output that can be followed: {error}") from None
+            raise self._refusal(error, f"{container_id} has no output that can be followed: ") from None
         interval = self._agent.flags.http_heartbeat_interval
         return exchange.reply(_pieces(with_heartbeats(follow, interval, as_json=exchange.as_json)), follow.close)
 
@@ -55,8 +57,15 @@ class Output:
         try:
             follow = await self._agent.outputs.follow(path_of(request), _offset(request), request.principal, until)
         except FilesError as error:
-            raise RequestError(error.status, str(error)) from None
+            raise self._refusal(error) from None
         return Reply(headers=_HEADERS, stream=_pieces(follow), patience=PATIENCE, release=follow.close)
+
+    def _refusal(self, error: FilesError, what: str = "") -> RequestError:
+        """Of a file that is not there, because its logger keeps output elsewhere, it says that."""
+        logger = self._agent.flags.container_logger or DEFAULT
+        elsewhere = error.status == HTTPStatus.NOT_FOUND and not keeps_in_sandbox(logger)
+        reason = f"; --container_logger={logger} keeps output elsewhere" if elsewhere else ""
+        return RequestError(error.status, f"{what}{error}{reason}")
 
     def _until(self, request: Request) -> ContainerID | None:
         if (text := request.query.get("until")) is None:
