@@ -15,7 +15,7 @@ from tests.agent_process import AgentProcess, identity
 from tests.browser import PATIENCE, chromium, looking
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator, Page
+    from playwright.sync_api import Browser, Locator, Page, Route
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
@@ -69,10 +69,11 @@ def test_from_a_launch_to_the_removal(agent: AgentProcess, browser: Browser) -> 
         see(page.get_by_role("heading", name="No containers yet"))
         page.get_by_role("main").get_by_role("button", name="Launch a container").click()
         command = "echo first; while [ ! -e go ]; do sleep 0.1; done; echo second; sleep 1000"
-        fill_in_and_launch(page, command, Name="web", **{"Memory, MB": "64"})
+        fill_in_and_launch(page, command, Name="web", CPUs="0.5", **{"Memory, MB": "64"})
         see(page.get_by_role("heading", name="web"))
         see(page.locator(".chip"), "running")
         see(page.locator(".chart", has_text="Memory"), "of 64 MB")
+        see(page.locator(".chart", has_text="CPU"), "of 0.5")
         await_points(page, "CPU", 2)
         page.get_by_role("tab", name="Log").click()
         see(page.get_by_role("log"), "first\n")
@@ -120,6 +121,34 @@ def test_what_containers_say_is_text(agent: AgentProcess, browser: Browser) -> N
         page.goto(f"{page.url.partition('#')[0]}#/{EVIL.replace('/', '%2F')}")
         see(page.get_by_text("There is no such container"))
         assert page.locator("main img, main script, nav img, nav script").count() == 0
+
+
+def test_what_docker_cannot_do_is_not_offered(agent: AgentProcess, browser: Browser) -> None:
+    agent.start()
+    agent.launch("web", "sleep 1000")
+
+    def made_by_docker(route: Route) -> None:
+        found = route.fetch().json()
+        for container in found["containers"]:
+            container["type"] = "DOCKER"
+            container["statistics"] = {"timestamp": container["statistics"]["timestamp"]}
+        route.fulfill(json=found)
+
+    with looking(browser, agent) as page:
+        row(page, "web").click()
+        see(page.get_by_role("button", name="Launch inside…"))
+        see(page.locator(".chart", has_text="Disk space"), "Not measured, without disk/du or cgroups/blkio")
+        page.route("**/overview", made_by_docker)
+        page.reload()
+        see(page.get_by_role("button", name="Kill…"))
+        assert page.get_by_role("tab").all_inner_texts() == ["Overview", "Log", "Files"]
+        assert page.get_by_role("button", name="Launch inside…").count() == 0
+        see(page.get_by_text("Not measured of containers of Docker").nth(3))
+        page.get_by_role("tab", name="Overview").press("ArrowLeft")
+        await_place(page, "web/files")
+        page.goto(page.url.replace("files", "terminal"))
+        see(page.get_by_text("opens terminals in it by docker exec"))
+        assert page.get_by_role("button", name="Open").count() == 0
 
 
 def memory(megabytes: int) -> dict[str, object]:

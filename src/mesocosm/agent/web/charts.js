@@ -70,13 +70,15 @@ export class ContainerCharts {
   }
 
   /** Why there may be no numbers: what is nested in a container mostly shares its cgroups and its network. */
-  #explain({ parent, addresses = [] }) {
-    const without = (isolators) => (parent === null ? `Not measured, without ${isolators}` : "Counted with its parent");
+  #explain({ parent, type, addresses = [] }) {
+    const isDocker = type === "DOCKER";
+    const byWhom = (isolators) => (isDocker ? "Not measured of containers of Docker" : `Not measured, without ${isolators}`);
+    const without = (isolators) => (parent === null ? byWhom(isolators) : "Counted with its parent");
     this.cpu.missing = without("cgroups/cpu");
     this.memory.missing = without("cgroups/mem");
     this.processes.missing = without("cgroups/pids");
     this.space.missing = without("disk/du or cgroups/blkio");
     const shared = parent === null ? "Shares that of the machine" : "Shares that of its parent";
-    this.network.missing = addresses.length > 0 ? "Not measured" : shared;
+    this.network.missing = addresses.length > 0 || isDocker ? "Not measured" : shared;
   }
 }

@@ -9,6 +9,9 @@ import { condition, duration, moment, state } from "./format.js";
 import { Log } from "./log.js";
 import { Terminal } from "./terminal.js";
 
+/** Whether others can be launched in it, sessions too: Docker nests none. */
+const nests = ({ type }) => type !== "DOCKER";
+
 export const TABS = ["overview", "log", "files", "terminal"];
 const TITLES = { overview: "Overview", log: "Log", files: "Files", terminal: "Terminal" };
 
@@ -86,7 +89,9 @@ export class ContainerView {
     const kind = condition(this.#container);
     setText(this.state, state(this.#container));
     setAttribute(this.state, "data-condition", kind);
-    this.killing.hidden = this.nesting.hidden = kind !== "on";
+    this.killing.hidden = kind !== "on";
+    this.nesting.hidden = kind !== "on" || !nests(this.#container);
+    this.tabs[TABS.indexOf("terminal")].hidden = !nests(this.#container);
     this.removing.hidden = this.#container.state !== "ENDED";
     this.#showNote(kind);
     this.#part(this.#tab ?? "overview").update?.(this.#container);
@@ -128,9 +133,10 @@ export class ContainerView {
     const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (step === undefined) return;
     event.preventDefault();
-    const next = (TABS.indexOf(this.#tab) + step + TABS.length) % TABS.length;
-    this.page.go(this.id, TABS[next]);
-    this.tabs[next].focus();
+    const shown = this.tabs.filter(({ hidden }) => !hidden);
+    const next = shown[(shown.indexOf(this.tabs[TABS.indexOf(this.#tab)]) + step + shown.length) % shown.length];
+    this.page.go(this.id, TABS[this.tabs.indexOf(next)]);
+    next.focus();
   }
 }
 

@@ -4,8 +4,6 @@ import { h, setText } from "./dom.js";
 import { ask, field } from "./dialog.js";
 import { identity } from "./actions.js";
 
-const scalar = (name, value) => ({ name, type: "SCALAR", scalar: { value } });
-
 /** A name that there is no container of yet: `base`, or with a number behind it. */
 export function freeName(base, taken) {
   let name = base;
@@ -13,7 +11,7 @@ export function freeName(base, taken) {
   return name;
 }
 
-/** What LAUNCH_CONTAINER is asked for. Empty fields are left out: the agent has its own defaults. */
+/** What LAUNCH_CONTAINER is asked for, as by `mesocosm run --agent`: amounts are limits, too. Empty fields are left out. */
 export function request({ name, parent, command, image, cpus, memory, user, environment }) {
   const variables = environment
     .split("\n")
@@ -23,14 +21,17 @@ export function request({ name, parent, command, image, cpus, memory, user, envi
       if (at < 1) throw new Error(`"${line}" is no variable; write NAME=VALUE`);
       return { name: line.slice(0, at).trim(), type: "VALUE", value: line.slice(at + 1) };
     });
-  const resources = [cpus === "" ? null : scalar("cpus", Number(cpus)), memory === "" ? null : scalar("mem", Number(memory))];
+  const amounts = Object.entries({ cpus, mem: memory }).filter(([, value]) => value !== "");
   const info = { shell: true };
   if (command !== "") info.value = command;
   else info.shell = false;
   if (user !== "") info.user = user;
   if (variables.length > 0) info.environment = { variables };
   const call = { container_id: identity(parent === null ? name : `${parent}.${name}`), command: info };
-  if (resources.some((each) => each !== null)) call.resources = resources.filter((each) => each !== null);
+  if (amounts.length > 0) {
+    call.resources = amounts.map(([key, value]) => ({ name: key, type: "SCALAR", scalar: { value: Number(value) } }));
+    call.limits = Object.fromEntries(amounts.map(([key, value]) => [key, { value: Number(value) }]));
+  }
   if (image !== "") {
     call.container = { type: "MESOS", mesos: { image: { type: "DOCKER", docker: { name: image } } } };
   }

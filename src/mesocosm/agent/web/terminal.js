@@ -54,7 +54,10 @@ export class Terminal {
     this.#container = container;
     if (isFirst && container.user) this.user.value = container.user;
     this.button.disabled = container.state !== "RUNNING" && this.#socket === null;
-    if (this.#said === "" && this.#socket === null) {
+    this.form.hidden = container.type === "DOCKER";
+    if (this.form.hidden) {
+      this.say("Docker has made this container, and opens terminals in it by docker exec.", "");
+    } else if (this.#said === "" && this.#socket === null) {
       this.say(container.state === "RUNNING" ? "Run a command in this container, in a terminal of its own." : "Only a container that runs has room for a terminal.", "");
     }
   }
