@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from mesocosm.concurrency import Work
 from mesocosm.images import digests, manifest
 from mesocosm.images.errors import ImageError
 from mesocosm.images.extraction.process import Blob
@@ -47,10 +48,11 @@ class LocalSource:
         self._reference = reference
         self._scratch = scratch
         self._files: Place | None = None
+        self._work = Work()
 
     async def describe(self) -> Description:
         """What is called so now. Raises ImageError, OSError."""
-        return await asyncio.to_thread(self._describe)
+        return await self._work.finish(asyncio.to_thread(self._describe))
 
     @contextlib.asynccontextmanager
     async def open(self, layer: Layer) -> AsyncIterator[Blob]:
@@ -64,7 +66,8 @@ class LocalSource:
             os.close(part.descriptor)
 
     async def close(self) -> None:
-        """Closes the archive."""
+        """Closes the archive, when no thread reads it any more."""
+        await self._work.wait()
         if self._files is not None:
             self._files.close()
             self._files = None

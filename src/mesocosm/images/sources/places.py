@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import lzma
 import os
@@ -85,18 +86,14 @@ class Archive:
 
     def __init__(self, path: Path, scratch: Path) -> None:
         """Raises ImageError, OSError."""
-        whole = _whole(path)
         try:
-            with open(whole.descriptor, "rb", closefd=False) as file:
-                start = file.read(8)
-            os.lseek(whole.descriptor, 0, os.SEEK_SET)
-            opener = next((opener for magic, opener in _MAGIC if start.startswith(magic)), None)
-            self._descriptor = os.dup(whole.descriptor) if opener is None else _decompressed(whole, opener, scratch)
-            self._members = _index(self._descriptor)
+            with contextlib.ExitStack() as opened:
+                self._descriptor = _uncompressed(path, scratch)
+                opened.callback(os.close, self._descriptor)
+                self._members = _index(self._descriptor)
+                opened.pop_all()
         except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
             raise ImageError(f"{path} is no archive that can be read: {error}") from error
-        finally:
-            os.close(whole.descriptor)
 
     def __contains__(self, name: str) -> bool:
         return name in self._members
@@ -129,9 +126,16 @@ def _whole(path: Path) -> Part:
     return Part(descriptor, 0, status.st_size)
 
 
-def _decompressed(whole: Part, opener: Callable[[BinaryIO], object], scratch: Path) -> int:
+def _uncompressed(path: Path, scratch: Path) -> int:
+    """A descriptor of the archive, or of a copy without a name in `scratch` that is not compressed."""
+    with open(_whole(path).descriptor, "rb") as file:
+        start = os.pread(file.fileno(), 8, 0)
+        opener = next((opener for magic, opener in _MAGIC if start.startswith(magic)), None)
+        return os.dup(file.fileno()) if opener is None else _decompressed(file, opener, scratch)
+
+
+def _decompressed(file: BinaryIO, opener: Callable[[BinaryIO], object], scratch: Path) -> int:
     with (
-        open(whole.descriptor, "rb", closefd=False) as file,
         cast("BinaryIO", opener(file)) as source,
         tempfile.TemporaryFile(dir=scratch) as copy,
     ):
@@ -141,6 +145,7 @@ def _decompressed(whole: Part, opener: Callable[[BinaryIO], object], scratch: Pa
 
 
 def _index(descriptor: int) -> dict[str, tarfile.TarInfo]:
+    os.lseek(descriptor, 0, os.SEEK_SET)  # Of a copy, that is where its writer has got to.
     with open(descriptor, "rb", closefd=False) as file, tarfile.open(fileobj=file, mode="r:") as archive:
         size = os.fstat(descriptor).st_size
         members = {posixpath.normpath(member.name): member for member in archive if not member.isdir()}
