@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -275,6 +276,72 @@ async def test_an_older_executor_is_asked_again_and_comes_back_once(
         assert FRAMEWORK_ID in {each.id.value for each in master.agent.tasks.reregistration().frameworks}
 
 
+async def age(master: Master, *paths: Path) -> None:
+    """Has the agent's garbage get older than a week; returns when these are gone."""
+    gc, gone, news = master.agent.sandboxes.gc, set[Path](), asyncio.Event()
+
+    def note(path: Path) -> None:
+        gone.add(path)
+        news.set()
+
+    master.agent.sandboxes.tell(note)
+    gc._clock = lambda: time.time() + 8 * 24 * 3600
+    gc._changed.set()
+    async with asyncio.timeout(TIMEOUT):
+        while not gone.issuperset(paths):
+            news.clear()
+            await news.wait()
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_what_a_task_leaves_is_removed_although_its_executor_goes_on(flags: Flags, restarts: bool) -> None:
+    """Its record and its sandbox, when they are old; in an agent that has seen its end, and in the next one."""
+    collecting = "--gc_non_executor_container_sandboxes"
+    async with running_agent(flags, collecting, destroys=not restarts) as before:
+        run(before, [task("long")], framework={"checkpoint": True})
+        await before.update("long", v1.TASK_RUNNING)
+        run(before, [task("short", "true")], framework={"checkpoint": True})
+        await before.update("short", v1.TASK_FINISHED)
+        executor = before.executor(DEFAULT)
+        record = Layout(flags.work_dir).records(AGENT_ID).framework(FRAMEWORK_ID).executor(DEFAULT)
+        tasks = record.run(executor.container_id.value).tasks
+        sandbox = (executor.directory / "tasks/short").resolve()
+        assert sandbox.exists()
+        assert (tasks / "short").exists()
+        if not restarts:
+            await age(before, tasks / "short", sandbox)
+    if restarts:
+        async with running_agent(flags, collecting, port=port_of(before)) as master:
+            await age(master, tasks / "short", sandbox)
+    assert not sandbox.exists()
+    assert [path.name for path in tasks.iterdir()] == ["long"]
+
+
+async def test_a_task_that_has_the_name_of_an_earlier_one(flags: Flags) -> None:
+    """What is on record of it stays, and none of it is the earlier one's."""
+    async with running_agent(flags, destroys=False) as before:
+        before.run(task_info("t"), checkpoint=True)
+        await before.update("t", v1.TASK_RUNNING)
+        executor = before.executor()
+        before.kill("t")
+        await before.update("t", v1.TASK_KILLED)
+        async with asyncio.timeout(TIMEOUT):
+            while executor.tasks:  # noqa: ASYNC110 - nobody is told when the acknowledgement is on record.
+                await asyncio.sleep(0)
+        before.said.clear()
+        before.run(task_info("t"), checkpoint=True)
+        record = Layout(flags.work_dir).records(AGENT_ID).framework(FRAMEWORK_ID).executor("shell")
+        paths = record.run(executor.container_id.value).task("t")
+        await before.update("t", v1.TASK_RUNNING)
+        other = flags.work_dir / "other"
+        other.mkdir()
+        before.agent.sandboxes.gc.schedule(other, time.time())
+        await age(before, other)
+        assert paths.info.exists()
+    async with running_agent(flags, port=port_of(before)) as master:
+        assert [each.state for each in master.executor().tasks["t"].message.statuses] == [v1.TASK_RUNNING]
+
+
 async def test_cleanup_ends_tasks(flags: Flags) -> None:
     async with running_agent(flags, destroys=False) as before:
         before.run(command_task("long", "sleep 1000"), checkpoint=True)
@@ -292,12 +359,14 @@ async def test_an_executor_that_had_ended_before(flags: Flags) -> None:
         directory = before.executor("done").directory
         await before.update("done", v1.TASK_FINISHED)
         await before.gone()
+    left = (directory, flags.work_dir / "meta" / directory.relative_to(flags.work_dir))
+    for path in left:
+        os.utime(path, (time.time(), long_ago := time.time() - 3600))
     async with running_agent(flags) as master:
         (framework,) = master.agent.tasks.frameworks.completed.values()
         assert [executor.id for executor in framework.completed_executors] == ["done"]
-        records = flags.work_dir / "meta" / directory.relative_to(flags.work_dir)
-        for path in (directory, records):
-            assert path.exists()
+        for path in left:
+            assert path.stat().st_mtime == pytest.approx(long_ago), "it has aged since its end"
             assert master.agent.sandboxes.gc.unschedule(path)
         assert not master.said
 

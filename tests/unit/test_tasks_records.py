@@ -103,6 +103,17 @@ async def test_everything_is_read_again(layout: Layout) -> None:
     assert (agent.drain, agent.remains, agent.errors) == (None, (), 0)
 
 
+async def test_a_task_that_has_the_name_of_an_earlier_one(layout: Layout) -> None:
+    """Nothing of what became of that is taken for its own."""
+    run = await write_all(layout)
+    updates = StatusUpdates(lambda _: None)
+    await updates.update(update_of(FINISHED), run.task("t").updates)
+    await updates.close()
+    assert the_task(await read(layout, strict=True)).updates
+    await records.write_tasks(run, [task_of("t")])
+    assert the_task(await read(layout, strict=True)).updates == ()
+
+
 async def test_links_and_ends_are_read_again(layout: Layout) -> None:
     run = await write_all(layout)
     await records.write_link(run, EXECUTOR)

@@ -191,7 +191,7 @@ class Agent:
         running = await self.containerizer.containers()
         await self.logger.recover(running)
         terminated = self.containerizer.terminated()
-        executors = {each for each in running | terminated if self.tasks.containers.is_executor(each.root)}
+        executors = {each for each in running | terminated if self.tasks.containers.is_executor(each)}
         for container_id in (running | terminated) - executors:
             if (config := self.config(container_id)) is not None:
                 self.sandboxes.show(container_id, config.user)

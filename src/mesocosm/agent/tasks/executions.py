@@ -205,6 +205,7 @@ class Executions:
         """Hands the waiting tasks over, when they are on the disk and the container has room for them."""
         async with executor.turn:
             try:
+                await self._parts.remains.claim_tasks(executor)
                 await self._parts.recorder.write(framework, executor)
                 await self._parts.reservations.settled()
                 if executor.state is not ExecutorState.RUNNING:

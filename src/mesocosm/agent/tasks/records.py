@@ -58,9 +58,15 @@ async def write_executor(
 
 
 async def write_tasks(run: RunPaths, tasks: Iterable[v1.Task]) -> None:
-    """More tasks for an executor, before it is told of them."""
-    contents = {run.task(task.task_id.value).info: disk.framed(task) for task in tasks}
-    await disk.write(partial(disk.replace, contents, synced=False))
+    """More tasks for an executor, before it is told of them. What became of an earlier one of that name is removed."""
+    contents = {run.task(task.task_id.value): disk.framed(task) for task in tasks}
+
+    def write() -> None:
+        for task in contents:
+            disk.remove(task.updates)
+        disk.replace({task.info: data for task, data in contents.items()}, synced=False)
+
+    await disk.write(write)
 
 
 async def write_link(run: RunPaths, address: ActorAddress | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 
@@ -15,6 +14,7 @@ from mesocosm.agent.tasks.executor import Executor
 from mesocosm.agent.tasks.framework import Framework
 from mesocosm.agent.tasks.paths import LATEST, FrameworkPaths, Layout
 from mesocosm.agent.tasks.registration import Registration
+from mesocosm.agent.tasks.task import Stage, Task
 from mesocosm.agent.tasks.volumes import Shown, shown_volumes
 from mesocosm.container import ContainerID
 
@@ -76,14 +76,28 @@ class Remains:
         user = executor.user or framework.info.user
         return lambda principal: ownership.allows(self._authorizer, principal, Action.ACCESS_SANDBOXES, user)
 
-    def leave_executor(self, framework: Framework, executor: Executor) -> None:
-        """Has what is left of it removed when it is old: the run, and the executor's directory if it was the last."""
+    def leave_task(self, executor: Executor, task: Task, *, ages_already: bool = False) -> None:
+        """Has the record of a task whose end the master knows removed when it is old, before that of its executor."""
+        if executor.checkpoint:
+            self._schedule(self._record(executor, task), ages_already=ages_already)
+
+    async def claim_tasks(self, executor: Executor) -> None:
+        """Keeps, for tasks that are to be put on record, the directories that earlier ones of their names have left."""
+        for task in executor.at(Stage.QUEUED):
+            if executor.checkpoint and not task.recorded:
+                await self._gc.await_removal(self._record(executor, task))
+
+    def leave_executor(self, framework: Framework, executor: Executor, *, ages_already: bool = False) -> None:
+        """Has what is left of it removed when it is old: the run, and the executor's directory if it was the last.
+
+        It `ages_already` if an earlier agent has left it.
+        """
         self.show_volumes(framework, executor)
         volumes = [each.virtual for each in self._volumes.pop(executor.container_id, ())]
         for paths in self._frameworks(framework):
             run = paths.executor(executor.id).run(executor.container_id.value).path
-            self._schedule(run, *_names(executor), *volumes)
-            self._schedule(paths.executor(executor.id).path, *_links(executor))
+            self._schedule(run, *_names(executor), *volumes, ages_already=ages_already)
+            self._schedule(paths.executor(executor.id).path, *_links(executor), ages_already=ages_already)
 
     def leave_framework(self, framework: Framework) -> None:
         """Has the directories of a framework removed when they are old."""
@@ -102,11 +116,16 @@ class Remains:
             for each in virtual:
                 self._files.detach(each)
 
-    def _schedule(self, path: Path, *virtual: str) -> None:
+    def _schedule(self, path: Path, *virtual: str, ages_already: bool = False) -> None:
         if path.exists():
-            os.utime(path)  # A later agent goes by that.
+            if not ages_already:
+                os.utime(path)  # A later agent goes by that.
             self._shown[path] = virtual
-            self._gc.schedule(path, time.time())
+            self._gc.schedule(path, path.stat().st_mtime)
+
+    def _record(self, executor: Executor, task: Task) -> Path:
+        records = self._layout.records(self._registration.agent_id).framework(executor.framework_id)
+        return records.executor(executor.id).run(executor.container_id.value).task(task.id).path
 
     def _frameworks(self, framework: Framework) -> tuple[FrameworkPaths, FrameworkPaths]:
         """Its sandboxes, and its records."""

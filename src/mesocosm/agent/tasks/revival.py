@@ -103,7 +103,7 @@ class Revival:
         if found.run.is_completed:
             executor.state = ExecutorState.TERMINATED
             framework.completed_executors.append(executor)
-            self._parts.remains.leave_executor(framework, executor)
+            self._parts.remains.leave_executor(framework, executor, ages_already=True)
             return
         if found.run.address is not None:
             executor.link = self._actors.link(found.run.address)
@@ -127,6 +127,7 @@ class Revival:
             executor.tasks[task.id] = task
             if task.stage is Stage.TERMINATED and is_known:
                 executor.complete(task)
+                self._parts.remains.leave_task(executor, task, ages_already=True)
         return executor
 
 

@@ -307,6 +307,7 @@ class Tasks:
         task = executor.tasks[task_id]
         if task.stage is Stage.TERMINATED and task.message.statuses[-1].uuid == update.uuid:
             executor.complete(task)
+            self._parts.remains.leave_task(executor, task)
             if executor.state is ExecutorState.RUNNING and executor.is_idle:
                 self._executions.shut_down(framework, executor)  # What it was launched for never reached it.
         await self._executions.retire(framework, executor)
