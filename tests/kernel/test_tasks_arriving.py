@@ -172,7 +172,12 @@ async def test_a_user_that_there_is_not(flags: Flags) -> None:
 
 
 async def test_a_command_without_a_user_is_its_frameworks(flags: Flags) -> None:
+    """And one with a user is that one's."""
     async with running_agent(flags) as master:
+        own = command_task("own", "test $(id -un) = daemon")
+        own.command.user = "daemon"
+        master.run(own, identity="own")
+        await master.update("own", v1.TASK_FINISHED)
         for user in ("root", "nobody"):
             master.run(command_task(user, f"test $(id -un) = {user}"), user=user, identity=user)
             await master.update(user, v1.TASK_FINISHED)

@@ -16,6 +16,7 @@ CASES = {case: file for file, case in map(str.split, DATA.read_text().splitlines
 
 _SECTION = re.compile(r"# (\S+_tests\.cpp)$")
 _ROW = re.compile(r'"([^"]+)" *=')
+_NAMED = re.compile(r"(?P<file>tests/[\w/]+\.py)|\btest_\w+")
 
 
 def test_every_key_is_a_case_of_mesos() -> None:
@@ -29,6 +30,11 @@ def test_every_value_is_tests_or_a_reason() -> None:
 def test_every_test_exists() -> None:
     named = [(case, test) for case, value in rows().items() if isinstance(value, list) for test in value]
     assert [f"{case}: {test}" for case, test in named if not exists(test)] == []
+
+
+def test_every_test_that_a_reason_names_exists() -> None:
+    reasons = {case: value for case, value in rows().items() if isinstance(value, str)}
+    assert {case: names for case, reason in reasons.items() if (names := missing(reason))} == {}
 
 
 def test_every_row_stands_below_its_file() -> None:
@@ -50,6 +56,10 @@ def test_a_test_that_does_not_exist_is_noticed() -> None:
     assert exists(f"{here}::test_that_is_not_there") is False
     assert exists(f"{here}::rows") is False
     assert exists("tests/unit/test_no_such_file.py::test_it") is False
+    assert missing(f"it is as {here}::test_every_test_exists sees") == []
+    assert missing(f"see test_every_test_exists and test_none of {here}") == ["test_none"]
+    assert missing("as test_every_test_exists sees, of a file that is not named") == ["test_every_test_exists"]
+    assert missing("see tests/unit/test_no_such_file.py") == ["tests/unit/test_no_such_file.py"]
 
 
 @functools.cache
@@ -69,6 +79,18 @@ def exists(test: str) -> bool:
     """Whether there is a test of this id, whatever its parameters."""
     path, _, name = test.partition("[")[0].partition("::")
     return name in names_in(ROOT / path)
+
+
+def missing(reason: str) -> list[str]:
+    """The files and tests that a reason names and that there are not; a test is to be in one of those files."""
+    named = list(_NAMED.finditer(reason))
+    files = [found["file"] for found in named if found["file"]]
+    known = {name for file in files for name in names_in(ROOT / file)} | set(filter(is_file, files))
+    return [found[0] for found in named if found[0] not in known]
+
+
+def is_file(path: str) -> bool:
+    return (ROOT / path).is_file()
 
 
 @functools.cache
