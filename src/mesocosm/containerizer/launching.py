@@ -76,6 +76,7 @@ class Launching:
             container.enter(State.FETCHING)
             async with self._output(container, io) as output:
                 await self._release(container, child, info, sandbox, output, None if io else self.switchboard)
+        container.watches = self.isolation.watch(container_id)  # There is nothing else to do until the command runs.
         report = await child.channel.report()
         if report is None or report.kind is not Kind.RUNNING:
             raise error_of(container_id, report)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 
 from mesocosm.container import ContainerConfig, ContainerID, Termination
@@ -16,6 +16,7 @@ from mesocosm.launcher.base import Child, InitProcess
 from mesocosm.launcher.channel import Channel
 from mesocosm.launcher.info import LaunchInfo
 from mesocosm.launcher.messages import Report
+from mesocosm.statistics import Limitation
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +45,10 @@ _NEXT = {
 class Container:
     """A container from its launch until everything it held is given back.
 
-    `started` is resolved when its command runs or the launch has failed, `ended` with its termination. It is `released`
-    when its command may run before anybody is told so. `recorded` if its end is on disk. An `orphan` leaves no record,
-    and one that is `damaged` leaves it set aside. `is_past` if there is nothing but the record of its end.
+    `started` is resolved when its command runs or the launch has failed, `ended` with its termination, and one of
+    `watches` when it runs into a limit. It is `released` when its command may run before anybody is told so, and
+    `recorded` if its end is on disk. An `orphan` leaves no record, and one that is `damaged` leaves it set aside.
+    `is_past` if there is nothing but the record of its end.
     """
 
     container_id: ContainerID
@@ -63,6 +65,7 @@ class Container:
     working_directory: str | None = None
     made_sandbox: bool = False
     released: bool = False
+    watches: Sequence[asyncio.Future[Limitation]] = ()
     report: Report | None = None
     termination: Termination | None = None
     recorded: bool = False

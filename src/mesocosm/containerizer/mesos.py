@@ -219,6 +219,7 @@ class MesosContainerizer:
         await self._isolation.recover(states, [container.container_id for container in found.lost])
         turns = Turns()
         for container in found.running:
+            container.watches = self._isolation.watch(container.container_id)
             container.task = asyncio.create_task(self._live(container, None))
             await turns.pause()
         for path in found.misplaced:

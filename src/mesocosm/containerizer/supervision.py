@@ -27,11 +27,9 @@ class Supervision:
 
     async def end(self, container: Container) -> Termination:
         """Waits until the command ends or runs into a limit. Raises MesocosmError or OSError."""
-        container_id = container.container_id
-        watches = self.isolation.watch(container_id)
-        status = await self._exit_status(container, watches)
-        limitation = next((watch.result() for watch in watches if watch.done()), None)
-        return _terminated(status, limitation or await self.isolation.limitation(container_id))
+        status = await self._exit_status(container, container.watches)
+        limitation = next((watch.result() for watch in container.watches if watch.done()), None)
+        return _terminated(status, limitation or await self.isolation.limitation(container.container_id))
 
     async def _exit_status(self, container: Container, watches: Sequence[asyncio.Future[Limitation]]) -> int | None:
         """The status of the command; SIGKILL's if it ran into a limit, or its init was killed before it could tell."""
