@@ -17,6 +17,7 @@ from tests.docker_archive import docker_archive
 from tests.executor_agent import ExecutorAgent
 from tests.executor_agent import task_info as as_json
 from tests.kernel.test_checks import Server
+from tests.networks import networks_in
 from tests.task_agent import FRAMEWORK_ID, Master, running_agent
 from tests.task_groups import EXECUTOR, run, task
 
@@ -65,6 +66,22 @@ async def test_a_group_runs_and_ends(flags: Flags) -> None:
         await master.update("b", v1.TASK_KILLED)
         await master.gone()
         assert (directory / "stderr").read_text() == ""
+
+
+async def test_a_group_in_a_network_of_its_own(flags: Flags, run_directory: Path) -> None:
+    """It is told the address that it has in there, from where there is no way to the agent but its socket."""
+    with networks_in(run_directory) as networks:
+        networks.describe("routeless", networks.bridge(78))
+        container = v1.ContainerInfo(type=v1.ContainerInfo.MESOS, network_infos=[v1.NetworkInfo(name="routeless")])
+        options = ("--http_executor_domain_sockets", *networks.arguments)
+        async with running_agent(flags, *options, isolation="filesystem/linux,network/cni") as master:
+            run(master, [task("a", "echo $MESOS_CONTAINER_IP"), task("b")], container=container)
+            await master.update("a", v1.TASK_FINISHED)
+            status = await master.agent.containerizer.status(master.executor(EXECUTOR).container_id)
+            (network,) = status.network_infos or ()
+            assert [each.ip_address for each in network.ip_addresses] == ["10.78.0.2"]
+            assert (sandbox(master) / "tasks/a/stdout").read_text() == "10.78.0.2\n"
+        assert networks.is_clean()
 
 
 @pytest.mark.parametrize("script", ["exit 3", "kill -9 $$"])

@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -86,6 +87,22 @@ async def test_two_containers_and_the_host(launch: Launch, blue: Networks) -> No
     assert usage.net_tx_packets
     await server.destroy()
     await other.destroy()
+
+
+def test_addresses_by_which_a_namespace_is_reached(networks: Networks) -> None:
+    """Not the loopback's, nor those that mean something on one link only."""
+    for command in (
+        "link add one type veth peer name two",
+        "address add fd00::5/64 dev one nodad",
+        "address add 10.1.2.3/24 dev two",
+        "link set one up",
+        "link set two up",
+    ):
+        networks.on_host("ip", *command.split())
+    argv = [sys.executable, "-c", "from mesocosm.linux import network; print(network.addresses())"]
+    assert networks.on_host(*argv) == "['10.1.2.3', 'fd00::5']\n"
+    networks.on_host("ip", "link", "delete", "one")
+    assert networks.on_host(*argv) == "[]\n"
 
 
 ANSWER = """

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import uuid
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -26,9 +25,11 @@ from mesocosm.executors.statuses import Json
 from mesocosm.executors.task import Task
 from mesocosm.executors.tasks import KILL_GRACE_PERIOD, grace_period, role_of
 from mesocosm.launcher.info import Command
+from mesocosm.linux import network
 
 _NOT_FOUND = 404
 _OF_CGROUPS = ("cpus", "mem")
+_ANY, _LOOPBACK = "0.0.0.0", "127.0.0.1"
 _AGAIN = 1.0
 """Seconds until a SIGKILL that could not be sent is sent again."""
 
@@ -148,7 +149,7 @@ class DefaultExecutor(base.Executor):
         info = nested.task.info
         command = dict(info.get("command", {}))
         environment = dict(command.get("environment", {}))
-        own = {"MESOS_CONTAINER_IP": _address(self.settings), "MESOS_ALLOCATION_ROLE": role_of(info)}
+        own = {"MESOS_CONTAINER_IP": _address(), "MESOS_ALLOCATION_ROLE": role_of(info)}
         variables = [{"name": name, "value": value} for name, value in own.items()]
         environment["variables"] = [*environment.get("variables", ()), *variables]
         command["environment"] = environment
@@ -291,13 +292,9 @@ def _link_sandbox(task_id: str, container_id: str) -> None:
     (sandbox / "tasks" / task_id).symlink_to(sandbox / "containers" / container_id)
 
 
-def _address(settings: Settings) -> str:
-    """That of the executor's network, which is its tasks': as it was told, or where it would send to its agent from."""
-    told = os.environ.get("LIBPROCESS_IP", "0.0.0.0")
-    if told != "0.0.0.0":
+def _address() -> str:
+    """That of the executor's network, which is its tasks': as it was told, unless that says any (`network/cni`)."""
+    told = os.environ.get("LIBPROCESS_IP", _ANY)
+    if told != _ANY:
         return told
-    agent = settings.agents[-1]
-    host = agent.host or "127.0.0.1"
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as line:
-        line.connect((host, agent.port or 1))  # Which sends nothing.
-        return str(line.getsockname()[0])
+    return next(iter(network.addresses()), _LOOPBACK)
