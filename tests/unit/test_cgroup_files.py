@@ -98,7 +98,7 @@ def test_memory_usage(tmp_path: Path) -> None:
         memory__usage_in_bytes="14012416\n",
         memory__limit_in_bytes="9223372036854771712\n",
     )
-    usage = Memory().usage(group)
+    usage = Memory().usage(group, swap=True)
     assert usage["total"] == 14012416
     assert usage["rss"] == usage["anon"] == 12283904
     assert usage["cache"] == usage["file"] == 135168
@@ -115,7 +115,7 @@ def test_unified_memory_usage(tmp_path: Path) -> None:
         memory__max="max\n",
         memory__low="0\n",
     )
-    usage = UnifiedMemory().usage(group)
+    usage = UnifiedMemory().usage(group, swap=True)
     assert usage["total_memsw"] == 14012416 + 4096
     assert usage["rss"] == 12283904
     assert usage["kmem_usage"] == 1474560

@@ -39,7 +39,7 @@ class ContainerCgroups:
         """What the container uses, and its limits."""
         self._times, cpu = self._cpu.measure(self._cpu_group, self._accounting, self._times)
         amounts: dict[str, Any] = {f"cpus_{name}": amount for name, amount in cpu.items()}
-        memory = self._memory.measure(self._memory_group)
+        memory = self._memory.measure(self._memory_group, swap=True)
         amounts |= {f"mem_{name}_bytes": amount for name, amount in memory.items()}
         return ResourceStatistics(timestamp=time.time(), **amounts)
 

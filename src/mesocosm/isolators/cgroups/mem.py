@@ -153,9 +153,7 @@ class MemIsolator(CgroupIsolator):
     def measure(self, container_id: ContainerID, groups: tuple[str, ...]) -> ResourceStatistics:
         """Reads the amounts and the pressure counters."""
         group = groups[0]
-        amounts = self._memory.measure(group)
-        if not self.flags.cgroups_limit_swap:
-            del amounts["total_memsw"]
+        amounts = self._memory.measure(group, swap=self.flags.cgroups_limit_swap)
         pressure = self._pressure(container_id, group)
         counts: dict[str, Any] = {f"mem_{name}_bytes": amount for name, amount in amounts.items()}
         counts |= {f"mem_{level}_pressure_counter": count for level, count in pressure.items()}

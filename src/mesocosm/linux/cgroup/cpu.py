@@ -73,10 +73,8 @@ class Cpu:
 
         `accounting` is the cgroup that has the times; cpuacct.stat has their parts as well, but in ticks of 10 ms.
         """
-        total, user, system = (
-            files.read_int(accounting, f"cpuacct.{name}") or 0 for name in ("usage", "usage_user", "usage_sys")
-        )
-        times = earlier.split(total, user, system)
+        total, user = (files.read_int(accounting, name) or 0 for name in ("cpuacct.usage", "cpuacct.usage_user"))
+        times = earlier.split(total, user, max(0, total - user))
         statistics = files.read_keyed(group, "cpu.stat")
         limit = files.read_int(group, "cpu.cfs_quota_us")
         return times, {

@@ -24,14 +24,13 @@ def read(group: str, name: str) -> str:
 def _content(file: str) -> str:
     descriptor = os.open(file, os.O_RDONLY)
     try:
-        parts = []
-        while part := os.read(descriptor, _CHUNK):
-            parts.append(part)
-            if len(part) < _WHOLE:
-                break
+        content = part = os.read(descriptor, _CHUNK)
+        while len(part) >= _WHOLE:
+            part = os.read(descriptor, _CHUNK)
+            content += part
     finally:
         os.close(descriptor)
-    return b"".join(parts).decode()
+    return content.decode()
 
 
 def read_int(group: str, name: str) -> int | None:

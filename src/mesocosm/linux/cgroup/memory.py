@@ -53,21 +53,24 @@ class Memory:
             files.write(group, MEMORY_AND_SWAP, -1 if amount is None else both + amount - present)
         self.set_limit(group, amount, swap=False, lower=False)
 
-    def measure(self, group: str) -> dict[str, int | None]:
+    def measure(self, group: str, *, swap: bool) -> dict[str, int | None]:
         """`usage`, `limit`, `request` and `maximum`, by such names."""
         return {
-            **self.usage(group),
+            **self.usage(group, swap=swap),
             "limit": self.limit(group),
             "soft_limit": self.request(group),
             "maximum": self.maximum(group),
         }
 
-    def usage(self, group: str) -> dict[str, int | None]:
-        """What it uses, under the names that Mesos has for it in ResourceStatistics, less `mem_` and `_bytes`."""
+    def usage(self, group: str, *, swap: bool) -> dict[str, int | None]:
+        """What it uses, under the names that Mesos has for it in ResourceStatistics, less `mem_` and `_bytes`.
+
+        How much of memory and swap together is only told with `swap`.
+        """
         statistics = files.read_keyed(group, "memory.stat")
         return {
             "total": files.read_int(group, "memory.usage_in_bytes"),
-            "total_memsw": _amount(group, "memory.memsw.usage_in_bytes"),
+            **({"total_memsw": _amount(group, "memory.memsw.usage_in_bytes")} if swap else {}),
             "kmem_usage": _amount(group, "memory.kmem.usage_in_bytes"),
             "kmem_tcp_usage": _amount(group, "memory.kmem.tcp.usage_in_bytes"),
             "file": statistics["total_cache"],
@@ -94,13 +97,13 @@ class UnifiedMemory(Memory):
             with suppress(FileNotFoundError):  # A kernel without swap.
                 files.write(group, "memory.swap.max", "max" if amount is None else 0)
 
-    def usage(self, group: str) -> dict[str, int | None]:
-        """What it uses, under the names that Mesos has for it in ResourceStatistics, less `mem_` and `_bytes`."""
+    def usage(self, group: str, *, swap: bool) -> dict[str, int | None]:
+        """What it uses, likewise."""
         statistics = files.read_keyed(group, "memory.stat")
-        total, swap = files.read_int(group, "memory.current"), _amount(group, "memory.swap.current")
+        total, swapped = files.read_int(group, "memory.current"), _amount(group, "memory.swap.current")
         return {
             "total": total,
-            "total_memsw": (total or 0) + (swap or 0),
+            **({"total_memsw": (total or 0) + (swapped or 0)} if swap else {}),
             "kmem_usage": statistics.get("kernel"),  # Linux 5.18.
             "kmem_tcp_usage": statistics["sock"],
             "file": statistics["file"],
@@ -108,7 +111,7 @@ class UnifiedMemory(Memory):
             "anon": statistics["anon"],
             "rss": statistics["anon"],
             "mapped_file": statistics["file_mapped"],
-            "swap": swap,
+            "swap": swapped,
             "unevictable": statistics["unevictable"],
         }
 
