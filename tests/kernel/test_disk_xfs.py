@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from mesocosm.api import v1
 from mesocosm.container import ImageRequest, PersistentVolume, Resources
 from mesocosm.errors import ContainerError, UnsupportedError
 from mesocosm.flags import Flags
@@ -23,6 +24,7 @@ from mesocosm.isolators.disk.xfs import XfsIsolator
 from mesocosm.linux import xfs
 from tests.image_store import DirectoryStore, image
 from tests.launching import LINUX, TIMEOUT, Launch, Started
+from tests.task_agent import Master, command_task, running_agent, task_info
 
 pytestmark = pytest.mark.kernel
 MB = 1 << 20
@@ -241,6 +243,26 @@ async def test_projects_are_read_back_after_a_restart(launch: Launch) -> None:
     running.say("go")
     assert FULL in await running.line()
     await running.destroy()
+
+
+async def test_projects_of_tasks_are_read_back_after_a_restart(flags: Flags) -> None:
+    """Of one that runs, and of one that has ended and whose sandbox is kept for a while."""
+
+    async def projects(master: Master) -> tuple[int, float, float]:
+        container = master.agent.containerizer
+        used = await container.usage(master.executor().container_id)
+        free = container.gauges()["containerizer/mesos/disk/project_ids_free"]()
+        return xfs.project_of(master.executor().directory), free, used.disk_used_bytes or 0
+
+    async with running_agent(flags, destroys=False, isolation=ISOLATION) as before:
+        before.run(command_task("ended", "true"), checkpoint=True)
+        await before.update("ended", v1.TASK_FINISHED)
+        before.run(task_info("runs"), checkpoint=True)
+        await before.update("runs", v1.TASK_RUNNING)
+        known = await projects(before)
+    async with running_agent(flags, port=before.agent.tasks.registration.address.port, isolation=ISOLATION) as master:
+        assert await projects(master) == known
+        assert known[1] == 5001 - 2
 
 
 async def test_a_container_of_before_gets_a_project_when_the_isolator_is_new(launch: Launch) -> None:

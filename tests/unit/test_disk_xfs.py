@@ -11,7 +11,8 @@ from mesocosm.container import ContainerID, DiskSource, DiskType, PersistentVolu
 from mesocosm.errors import ContainerError, FlagError, UnsupportedError
 from mesocosm.flags import Flags
 from mesocosm.isolators.disk.base import Directory
-from mesocosm.isolators.disk.xfs import Projects, XfsIsolator, _takes_quota, parse_ranges
+from mesocosm.isolators.disk.projects import Projects, parse_ranges
+from mesocosm.isolators.disk.xfs import XfsIsolator, _takes_quota
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="other users are refused before")
@@ -39,11 +40,38 @@ def test_a_project_is_in_use_as_long_as_there_is_its_directory(tmp_path: Path) -
     projects.keep(5, first)
     projects.keep(9, other)  # Of a range that once was.
     assert (projects.total, projects.free, list(projects.unused()), projects.of(first)) == (2, 1, [6], 5)
-    assert projects.reclaim() == []
+    assert projects.gone() == []
     first.rmdir()
     other.unlink()
-    assert sorted(projects.reclaim()) == [5, 9]
+    assert sorted(projects.gone()) == [5, 9]
+    assert projects.free == 1, "it may still have a quota"
+    for project in projects.gone():
+        projects.give_back(project)
     assert (projects.free, list(projects.unused()), projects.of(first)) == (2, [5, 6], None)
+
+
+def test_a_project_is_of_the_last_directory_that_is_said_to_have_it(tmp_path: Path) -> None:
+    """Root in a container can give its sandbox the project of another's."""
+    projects = Projects(parse_ranges("[5-6]"))
+    for name in ("first", "second"):
+        projects.keep(5, tmp_path / name)
+    assert (projects.of(tmp_path / "first"), projects.of(tmp_path / "second")) == (None, 5)
+    projects.keep(6, tmp_path / "second")
+    projects.give_back(5)
+    assert (projects.of(tmp_path / "second"), projects.free) == (6, 1)
+
+
+async def test_what_is_closed_is_closed_also_if_a_quota_cannot_be_taken_away(tmp_path: Path) -> None:
+    """As nothing here is XFS, none can; the next one takes it away."""
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    isolator = XfsIsolator(Flags(work_dir=tmp_path), parse_ranges("[5-6]"))
+    isolator._projects.keep(5, tmp_path / "gone")
+    isolator._begin()
+    with pytest.raises(OSError):
+        await isolator.close()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert isolator._projects.free == 1
+    await isolator.close()
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def test_isolators_know_only_what_is_below_them(module: Path) -> None:
     base = f"{own.rpartition('.')[0]}.base"
     launcher = [f"mesocosm.launcher.{name}" for name in ("info", "kernel_filesystems", "later", "operations")]
     allowed = (*VALUES, "mesocosm.bodies", "mesocosm.concurrency", "mesocosm.linux", "mesocosm.cni", *launcher)
-    shared = [f"mesocosm.isolators.{name}" for name in ("base", "mounting", "records")]
+    shared = [f"mesocosm.isolators.{name}" for name in ("base", "mounting", "records", "disk.projects")]
     for name in imported(module):
         assert name.startswith(allowed) or name in (*shared, base, base.rpartition(".")[0], "mesocosm.isolators"), (
             f"{own} imports {name}"

@@ -81,7 +81,7 @@ def test_the_launcher_that_an_isolator_needs(isolation: str) -> None:
 def test_every_isolator_has_the_name_of_its_file() -> None:
     package = Path(selection.__file__).parent
     files = {str(path.relative_to(package).with_suffix("")) for path in package.rglob("*.py")}
-    helpers = ("__init__", "base", "concerns", "mounting", "records", "selection")
+    helpers = ("__init__", "base", "concerns", "mounting", "projects", "records", "selection")
     expected = {name for name in files if not name.endswith(helpers)}
     assert set(selection.built_in()) == expected
 

@@ -51,7 +51,7 @@ REFUSED = {
 }
 """Isolators of Mesos that there will not be: why, and what to do instead."""
 _NAME = re.compile(r"[a-z0-9_]+(/[a-z0-9_]+)?")
-_NO_ISOLATORS = frozenset({"base", "concerns", "mounting", "records", "selection"})
+_NO_ISOLATORS = frozenset({"base", "concerns", "mounting", "projects", "records", "selection"})
 
 
 @dataclass(frozen=True, slots=True)

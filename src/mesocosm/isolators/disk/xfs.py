@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import itertools
 import logging
 import os
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Self
@@ -17,53 +15,19 @@ from mesocosm.errors import ContainerError, FlagError, UnsupportedError
 from mesocosm.flags import Flags
 from mesocosm.isolators.base import ContainerState
 from mesocosm.isolators.disk.base import Directory, DiskIsolator, Space
+from mesocosm.isolators.disk.projects import Projects, parse_ranges
 from mesocosm.linux import capabilities, xfs
 from mesocosm.statistics import Limitation, ResourceStatistics
 
 logger = logging.getLogger(__name__)
 
-_RANGE = re.compile(r"\s*(\d{1,10})\s*(?:-\s*(\d{1,10})\s*)?", re.ASCII)
+_WITH_PROJECTS = (
+    f"{RUNTIME_SEPARATOR}/*",
+    "slaves/*/frameworks/*/executors/*/runs/*",
+    "volumes/roles/*/*",
+)
+"""Below the work directory: sandboxes of standalone containers and of executors, and persistent volumes."""
 _REMEDY = "put --work_dir on an XFS that is mounted with `-o pquota`, or use disk/du"
-
-
-class Projects:
-    """The projects that directories have, of those that there are. One is free again when its directory is gone."""
-
-    def __init__(self, ranges: tuple[range, ...]) -> None:
-        self._ranges = ranges
-        self._directories: dict[int, Path] = {}
-
-    @property
-    def total(self) -> int:
-        """How many there are."""
-        return sum(map(len, self._ranges))
-
-    @property
-    def free(self) -> int:
-        """How many no directory has."""
-        return self.total - sum(self._contains(project) for project in self._directories)
-
-    def unused(self) -> Iterator[int]:
-        """Those that no directory has."""
-        return (project for project in itertools.chain(*self._ranges) if project not in self._directories)
-
-    def keep(self, project: int, directory: Path) -> None:
-        """Says whose it is."""
-        self._directories[project] = directory
-
-    def of(self, directory: Path) -> int | None:
-        """That of the directory."""
-        return next((project for project, owner in self._directories.items() if owner == directory), None)
-
-    def reclaim(self) -> list[int]:
-        """Takes back those whose directory is gone."""
-        gone = [project for project, directory in self._directories.items() if not os.path.lexists(directory)]
-        for project in gone:
-            del self._directories[project]
-        return gone
-
-    def _contains(self, project: int) -> bool:
-        return any(project in each for each in self._ranges)
 
 
 class XfsIsolator(DiskIsolator):
@@ -133,13 +97,17 @@ class XfsIsolator(DiskIsolator):
 
     async def close(self) -> None:
         """Ends what looks from time to time; projects whose directory is gone have no quota any more."""
-        for task in self._tasks:
+        tasks, self._tasks = self._tasks, []
+        if not tasks:
+            return
+        for task in tasks:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        try:
+            await asyncio.wait(tasks)
             self._reclaim()
+        finally:
             os.close(self._descriptor)
-        self._tasks, self._descriptor = [], -1
+            self._descriptor = -1
 
     def _begin(self) -> None:
         if self._tasks:
@@ -194,20 +162,20 @@ class XfsIsolator(DiskIsolator):
         )
 
     def _read_back(self) -> None:
-        volumes = (self._work_dir / "volumes/roles").glob("*/*")
-        for directory in (*(self._work_dir / RUNTIME_SEPARATOR).glob("*"), *volumes):
+        for directory in _with_projects(self._work_dir):
             try:
                 project = xfs.project_of(directory)
             except OSError as error:
                 if error.errno not in (errno.ENOTDIR, errno.ELOOP, errno.ENOENT):
                     raise
-                continue  # No sandbox.
+                continue  # No sandbox, but perhaps the link to the latest one.
             if project:
                 self._projects.keep(project, directory)
 
     def _reclaim(self) -> None:
-        for project in self._projects.reclaim():
+        for project in self._projects.gone():
             xfs.set_quota(self._descriptor, project, 0, 0)
+            self._projects.give_back(project)
             logger.info("reclaimed project %d", project)
 
     # Quotas.
@@ -241,6 +209,12 @@ class XfsIsolator(DiskIsolator):
                 space.end(directory.limitation)
 
 
+def _with_projects(work_dir: Path) -> Iterator[Path]:
+    """What may have a project."""
+    for pattern in _WITH_PROJECTS:
+        yield from work_dir.glob(pattern)
+
+
 def _takes_quota(container_id: ContainerID, directory: Directory) -> bool:
     """Not a disk that is one volume. Raises ContainerError for a part of another disk than the work directory's."""
     if directory.volume is None or directory.volume.source is None:
@@ -260,21 +234,6 @@ async def _assign(directory: Path, project: int) -> None:
         await asyncio.to_thread(xfs.set_project, directory, project)
     except OSError as error:
         raise OSError(error.errno, f"it can have no project: {error.strerror}", str(directory)) from error
-
-
-def parse_ranges(text: str) -> tuple[range, ...]:
-    """Ids of projects as `[5000-10000,20000-20010]`. Raises FlagError."""
-    ranges = []
-    for part in text.strip().removeprefix("[").removesuffix("]").split(","):
-        match = _RANGE.fullmatch(part)
-        first, last = (0, 0) if match is None else (int(match[1]), int(match[2] or match[1]))
-        if not 0 < first <= last <= xfs.LARGEST_PROJECT:
-            raise FlagError(f"--xfs_project_range: {text!r} is no range of projects", "write [FIRST-LAST], from 1 on")
-        ranges.append(range(first, last + 1))
-    for one, other in itertools.combinations(ranges, 2):
-        if one.start < other.stop and other.start < one.stop:
-            raise FlagError(f"--xfs_project_range: {text!r} has a project twice", "write ranges that do not overlap")
-    return tuple(ranges)
 
 
 def _check(directory: Path, descriptor: int, *, enforces: bool) -> None:
