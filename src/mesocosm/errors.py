@@ -8,8 +8,11 @@ from collections.abc import Iterator
 class MesocosmError(Exception):
     """A failure with a message for people.
 
-    `message` says what was wrong and where; `hint`, when there is one, what to do about it.
+    `message` says what was wrong and where; `hint`, when there is one, what to do about it. Of a command that could not
+    be executed, `exit_status` is what a shell answers.
     """
+
+    exit_status: int | None = None
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
@@ -35,8 +38,10 @@ class ContainerError(MesocosmError):
 class CommandError(ContainerError):
     """The container stood, but its command could not be executed.
 
-    `exit_status` is what a shell answers: 127 when the command was not found, 126 when it cannot be executed.
+    `exit_status` is 127 when the command was not found, 126 when it cannot be executed.
     """
+
+    exit_status: int
 
     def __init__(self, message: str, exit_status: int, hint: str | None = None) -> None:
         super().__init__(message, hint)

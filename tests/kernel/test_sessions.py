@@ -174,6 +174,9 @@ def test_what_cannot_be_launched(parent: AgentProcess) -> None:
             400,
             "parent.session: the command '/nonesuch' cannot be executed: not found",
         )
+    assert parent.call("REMOVE_NESTED_CONTAINER", container_id=SESSION).status == 200, "as in Mesos, for its checks"
+    nobodys = identity("session", "nobody")
+    assert parent.call("REMOVE_NESTED_CONTAINER", container_id=nobodys).status == 404
     with session(parent, "true", container_id=identity("session", "nobody")) as client:
         assert (client.status, client.text) == (400, "there is no container nobody that has not ended")
     with session(parent, "true", container={"type": "DOCKER", "docker": {"image": "busybox"}}) as client:

@@ -27,8 +27,9 @@ Examples:
   tar c . | mesocosm exec -i web -- tar x
 
 \b
-The exit status is that of the command: 128+N if signal N ended it, 125 if it
-could not be executed. It ends with this program.
+The exit status is that of the command: 128+N if signal N ended it, 127 if there
+is no such program, 126 if it cannot be executed, 125 if nobody knows. It ends
+with this program.
 """
 
 
@@ -79,7 +80,7 @@ def _launch(connection: Connection, container_id: str, asked: Json) -> Iterator[
     try:
         return connection.stream("LAUNCH_NESTED_CONTAINER_SESSION", about)
     except AgentError as error:  # Of a name that nobody knows.
-        raise AgentError(error.message.removeprefix(f"{container_id}: "), error.hint, error.status) from None
+        raise error.without(f"{container_id}: ") from None
 
 
 def _status(connection: Connection, container_id: str) -> int:

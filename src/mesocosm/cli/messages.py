@@ -48,7 +48,7 @@ def guard(action: Callable[[], int]) -> int:
         return action()
     except (MesocosmError, OSError, ExceptionGroup) as error:
         complain(describe(error))
-        return FAILED
+        return (isinstance(error, MesocosmError) and error.exit_status) or FAILED
 
 
 def leave(status: int) -> NoReturn:

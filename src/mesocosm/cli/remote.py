@@ -59,8 +59,7 @@ def run_remotely(options: Options) -> int:
     call = launch_call(name, options)
     address = address_given(options)
     with Connection(address) as connection:
-        if not connection.launch(call):
-            raise AgentError(f"{address} has a container {name!r} already", "choose another --name")
+        _launch(connection, name, call)
         if options.detach:
             click.echo(name)
             return 0
@@ -68,6 +67,16 @@ def run_remotely(options: Options) -> int:
             return _Running(address, connection, name, timeout, options).run()
         except AgentError as error:
             raise AgentError(f"{error.message}; {name!r} may go on", f"`mesocosm kill {name}` ends it") from None
+
+
+def _launch(connection: Connection, name: str, call: Json) -> None:
+    """Raises AgentError."""
+    try:
+        is_new = connection.launch(call)
+    except AgentError as error:
+        raise error.without(f"{name}: ") from None
+    if not is_new:
+        raise AgentError(f"{connection.address} has a container {name!r} already", "choose another --name")
 
 
 def launch_call(name: str, options: Options) -> Json:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from mesocosm.api.headers import EXIT_STATUS
 from mesocosm.dataclass import dataclass
 from mesocosm.errors import FlagError, MesocosmError
 
@@ -31,9 +32,20 @@ _HINT = "write http://HOST:PORT, https://HOST:PORT, or the path of its Unix sock
 class AgentError(MesocosmError):
     """The agent cannot be reached, or refuses a request: with the HTTP `status`, None if it has not answered."""
 
-    def __init__(self, message: str, hint: str | None = None, status: int | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        hint: str | None = None,
+        status: int | None = None,
+        exit_status: int | None = None,
+    ) -> None:
         super().__init__(message, hint)
         self.status = status
+        self.exit_status = exit_status
+
+    def without(self, prefix: str) -> AgentError:
+        """The same where it need not be said of which container it is."""
+        return AgentError(self.message.removeprefix(prefix), self.hint, self.status, self.exit_status)
 
 
 class LostError(AgentError):
@@ -124,19 +136,22 @@ class Address:
         """Where something answers as no agent of Mesocosm does."""
         return AgentError(f"{self} is no agent of Mesocosm: {reason}", _OTHER)
 
-    def refusal(self, status: int, reason: str, text: str, media_type: str | None) -> AgentError:
+    def refusal(self, status: int, reason: str, text: str, header: Callable[[str], str | None]) -> AgentError:
         """What is raised for an answer that is no success: what the agent says, if it says anything.
 
         A page for people is of some other server, and not quoted.
         """
-        said = "" if media_type == "text/html" else " ".join(text.split())[:_LONGEST]
+        is_page = (header("Content-Type") or "").startswith("text/html")
+        said = "" if is_page else " ".join(text.split())[:_LONGEST]
         if status == 401:
             who = "the credentials are not those of any principal" if self.credentials else "it asks for credentials"
             return AgentError(f"{self}: {who}", "name a file with a principal and its secret by --credential", status)
         if status == 403:
             who = "this" if self.credentials is None else f"this for {self.credentials[0]!r}"
             return AgentError(f"{self} does not allow {who}{f': {said}' if said else ''}", status=status)
-        return AgentError(said or f"{self}: {status} {reason}", status=status)
+        executed = header(EXIT_STATUS) or ""
+        exit_status = int(executed) if executed.isdecimal() else None
+        return AgentError(said or f"{self}: {status} {reason}", status=status, exit_status=exit_status)
 
 
 def default_address(environment: Mapping[str, str] = os.environ) -> str:

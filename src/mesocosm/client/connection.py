@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import urlencode
 
+from mesocosm.api.headers import TRANSIENT
 from mesocosm.api.recordio import encode
 from mesocosm.client import Json
 from mesocosm.client.address import CONNECT_SECONDS, Address, AgentError, LostError
@@ -84,9 +85,12 @@ class Connection:
                 yield data
 
     def stream(self, kind: str, fields: Json) -> Iterator[Json]:
-        """The messages that a call is answered with, which has succeeded when this returns. Raises AgentError."""
+        """The messages that a call is answered with, which has succeeded when this returns. Raises AgentError.
+
+        Of a session that ends because they are not read to their end, nothing is kept.
+        """
         body = json.dumps({"type": kind, kind.lower(): fields}).encode()
-        headers = {"Content-Type": _JSON, "Accept": _RECORDS, "Message-Accept": _JSON}
+        headers = {"Content-Type": _JSON, "Accept": _RECORDS, "Message-Accept": _JSON, TRANSIENT: "true"}
         opened = contextlib.ExitStack()
         answer = opened.enter_context(self._answer("POST", "/api/v1", body, headers, patient=True))
 
@@ -143,8 +147,7 @@ class Connection:
         try:
             if answer.status >= 300:
                 text = self._read(answer).decode(errors="replace")
-                media_type = answer.headers.get_content_type()
-                raise self.address.refusal(answer.status, answer.reason, text, media_type)
+                raise self.address.refusal(answer.status, answer.reason, text, answer.headers.get)
             yield answer
         finally:
             if not answer.isclosed():  # Somebody has seen enough of it.

@@ -100,7 +100,7 @@ class AgentClient:
                 text = await answer.text(errors="replace")
         except (aiohttp.ClientError, OSError) as error:
             raise self.address.unreachable(getattr(error, "os_error", error)) from None
-        raise self.address.refusal(answer.status, answer.reason or "", text, answer.content_type)
+        raise self.address.refusal(answer.status, answer.reason or "", text, answer.headers.get)
 
 
 def _connector(address: Address) -> aiohttp.BaseConnector:

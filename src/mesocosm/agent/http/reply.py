@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from mesocosm.api.headers import EXIT_STATUS
+from mesocosm.errors import CommandError, leaves
+
 if TYPE_CHECKING:
     from mesocosm.agent.http.websocket import Conversation
 
@@ -67,6 +70,14 @@ def bad_request(text: str) -> RequestError:
 def not_found(text: str) -> RequestError:
     """404, with what there is not."""
     return RequestError(HTTPStatus.NOT_FOUND, text)
+
+
+def not_launched(error: Exception) -> RequestError:
+    """400, with why there is no container; of a command that cannot be executed also with what a shell's status is."""
+    errors = list(leaves(error))
+    status = next((each.exit_status for each in errors if isinstance(each, CommandError)), None)
+    headers = {} if status is None else {EXIT_STATUS: str(status)}
+    return RequestError(HTTPStatus.BAD_REQUEST, "; ".join(map(str, errors)), headers)
 
 
 def _printable(value: Any) -> Any:

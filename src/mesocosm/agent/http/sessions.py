@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from http import HTTPStatus
 from types import TracebackType
 
 from mesocosm.agent.agent import Agent
 from mesocosm.agent.http.access import Access
-from mesocosm.agent.http.reply import Reply, RequestError, bad_request, not_found
+from mesocosm.agent.http.reply import Reply, RequestError, bad_request, not_found, not_launched
 from mesocosm.agent.http.streams import Exchange, with_heartbeats
 from mesocosm.api import convert, process_io, validation
 from mesocosm.api.v1.agent import Call, ProcessIO
 from mesocosm.container import ContainerConfig, ContainerID
-from mesocosm.errors import ContainerError, MesocosmError, leaves
+from mesocosm.errors import ContainerError, MesocosmError, UnknownContainerError
 from mesocosm.switchboard.input import Input
 from mesocosm.switchboard.session import Session
 from mesocosm.switchboard.switchboard import BusyError
+
+logger = logging.getLogger(__name__)
 
 
 class SessionCalls:
@@ -35,7 +38,12 @@ class SessionCalls:
         if session is None:
             return Reply(HTTPStatus.ACCEPTED)
         interval = self._agent.flags.http_heartbeat_interval
-        stream = _SessionStream(self._agent, session, interval, as_json=exchange.as_json)
+        records = with_heartbeats(_Records(session, as_json=exchange.as_json), interval, as_json=exchange.as_json)
+
+        async def close(was_read: bool) -> None:
+            await self.close(session, keep=was_read or not exchange.transient)
+
+        stream = _SessionStream(records, close)
         return replace(exchange.reply(stream), patience=None)  # Who does not read makes the command wait, as ssh does.
 
     def asked(self, call: Call, principal: str | None) -> tuple[ContainerID, ContainerConfig]:
@@ -56,7 +64,19 @@ class SessionCalls:
         try:
             return await self._agent.sessions.open(container_id, config)
         except (MesocosmError, OSError, ExceptionGroup) as error:
-            raise bad_request("; ".join(map(str, leaves(error)))) from None
+            raise not_launched(error) from None
+
+    async def close(self, session: Session, *, keep: bool) -> None:
+        """Ends it, and unless that is to `keep`, forgets how it ended."""
+        await self._agent.sessions.close(session)
+        if keep:
+            return
+        try:
+            await self._agent.remove(session.container_id)
+        except UnknownContainerError:
+            pass  # Its parent was removed.
+        except ContainerError as error:
+            logger.warning("a session that has ended is not removed: %s", error)
 
     async def attach_input(self, call: Call, exchange: Exchange) -> Reply:
         """Types what comes into a container, until its end or that of the request. Raises RequestError."""
@@ -97,14 +117,19 @@ class SessionCalls:
 class _SessionStream(AsyncGenerator[bytes, None]):
     """What a session's container writes, as records. A generator would not close what it never began with."""
 
-    def __init__(self, agent: Agent, session: Session, interval: float, *, as_json: bool) -> None:
-        self._agent = agent
-        self._session = session
-        self._records = with_heartbeats(_Records(session, as_json=as_json), interval, as_json=as_json)
+    def __init__(self, records: AsyncGenerator[bytes, None], close: Callable[[bool], Awaitable[None]]) -> None:
+        """`close` ends the session with the connection; it is told whether everything was read of it."""
+        self._records = records
+        self._close = close
+        self._is_over = False
 
     async def asend(self, value: None) -> bytes:
         """The next record."""
-        return await anext(self._records)
+        try:
+            return await anext(self._records)
+        except StopAsyncIteration:
+            self._is_over = True
+            raise
 
     async def athrow(
         self,
@@ -120,7 +145,7 @@ class _SessionStream(AsyncGenerator[bytes, None]):
         try:
             await self._records.aclose()
         finally:
-            await self._agent.sessions.close(self._session)
+            await self._close(self._is_over)
 
 
 class _Records(AsyncIterator[bytes]):

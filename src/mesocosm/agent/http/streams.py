@@ -47,6 +47,8 @@ class Exchange:
     media: MediaTypes
     further: Records | None
     """The calls after the first one, where the request is a stream."""
+    transient: bool = False
+    """Whether nothing is to be kept of what ends because the client goes away."""
 
     @property
     def as_json(self) -> bool:

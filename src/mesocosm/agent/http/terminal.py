@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import secrets
 import time
 from collections.abc import Awaitable
@@ -29,12 +28,10 @@ from mesocosm.api import validation
 from mesocosm.api.json import from_json, loads
 from mesocosm.api.v1.agent import Call
 from mesocosm.container import ContainerConfig, ContainerID
-from mesocosm.errors import ContainerError, MesocosmError, UnknownContainerError
+from mesocosm.errors import MesocosmError
 from mesocosm.switchboard.input import Input
 from mesocosm.switchboard.session import Session
 from mesocosm.switchboard.switchboard import BusyError
-
-logger = logging.getLogger(__name__)
 
 PROTOCOL = "mesocosm.terminal"
 _LIFETIME = 30.0
@@ -106,17 +103,7 @@ class Terminals:
             except BusyError as error:
                 await _tell(socket, error=str(error))
             finally:
-                await self._close(session)
-
-    async def _close(self, session: Session) -> None:
-        """Ends it with the connection. There is nothing to keep: what it wrote was shown."""
-        await self._agent.sessions.close(session)
-        try:
-            await self._agent.remove(session.container_id)
-        except UnknownContainerError:
-            pass  # Its parent was removed.
-        except ContainerError as error:
-            logger.warning("a terminal that has ended is not removed: %s", error)
+                await self._sessions.close(session, keep=False)  # What it wrote was shown.
 
 
 def _call(body: bytes) -> Call:

@@ -19,13 +19,24 @@ from mesocosm.agent.http import state
 from mesocosm.agent.http.access import Access, named
 from mesocosm.agent.http.frameworks import Shown
 from mesocosm.agent.http.negotiation import MediaTypes, negotiate
-from mesocosm.agent.http.reply import JSON, PROTOBUF, RECORDIO, Reply, RequestError, bad_request, json_reply, not_found
+from mesocosm.agent.http.reply import (
+    JSON,
+    PROTOBUF,
+    RECORDIO,
+    Reply,
+    RequestError,
+    bad_request,
+    json_reply,
+    not_found,
+    not_launched,
+)
 from mesocosm.agent.http.routes import Request
 from mesocosm.agent.http.streams import Exchange, Records, StreamHandler, decoded
 from mesocosm.agent.logs import Logs
 from mesocosm.agent.metrics import Metrics
 from mesocosm.agent.tokens import ExecutorClaims
 from mesocosm.api import convert, validation
+from mesocosm.api.headers import TRANSIENT
 from mesocosm.api.json import from_json, to_json
 from mesocosm.api.v1 import CommandInfo
 from mesocosm.api.v1 import ContainerID as ContainerIDMessage
@@ -33,7 +44,7 @@ from mesocosm.api.v1.agent import Call, Response
 from mesocosm.concurrency import each
 from mesocosm.container import ContainerID
 from mesocosm.containerizer.base import LaunchResult
-from mesocosm.errors import ContainerError, MesocosmError, UnknownContainerError, leaves
+from mesocosm.errors import ContainerError, MesocosmError, UnknownContainerError
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +126,8 @@ class Api:
         principal = request.principal if request.executor is None else self._own(call, kind, request.executor)
         logger.debug("processing %s", kind, extra={"principal": principal})
         if kind in self._streams:
-            return await self._streams[kind](call, Exchange(principal, media, records))
+            transient = request.headers.get(TRANSIENT) == "true"
+            return await self._streams[kind](call, Exchange(principal, media, records, transient))
         answer = await self._handlers[kind](call, principal)
         if isinstance(answer, HTTPStatus):
             return Reply(answer)
@@ -219,7 +231,7 @@ class Api:
             )
             result = await self._agent.launch(container_id, config)
         except (MesocosmError, OSError, ExceptionGroup) as error:
-            raise bad_request("; ".join(map(str, leaves(error)))) from None
+            raise not_launched(error) from None
         if result is LaunchResult.NOT_SUPPORTED:
             raise bad_request("The provided ContainerInfo is not supported")
         return HTTPStatus.ACCEPTED if result is LaunchResult.ALREADY_LAUNCHED else HTTPStatus.OK
@@ -272,7 +284,10 @@ class Api:
         try:
             await self._agent.remove(container_id)
         except UnknownContainerError:
-            raise not_found(f"Container {container_id} cannot be found") from None
+            # As in Mesos, whose executors do so after a launch that failed, and check nothing more where it does.
+            is_removed = container_id.parent is not None and self._agent.containerizer.config(container_id.root)
+            if not is_removed:
+                raise not_found(f"Container {container_id} cannot be found") from None
         except ContainerError as error:
             raise RequestError(HTTPStatus.CONFLICT, str(error)) from None
         return HTTPStatus.OK
