@@ -14,14 +14,15 @@ _SLICE = 0.002
 """Seconds of work after which others have their turn."""
 
 
-async def together(steps: Iterable[Awaitable[object]]) -> None:
-    """Awaits all `steps` at the same time, every one to its end. Raises ExceptionGroup of what failed."""
-    steps = list(steps)
-    if not steps:
-        return
+async def together(steps: Iterable[Awaitable[Result]]) -> list[Result]:
+    """The results of all `steps`, which are awaited at the same time, every one to its end.
+
+    One that was cancelled has none. Raises ExceptionGroup of what failed.
+    """
     results = await asyncio.gather(*steps, return_exceptions=True)
     if errors := [result for result in results if isinstance(result, Exception)]:
-        raise ExceptionGroup("containers", errors)
+        raise ExceptionGroup("done together", errors)
+    return [result for result in results if not isinstance(result, BaseException)]
 
 
 class Turns:

@@ -30,6 +30,7 @@ from typing import Any
 
 from mesocosm.api import internal, v1
 from mesocosm.flags import Flags
+from mesocosm.task_states import TERMINAL
 from tests.agent_process import AgentProcess, agent_process
 from tests.command_line import children
 from tests.machine import VARIABLE, Machine, Scope, difference, settle
@@ -37,10 +38,6 @@ from tests.master_standin import MasterStandIn, Received
 from tests.task_agent import scalars
 from tests.unit.stout import fields_of, messages
 
-TERMINAL = {
-    *("TASK_FINISHED", "TASK_FAILED", "TASK_KILLED", "TASK_ERROR", "TASK_LOST", "TASK_DROPPED"),
-    *("TASK_GONE", "TASK_GONE_BY_OPERATOR"),
-}
 COMMANDS = {"ends": "exit 0", "fails": "exit 3", "lives": "sleep 0.$((RANDOM % 10))", "sleeps": "exec sleep 1000"}
 """What tasks do; those that sleep are killed."""
 AT_ONCE = 12

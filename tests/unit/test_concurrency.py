@@ -87,7 +87,7 @@ async def test_together() -> None:
         await together(step(number) for number in range(4))
     assert [error.args for error in caught.value.exceptions] == [(1,), (3,)]
     assert done == [0, 1, 2, 3]
-    await together([])
+    assert await together([]) == []
 
 
 class ManyContainers:

@@ -229,9 +229,7 @@ class Agent:
         """Ends every container, executors' first, which have some time for it. Raises ExceptionGroup."""
         await self.tasks.shut_down()
         top = [container_id for container_id in await self.containerizer.containers() if container_id.parent is None]
-        results = await asyncio.gather(*map(self.containerizer.destroy, top), return_exceptions=True)
-        if errors := [result for result in results if isinstance(result, Exception)]:
-            raise ExceptionGroup("containers", errors)
+        await together(map(self.containerizer.destroy, top))
 
     async def close(self) -> None:
         """Lets go of everything. Containers go on."""

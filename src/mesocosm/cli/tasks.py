@@ -25,6 +25,7 @@ from mesocosm.oneshot import janitor
 from mesocosm.oneshot.agent import PRINCIPAL, private_agent
 from mesocosm.oneshot.choice import Choice, choose
 from mesocosm.oneshot.place import Place
+from mesocosm.task_states import TERMINAL
 from mesocosm.users import of_this_process
 
 _MORE = ("docker/runtime", "volume/image", "posix/rlimits", "linux/capabilities", "linux/seccomp", "linux/nnp")
@@ -32,7 +33,6 @@ _MORE = ("docker/runtime", "volume/image", "posix/rlimits", "linux/capabilities"
 _HERE = {"task", "agent", "user", "isolation", "name", "network_config_dir", "store", "work_dir", "runtime_dir"}
 _THERE = {"task", "agent", "user", "credential", "ca_file", "cert", "key"}
 _RUNNING, _FINISHED = "TASK_RUNNING", "TASK_FINISHED"
-_ENDED = {_FINISHED, "TASK_FAILED", "TASK_KILLED", "TASK_ERROR", "TASK_LOST", "TASK_DROPPED", "TASK_GONE"}
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -114,9 +114,9 @@ class _Watch:
         task_id, state = status["task_id"]["value"], status["state"]
         self._states[task_id] = state
         names = _container(status)
-        if task_id not in self._outputs and names and (state == _RUNNING or state in _ENDED):
+        if task_id not in self._outputs and names and (state == _RUNNING or state in TERMINAL):
             self._outputs[task_id] = _Output(self._client, names)
-        if state in _ENDED and task_id in self._outputs:
+        if state in TERMINAL and task_id in self._outputs:
             self._ends.add(asyncio.ensure_future(self._tell_later(status, self._outputs[task_id])))
         else:
             _tell(status)

@@ -84,12 +84,7 @@ class DockerVolumeIsolator(Isolator):
             )
         self._used[container_id] = set()
         await asyncio.to_thread(_write, self._record(container_id), keys)
-        results = await asyncio.gather(
-            *(self._mount(container_id, volume) for volume in volumes), return_exceptions=True
-        )
-        if errors := [result for result in results if isinstance(result, Exception)]:
-            raise ExceptionGroup("volumes", errors)
-        paths = [result for result in results if isinstance(result, Path)]
+        paths = await together(self._mount(container_id, volume) for volume in volumes)
         await asyncio.to_thread(self._give, config, paths)
         binds = (
             Bind(str(path), read_only=volume.mode is VolumeMode.RO, **target)
