@@ -49,7 +49,9 @@ class Flags:
     cgroups_net_cls_secondary_handles: str | None = flag(
         None, "The range of the lower 16 bits of these handles, as `0xAAAA,0xBBBB`. Default: all but 0."
     )
-    cgroups_destroy_timeout: float = flag(60.0, "How long the removal of a container's cgroups is tried.")
+    cgroups_destroy_timeout: float = flag(
+        60.0, "How long the end of a container's processes and the removal of its cgroups is tried."
+    )
     allowed_devices: dict[str, Any] | None = flag(
         None,
         "Devices that `cgroups/devices` allows besides those that all may use, and `linux/devices` makes, as JSON.",

@@ -7,7 +7,7 @@ import contextlib
 import errno
 import os
 import signal
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -21,6 +21,8 @@ from mesocosm.linux import capabilities, cgroup
 from mesocosm.linux.cgroup import Hierarchies, Hierarchy
 
 _RESOURCES = frozenset({"cpu", "memory", "pids"})
+_KEPT = frozenset({errno.EBUSY, errno.EACCES, errno.EPERM, errno.EROFS})
+"""Why a common cgroup stays: others are in it, or it is somebody else's. An empty one does no harm."""
 _FROZEN = 0.1
 """Seconds after which a killed init that still is there is taken for a frozen one."""
 
@@ -54,10 +56,10 @@ class LinuxLauncher:
         """Starts the warm process."""
         self._process.start()
 
-    async def recover(self, containers: Collection[ContainerID]) -> set[ContainerID]:
-        """The containers that have a cgroup and are not among `containers`."""
-        strays = set(_containers(Path(self._root), None)) - set(containers)
-        self._recovered = strays.union(containers)
+    async def recover(self, inits: Mapping[ContainerID, int | None]) -> set[ContainerID]:
+        """The containers that have a cgroup and are not on record."""
+        strays = set(_containers(Path(self._root), None)) - inits.keys()
+        self._recovered = strays.union(inits)
         return strays
 
     async def fork(
@@ -96,25 +98,18 @@ class LinuxLauncher:
         """Kills by the pid namespace if there is one, else by the cgroup, and removes the cgroup.
 
         The end of a namespace's init ends all its processes, also where the freezer would wait for the memory that a
-        container has run out of.
+        container has run out of. Raises OSError: EBUSY, with the processes that are left, when the patience ends; so
+        it does where one waits inside the kernel for what never comes, such as an answer of a file server.
         """
         group = self._group(container_id)
-        if init is not None:
-            init.send_signal(signal.SIGKILL)
-        if init is not None and has_pid_namespace:
-            # What is frozen dies when it is thawed, and only a look at every cgroup tells what is. It is seldom.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_FROZEN):
-                    await init.exited()
         try:
-            cgroup.remove(group)
-        except OSError as error:
-            if error.errno != errno.EBUSY:
-                raise
-            await cgroup.kill(group)
-            await cgroup.destroy(group, self._patience)
-        if init is not None:
-            await init.exited()
+            async with asyncio.timeout(self._patience):
+                await _kill(group, init, has_pid_namespace=has_pid_namespace)
+        except TimeoutError:
+            left = ", ".join(map(str, cgroup.processes(group, recursive=True))) or "none"
+            text = f"killed, and not ended after {self._patience:g} s, processes left: {left}"
+            raise OSError(errno.EBUSY, text, group) from None
+        await cgroup.destroy(group, self._patience)
         if container_id in self._recovered:
             # It may have been launched with isolators that are not there any more.
             for root in self._roots:
@@ -125,11 +120,33 @@ class LinuxLauncher:
         """Ends the warm process, and removes the common cgroups if no container is left in them."""
         self._process.close()
         for root in self._roots:
-            with contextlib.suppress(OSError):  # Busy, most likely; and an empty cgroup does no harm.
+            try:
                 cgroup.remove(root)
+            except OSError as error:
+                if error.errno not in _KEPT:
+                    raise
 
     def _group(self, container_id: ContainerID) -> str:
         return f"{self._root}/{container_id.cgroup}"
+
+
+async def _kill(group: str, init: InitProcess | None, *, has_pid_namespace: bool) -> None:
+    """Returns when `init` has ended, and all in the cgroup, which is gone then if nothing was in it any more."""
+    if init is not None:
+        init.send_signal(signal.SIGKILL)
+    if init is not None and has_pid_namespace:
+        # What is frozen dies when it is thawed, and only a look at every cgroup tells what is. It is seldom.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FROZEN):
+                await init.exited()
+    try:
+        cgroup.remove(group)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        await cgroup.kill(group)
+    if init is not None:
+        await init.exited()
 
 
 def _choose(hierarchies: Hierarchies, flags: Flags) -> Hierarchy:
