@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +14,14 @@ from pathlib import Path
 import pytest
 
 from mesocosm.container import LinuxInfo, RLimit, SeccompInfo, TTYInfo
+from mesocosm.errors import ContainerError
 from mesocosm.launcher import client, spawn
-from mesocosm.launcher.info import LaunchInfo
+from mesocosm.launcher.info import Command, LaunchInfo
 from mesocosm.linux.namespaces import Namespace
-from tests.launching import LINUX, Launch
+from mesocosm.linux.poll import readable
+from tests.hanging import hanging_server
+from tests.launching import LINUX, TIMEOUT, Launch
+from tests.machine import await_end
 
 pytestmark = pytest.mark.kernel
 SOURCES = Path(client.__file__).parents[2]
@@ -179,3 +184,53 @@ async def test_a_command_may_use_every_cpu_of_its_caller(launch: Launch) -> None
     allowed = Path("/proc/self/status").read_text().split("Cpus_allowed:", 1)[1].split()[0]
     for _ in range(3):
         assert await launch.output("sed -n 's/^Cpus_allowed:[^0-9a-f]*//p' /proc/self/status") == allowed
+
+
+async def test_an_init_goes_on_whose_containerizer_ends_before_the_command_runs(run_directory: Path) -> None:
+    """It has nobody to tell that it runs, and records how it has ended all the same."""
+    status_file = run_directory / "status"
+    process = client.LauncherProcess()
+    child = await process.fork(LaunchInfo(command=Command("/bin/sh", ("sh", "-c", "exit 3"))), status_file=status_file)
+    os.kill(child.init.pid, signal.SIGSTOP)
+    null = os.open(os.devnull, os.O_RDWR)
+    child.channel.release([null, null, null], (), recoverable=False)
+    child.channel.close()
+    os.close(null)
+    os.kill(child.init.pid, signal.SIGCONT)
+    await asyncio.wait_for(child.init.exited(), TIMEOUT)
+    child.init.close()
+    process.close()
+    assert json.loads(status_file.read_text())["status"] == 3 << 8
+
+
+async def test_without_its_init_the_session_is_killed(launch: Launch) -> None:
+    """Of a container without isolation, whose init was killed while nobody watched."""
+    launch.containerizer("filesystem/posix", launcher="posix")
+    container = await launch.talking("echo $$; exec sleep 60")
+    command, init = int(await container.line()), await container.pid()
+    containerizer = await launch.successor(recover=False)
+    os.kill(init, signal.SIGKILL)
+    await_end(init, asyncio.get_running_loop().time() + TIMEOUT, zombie=True)
+    pidfd = os.pidfd_open(command)
+    await containerizer.recover()
+    assert (await asyncio.wait_for(containerizer.wait(container.container_id), TIMEOUT)).status is None
+    await asyncio.wait_for(readable(pidfd), TIMEOUT)
+    os.close(pidfd)
+
+
+@pytest.mark.parametrize("isolation", ["filesystem/linux", LINUX])
+async def test_what_cannot_be_killed_is_not_waited_for_without_end(
+    launch: Launch, run_directory: Path, isolation: str
+) -> None:
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        pytest.skip("no /dev/fuse")
+    launch.containerizer(isolation, cgroups_destroy_timeout=0.5)
+    mounted = run_directory / "mounted"
+    mounted.mkdir()
+    with hanging_server(mounted) as server:
+        container = await launch(f"exec stat {mounted}/file", isolation=isolation)
+        hanging = await asyncio.to_thread(server.take)
+        with pytest.raises(ContainerError, match=rf"killed, and not ended after 0.5 s, processes left:.*\b{hanging}\b"):
+            await container.destroy()
+        server.end()
+        assert await container.destroy() is not None

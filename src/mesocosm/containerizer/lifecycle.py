@@ -60,6 +60,7 @@ class Container:
     init: InitProcess | None = None
     channel: Channel | None = None
     has_pid_namespace: bool = False
+    records_status: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
     secret_environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     working_directory: str | None = None
@@ -98,7 +99,7 @@ class Container:
         """What a later containerizer must know of the init, kept for debug containers, too; secrets only here."""
         assert self.init is not None
         self.environment, self.working_directory = info.environment, info.working_directory
-        self.secret_environment = info.secret_environment
+        self.secret_environment, self.records_status = info.secret_environment, records_status
         return Launched(
             pid=self.init.pid,
             started=self.init.started,

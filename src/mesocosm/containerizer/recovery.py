@@ -68,19 +68,20 @@ async def find_containers(
     names = checkpoints.containers(None if strict else misplaced)
     containers: dict[ContainerID, Container] = {}
     try:
-        turns, launched = Turns(), []
+        turns, inits = Turns(), {}
         for container_id in names:
             await turns.pause()
             container = containers[container_id] = _new_container(container_id)
             try:
-                launched.append((container, _read(container, checkpoints, boot_id)))
+                launched = _read(container, checkpoints)
             except RecoveryError as error:
                 if strict:
                     raise
                 logger.error("%s; the container is destroyed", error.message)
-                _read_what_is_left(container, checkpoints, boot_id)
-        await _connect_all(launched)
-        for container_id in await launcher.recover(containers):
+                launched = _read_what_is_left(container, checkpoints)
+            inits[container_id] = None if launched is None else _find_init(container, launched, boot_id)
+        await _connect_all(containers.values())
+        for container_id in await launcher.recover(inits):
             containers[container_id] = _new_container(container_id)
             containers[container_id].orphan = True
     except BaseException:
@@ -109,8 +110,8 @@ def _new_container(container_id: ContainerID) -> Container:
     return container
 
 
-def _read(container: Container, checkpoints: Checkpoints, boot_id: str) -> Launched | None:
-    """Fills in what is on record, and finds the init; returns how that was launched, if it lives.
+def _read(container: Container, checkpoints: Checkpoints) -> Launched | None:
+    """Fills in what is on record; returns how it was launched, unless only the record of its end is left.
 
     `is_past` if all of the container was given back, and an `orphan` if its launch was not complete: nobody was told
     that it runs, and it never did. Raises OSError, and RecoveryError for a damaged file.
@@ -126,38 +127,44 @@ def _read(container: Container, checkpoints: Checkpoints, boot_id: str) -> Launc
         return None
     if container.termination is None:
         container.termination = Termination(None, message="it ended while nobody watched, and its status is unknown")
-    return _find_init(container, launched, boot_id)
+    return launched
 
 
-def _read_what_is_left(container: Container, checkpoints: Checkpoints, boot_id: str) -> None:
-    """Of a container whose record is damaged, finds the init if that can be told: it has to end."""
+def _read_what_is_left(container: Container, checkpoints: Checkpoints) -> Launched | None:
+    """How a container was launched whose record is damaged, if that can be told: its init has to end."""
     container.damaged = container.orphan = True
     with contextlib.suppress(RecoveryError):
-        if (launched := checkpoints.launched(container.container_id)) is not None:
-            _find_init(container, launched, boot_id)
+        return checkpoints.launched(container.container_id)
+    return None
 
 
-def _find_init(container: Container, launched: Launched, boot_id: str) -> Launched | None:
+def _find_init(container: Container, launched: Launched, boot_id: str) -> int | None:
+    """Finds the init, if it lives; returns its pid, which may name a session without it, unless it is of another boot.
+
+    Raises OSError.
+    """
     container.has_pid_namespace = launched.has_pid_namespace
     container.environment = launched.environment
     container.working_directory = launched.working_directory
-    if launched.boot_id == boot_id:
-        container.init = InitProcess.find(launched.pid, launched.started)
-    return None if container.init is None else launched
+    container.records_status = launched.records_status
+    if launched.boot_id != boot_id:
+        return None
+    container.init = InitProcess.find(launched.pid, launched.started)
+    return launched.pid
 
 
-async def _connect_all(launched: Iterable[tuple[Container, Launched | None]]) -> None:
+async def _connect_all(containers: Iterable[Container]) -> None:
     """Connects those whose init lives, at the same time, as each may have to be waited for. Raises OSError."""
     try:
-        await together(_connect(container, init) for container, init in launched if init is not None)
+        await together(_connect(each) for each in containers if each.init is not None and not each.damaged)
     except ExceptionGroup as errors:
         raise next(leaves(errors)) from errors
 
 
-async def _connect(container: Container, launched: Launched) -> None:
+async def _connect(container: Container) -> None:
     """Makes a container RUNNING again if its init can tell how it ends. Raises OSError."""
     assert container.init is not None
-    if launched.records_status:
+    if container.records_status:
         container.state = State.RUNNING
     elif sys.platform == "linux":
         container.channel = await Channel.take_over(container.init.descriptor)

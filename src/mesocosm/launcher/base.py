@@ -7,7 +7,7 @@ import contextlib
 import os
 import select
 import sys
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -113,8 +113,11 @@ class Launcher(Protocol):
     def start(self) -> None:
         """Begins to start the warm process, so that it is ready when it is needed. Raises OSError."""
 
-    async def recover(self, containers: Collection[ContainerID]) -> set[ContainerID]:
-        """The containers that have processes or traces of them, but are not among `containers`."""
+    async def recover(self, inits: Mapping[ContainerID, int | None]) -> set[ContainerID]:
+        """Takes note of the containers on record, with the pids of their inits, as far as those mean anything.
+
+        Returns others that have processes or traces of them.
+        """
 
     async def fork(
         self,
@@ -131,7 +134,7 @@ class Launcher(Protocol):
     async def destroy(self, container_id: ContainerID, init: InitProcess | None, *, has_pid_namespace: bool) -> None:
         """Ends every process of the container, in which no other is nested any more.
 
-        Raises OSError, and can be repeated.
+        Without `init`, that of a recovered one is gone already. Raises OSError, and can be repeated.
         """
 
     async def close(self) -> None:

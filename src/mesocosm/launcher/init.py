@@ -114,19 +114,24 @@ def _live(start: Start, line: socket.socket, prepared: dict[Operation, tuple[int
         _await_release(line)
         command = execution.start(info, terminal)
     except Failure as failure:
-        line.sendall(failure.report.pack())
+        _say(line, failure.report)
         return
-    line.sendall(Report(Kind.RUNNING).pack())
+    _say(line, Report(Kind.RUNNING))
     for number in range(CHANNEL):  # Who reads what the command writes shall see when it closes it.
         os.close(number)
     report = _supervise(command)
     if start.status_file is not None:
         write_status(start.status_file, report.value)
-    with contextlib.suppress(BrokenPipeError):
-        line.sendall(report.pack())
+    _say(line, report)
     while line.recv(1) != b"":
         pass
     os._exit(0)
+
+
+def _say(line: socket.socket, report: Report) -> None:
+    """Reports to the containerizer, also to one that was killed just now: the container goes on without it."""
+    with contextlib.suppress(BrokenPipeError):
+        line.sendall(report.pack())
 
 
 def _await_release(line: socket.socket) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -26,13 +26,15 @@ class PosixLauncher:
 
     def __init__(self, process: LauncherProcess) -> None:
         self._process = process
+        self._recovered: dict[ContainerID, int] = {}
 
     def start(self) -> None:
         """Starts the warm process."""
         self._process.start()
 
-    async def recover(self, containers: Collection[ContainerID]) -> set[ContainerID]:
+    async def recover(self, inits: Mapping[ContainerID, int | None]) -> set[ContainerID]:
         """None: nothing but the containerizer's own state tells of a container."""
+        self._recovered = {container_id: pid for container_id, pid in inits.items() if pid is not None}
         return set()
 
     async def fork(
@@ -48,8 +50,13 @@ class PosixLauncher:
         return await self._process.fork(info, status_file=status_file)
 
     async def destroy(self, container_id: ContainerID, init: InitProcess | None, *, has_pid_namespace: bool) -> None:
-        """Kills the processes of the session and all descendants, stopped first so that none escapes by forking."""
+        """Kills the processes of the session and all descendants, stopped first so that none escapes by forking.
+
+        Where the init is gone, nothing tells of what has left its session.
+        """
         if init is None:
+            if (pid := self._recovered.get(container_id)) is not None:
+                await asyncio.to_thread(_kill_session, pid)
             return
         init.send_signal(signal.SIGSTOP)  # In the middle of a launch it would start the command meanwhile.
         await asyncio.to_thread(_kill_tree, init.pid)
@@ -59,6 +66,12 @@ class PosixLauncher:
     async def close(self) -> None:
         """Ends the warm process."""
         self._process.close()
+
+
+def _kill_session(leader: int) -> None:
+    """Kills the session of a process that is gone. If its pid is another's by now, nothing of the session is left."""
+    if not psutil.pid_exists(leader):
+        _kill_tree(leader)
 
 
 def _kill_tree(leader: int) -> None:
