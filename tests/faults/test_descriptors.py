@@ -3,45 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import resource
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mesocosm.container import CommandInfo, ContainerConfig, ContainerID
 from mesocosm.errors import MesocosmError
+from tests.few_descriptors import only
 from tests.launching import LINUX, Launch
 
 pytestmark = pytest.mark.kernel
-
-
-@contextlib.contextmanager
-def only(count: int) -> Iterator[None]:
-    """This process can open so many more descriptors."""
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    highest = max(int(entry) for entry in os.listdir("/proc/self/fd"))  # noqa: PTH208 - one descriptor, closed.
-    fillers = []
-    with contextlib.ExitStack() as stack:
-        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1 + count, limits[1]))
-        # Fills the gaps below, and leaves `count`.
-        with contextlib.suppress(OSError):
-            while True:
-                fillers.append(os.open(os.devnull, os.O_RDONLY))
-                stack.callback(os.close, fillers[-1])
-        for descriptor in fillers[len(fillers) - count :]:
-            os.close(descriptor)
-        fillers = fillers[: len(fillers) - count]
-        stack.pop_all()
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-            for descriptor in fillers:
-                os.close(descriptor)
 
 
 @pytest.mark.parametrize("isolation", ["filesystem/posix", LINUX])

@@ -11,13 +11,18 @@ from pathlib import Path
 
 import pytest
 
+from mesocosm.container import CommandInfo, ContainerConfig, ContainerID
+from mesocosm.containerizer.base import Starting
 from mesocosm.errors import ContainerError
+from mesocosm.launcher.base import InitProcess
 from mesocosm.launcher.channel import Channel
 from mesocosm.launcher.messages import Kind, Report
 from mesocosm.linux import descriptors
 from mesocosm.switchboard.input import Input
 from mesocosm.switchboard.log import UNWRITABLE, append
+from mesocosm.switchboard.session import Session
 from mesocosm.switchboard.streams import Chunk, Outputs, Stream
+from tests.few_descriptors import only, open_descriptors
 
 
 @pytest.fixture
@@ -98,7 +103,9 @@ async def test_neither_stream_keeps_the_other_from_being_read() -> None:
     os.write(to_out, b"o" * 65536)
     os.write(to_err, b"e")
     ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    outputs = Outputs({out: Stream.STDOUT, err: Stream.STDERR})
+    outputs = Outputs()
+    outputs.add(out, Stream.STDOUT)
+    outputs.add(err, Stream.STDERR)
     assert {(await outputs.read(ended)).stream for _ in range(2)} == {Stream.STDOUT, Stream.STDERR}  # type: ignore[union-attr]
     os.write(to_err, b"last")
     ended.set_result(None)
@@ -125,6 +132,33 @@ async def test_what_is_sent_for_a_terminal_has_to_be_one(tmp_path: Path) -> None
                 os.close(descriptor)
         channel.close()
         theirs.close()
+
+
+@pytest.mark.parametrize("has_terminal", [True, False])
+async def test_a_session_with_too_few_descriptors_keeps_none(has_terminal: bool) -> None:
+    async def destroy(container_id: ContainerID) -> None:
+        """There is no container."""
+
+    null = os.open(os.devnull, os.O_RDWR)
+    init = InitProcess(os.getpid(), -1, None)
+    for count in range(20):
+        master, slave = os.openpty() if has_terminal else (None, None)
+        held = open_descriptors()
+        session = Session(ContainerID("x"), destroy, lambda session: None)
+        starting = Starting(ContainerID("x"), ContainerConfig(CommandInfo()), init, master, null, null)
+        try:
+            with only(count):
+                session.connect(starting).close()
+        except OSError as error:
+            assert error.errno == errno.EMFILE  # noqa: PT017 - depends on the count.
+            assert count < 8
+        else:
+            assert count > 2
+        await session.close()
+        assert open_descriptors() == held - {master}
+        if slave is not None:
+            os.close(slave)
+    os.close(null)
 
 
 def test_the_path_of_a_socket_is_never_too_long(tmp_path: Path) -> None:

@@ -47,15 +47,17 @@ class Sandbox:
 
             yield (
                 io.stdin if io.stdin is not None else keep(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)),
-                io.stdout if io.stdout is not None else keep(self._output("stdout")),
-                io.stderr if io.stderr is not None else keep(self._output("stderr")),
+                io.stdout if io.stdout is not None else self._hand_over(keep(self._open("stdout"))),
+                io.stderr if io.stderr is not None else self._hand_over(keep(self._open("stderr"))),
             )
 
-    def _output(self, name: str) -> int:
+    def _open(self, name: str) -> int:
         # Not through a link: an earlier container could have put it there, to anywhere.
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         with _naming(self.directory / name):
-            descriptor = os.open(name, flags, FILE_MODE, dir_fd=self.descriptor)
+            return os.open(name, flags, FILE_MODE, dir_fd=self.descriptor)
+
+    def _hand_over(self, descriptor: int) -> int:
         os.set_blocking(descriptor, True)
         os.fchmod(descriptor, FILE_MODE)  # Not what the umask makes of it.
         _give(descriptor, self.owner)

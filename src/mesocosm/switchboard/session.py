@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Awaitable, Callable
@@ -36,7 +37,7 @@ class Session:
         self._destroy = destroy
         self._forget = forget
         self._ended: asyncio.Future[Termination | None] = asyncio.get_running_loop().create_future()
-        self._outputs = Outputs({})
+        self._outputs = Outputs()
         self._log = Log(container_id, {})
         self._input: Input | None = None
         self._peer = -1
@@ -61,22 +62,31 @@ class Session:
         self._is_abandoned = True
 
     def connect(self, starting: Starting) -> ContainerIO:
-        """Takes the other ends of what the command is to have, which is returned. Raises OSError."""
+        """Takes the terminal, and the other ends of what the command is to have, which is returned. Raises OSError.
+
+        What it has taken is its own at once, so that `close` gives it back also where the rest fails.
+        """
+        if starting.terminal is not None:
+            self._input = Input(starting.terminal, is_terminal=True)
         logs = {Stream.STDOUT: starting.stdout, Stream.STDERR: starting.stderr}
         self._log = Log(self.container_id, logs)
         if starting.terminal is None:
             return self._connect_pipes()
-        self._outputs = Outputs({os.dup(starting.terminal): Stream.STDOUT})
-        self._input = Input(starting.terminal, is_terminal=True)
+        self._outputs.add(os.dup(starting.terminal), Stream.STDOUT)
         self._peer = terminal.open_peer(starting.terminal)
         return ContainerIO()
 
     def _connect_pipes(self) -> ContainerIO:
-        stdin, ours = open_pipe()
-        self._input = Input(ours, is_terminal=False)
-        out, stdout = open_pipe()
-        err, stderr = open_pipe()
-        self._outputs = Outputs({out: Stream.STDOUT, err: Stream.STDERR})
+        with contextlib.ExitStack() as given:
+            stdin, ours = open_pipe()
+            given.callback(os.close, stdin)
+            self._input = Input(ours, is_terminal=False)
+            ours, stdout = open_pipe()
+            given.callback(os.close, stdout)
+            self._outputs.add(ours, Stream.STDOUT)
+            ours, stderr = open_pipe()
+            self._outputs.add(ours, Stream.STDERR)
+            given.pop_all()
         return ContainerIO(stdin, stdout, stderr)
 
     def end_with(self, termination: asyncio.Future[Termination]) -> None:

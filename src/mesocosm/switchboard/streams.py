@@ -39,11 +39,13 @@ class Chunk:
 class Outputs:
     """The ends that are read: pipes, or the master of a terminal. One at a time may wait for more."""
 
-    def __init__(self, sources: Mapping[int, Stream]) -> None:
-        """Takes over the descriptors."""
-        self._sources = dict(sources)
-        for descriptor in self._sources:
-            os.set_blocking(descriptor, False)
+    def __init__(self) -> None:
+        self._sources: dict[int, Stream] = {}
+
+    def add(self, descriptor: int, stream: Stream) -> None:
+        """Takes over one."""
+        os.set_blocking(descriptor, False)
+        self._sources[descriptor] = stream
 
     async def read(self, ended: asyncio.Future[Any]) -> Chunk | None:
         """What comes next; None at the end, which is when `ended` is done and nothing more is there."""
@@ -87,11 +89,17 @@ class Log:
     def __init__(self, container_id: ContainerID, targets: Mapping[Stream, int]) -> None:
         """Copies the descriptors. Raises OSError."""
         self._container_id = container_id
-        self._targets = {stream: os.dup(descriptor) for stream, descriptor in targets.items()}
+        self._targets: dict[Stream, int] = {}
+        self._failed = False
+        try:
+            for stream, descriptor in targets.items():
+                self._targets[stream] = os.dup(descriptor)
+        except OSError:
+            self.close()
+            raise
         for descriptor in self._targets.values():
             if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
                 os.set_blocking(descriptor, False)
-        self._failed = False
 
     async def write(self, chunk: Chunk) -> None:
         """Appends it. What cannot be written is not there."""

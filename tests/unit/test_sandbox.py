@@ -1,8 +1,10 @@
-"""A sandbox goes with a launch that was not complete, unless something is in it."""
+"""A sandbox: what is opened in it, and that it goes with a launch that was not complete, unless something is in it."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from mesocosm.container import ContainerID
-from mesocosm.containerizer.sandbox import remove_sandbox, remove_unused_sandbox
+from mesocosm.containerizer.base import ContainerIO
+from mesocosm.containerizer.sandbox import open_sandbox, remove_sandbox, remove_unused_sandbox
+from tests.few_descriptors import open_descriptors
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 X = ContainerID("x")
@@ -69,3 +73,19 @@ def test_a_sandbox_is_removed_however_deep_it_is(tmp_path: Path) -> None:
     os.close(here)
     remove_sandbox(X, sandbox)
     assert not sandbox.exists()
+
+
+def test_output_that_cannot_be_given_to_its_owner_is_not_kept_open(tmp_path: Path) -> None:
+    """Its mode cannot be changed, as it can only be appended to (FS_APPEND_FL, ioctl_iflags(2))."""
+    output = tmp_path / "x/stdout"
+    output.parent.mkdir()
+    output.touch()
+    if shutil.which("chattr") is None or subprocess.run(["chattr", "+a", output], check=False).returncode:
+        pytest.skip("no chattr (Debian: e2fsprogs), no root, or a file system without attributes")
+    held = open_descriptors()
+    try:
+        with open_sandbox(X, output.parent, None) as sandbox, pytest.raises(PermissionError):
+            sandbox.streams(ContainerIO()).__enter__()
+    finally:
+        subprocess.run(["chattr", "-a", output], check=True)
+    assert open_descriptors() == held
