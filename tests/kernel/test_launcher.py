@@ -176,7 +176,7 @@ async def test_one_init_is_cloned_in_advance_and_no_second(monkeypatch: pytest.M
     await after.wait()
     assert process._refill is None
     assert process._spare is spare is not None
-    process.close()
+    await process.close()
 
 
 async def test_a_command_may_use_every_cpu_of_its_caller(launch: Launch) -> None:
@@ -184,6 +184,28 @@ async def test_a_command_may_use_every_cpu_of_its_caller(launch: Launch) -> None
     allowed = Path("/proc/self/status").read_text().split("Cpus_allowed:", 1)[1].split()[0]
     for _ in range(3):
         assert await launch.output("sed -n 's/^Cpus_allowed:[^0-9a-f]*//p' /proc/self/status") == allowed
+
+
+async def test_a_launcher_that_is_stopped_is_ended_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_PATIENCE", 0.2)
+    process = client.LauncherProcess()
+    process.start()
+    pid = process.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    await process.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_a_root_that_may_not_switch_groups_can_have_a_launcher() -> None:
+    """It rehearses what it may not do in earnest."""
+    if shutil.which("setpriv") is None:
+        pytest.skip("setpriv is not installed (Debian: util-linux)")
+    rehearse = "from mesocosm.launcher import execution; execution.rehearse()"
+    command = ["setpriv", "--inh-caps=-setgid", "--bounding-set=-setgid", sys.executable, "-c", rehearse]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=TIMEOUT)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 async def test_an_init_goes_on_whose_containerizer_ends_before_the_command_runs(run_directory: Path) -> None:
@@ -199,7 +221,7 @@ async def test_an_init_goes_on_whose_containerizer_ends_before_the_command_runs(
     os.kill(child.init.pid, signal.SIGCONT)
     await asyncio.wait_for(child.init.exited(), TIMEOUT)
     child.init.close()
-    process.close()
+    await process.close()
     assert json.loads(status_file.read_text())["status"] == 3 << 8
 
 

@@ -102,6 +102,11 @@ class Child:
     channel: Channel
     joins: tuple[str, ...] = ()
 
+    def discard(self) -> None:
+        """Lets it go: it exits by itself when its channel closes."""
+        self.channel.close()
+        self.init.close()
+
 
 class Launcher(Protocol):
     """Forks, finds and kills the processes of containers."""

@@ -25,11 +25,12 @@ from mesocosm.launcher.requests import REPLY, CloneRequest, Farewell, JanitorReq
 from mesocosm.launcher.spawn import spawn, spawn_with_programs
 from mesocosm.linux import descriptors, process
 from mesocosm.linux.namespaces import Namespace
+from mesocosm.linux.poll import readable
 
 _IDLE = 0.005
 """Seconds without a launch after which an init is cloned in advance: not while others still are being set up."""
-_PATIENCE = 1000
-"""Milliseconds for the end of such an init, which takes a few."""
+_PATIENCE = 5.0
+"""Seconds for the end of a process of its own that was told to, which takes milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +39,6 @@ class _Spare:
 
     namespaces: Namespace
     child: Child
-
-    def discard(self) -> None:
-        """Lets it go: it exits when its channel closes."""
-        self.child.channel.close()
-        self.child.init.close()
-
-    def end(self) -> None:
-        """Ends it, and returns when it has ended: what it was cloned in, such as a cgroup, may be removed then."""
-        self.child.init.send_signal(signal.SIGKILL)
-        poll = select.poll()
-        poll.register(self.child.init.descriptor, select.POLLIN)
-        poll.poll(_PATIENCE)
-        self.discard()
 
 
 class LauncherProcess:
@@ -120,8 +108,7 @@ class LauncherProcess:
                 process.run_beside(child.init.pid)
             child.channel.start(Start(info, None if status_file is None else str(status_file)))
         except OSError:
-            child.channel.close()
-            child.init.close()
+            child.discard()
             raise
         if parent is None and cgroup is None and sys.platform == "linux":
             self._likely = info
@@ -149,15 +136,21 @@ class LauncherProcess:
             self._busy -= 1
             self._refill_later()
 
-    def close(self) -> None:
-        """Ends the process. Containers go on."""
+    async def close(self) -> None:
+        """Ends the process, and what was cloned in advance, whose cgroup may be removed then. Containers go on."""
         if self._programs is not None:
-            self._programs.close()
-        if self._control is None:
+            await self._programs.close()
+        spare, control = self._spare, self._detach()
+        if control is None:
             return
-        with contextlib.suppress(BrokenPipeError):
-            send_object(self._control, Farewell())
-        self._lost()
+        with control:
+            with contextlib.suppress(BrokenPipeError):
+                send_object(control, Farewell())
+            if spare is not None:
+                await _end(spare.child)
+            if not await _closed(control):
+                os.kill(self._pid, signal.SIGKILL)  # Somebody has stopped it.
+        self._reap()
 
     def forget(self) -> None:
         """In a fork's child, closes its copy of the socket: the parent still uses it, and its end must show."""
@@ -177,7 +170,7 @@ class LauncherProcess:
             return None
         if spare.namespaces == namespaces and not spare.child.init.has_exited():
             return spare.child
-        spare.discard()
+        spare.child.discard()
         return None
 
     def _refill_later(self) -> None:
@@ -278,33 +271,74 @@ class LauncherProcess:
             asyncio.get_running_loop().remove_reader(self._control.fileno())
 
     def _lost(self) -> None:
-        """Forgets the process; the next fork starts another."""
-        control, self._control = self._control, None
+        """Forgets the process, which has died; the next fork starts another."""
+        spare, control = self._spare, self._detach()
         if control is None:
             return
+        control.close()
+        if spare is not None:
+            spare.child.discard()
+        self._reap()
+
+    def _detach(self) -> socket.socket | None:
+        """Expects nothing from the process any more. Its socket is the caller's, and so is a spare init."""
+        control, self._control = self._control, None
+        if control is None:
+            return None
         if self._waiting:
             asyncio.get_running_loop().remove_reader(control.fileno())
-        control.close()
-        self._drop_spare()
+        self._likely = self._spare = None
+        self._cancel_timer()
+        if self._refill is not None:
+            self._refill.cancel()
+            self._refill = None
         for descriptor in self._received:
             os.close(descriptor)
         self._received.clear()
         self._buffer.clear()
         while self._waiting:
             _settle(self._waiting.popleft(), ContainerError("the launcher process died while it forked the container"))
-        # It ends as soon as it sees the end of the socket; until then it would be a zombie of ours.
+        return control
+
+    def _reap(self) -> None:
+        """Has no zombie left of the process, whose end of the socket was closed by its exit."""
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self._pid, 0)
 
-    def _drop_spare(self) -> None:
-        self._likely = None
-        self._cancel_timer()
-        if self._refill is not None:
-            self._refill.cancel()
-            self._refill = None
-        if self._spare is not None:
-            self._spare.end()
-            self._spare = None
+
+async def _end(child: Child) -> None:
+    """Kills an init, and returns when it has ended."""
+    child.init.send_signal(signal.SIGKILL)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_PATIENCE):
+            await child.init.exited()
+    child.discard()
+
+
+async def _closed(control: socket.socket) -> bool:
+    """Returns when the other end of the socket is closed, or the patience at its end: whether it is."""
+    control.setblocking(False)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_PATIENCE):
+            while _receive(control):
+                await readable(control.fileno())
+            return True
+    return False
+
+
+def _receive(control: socket.socket) -> bool:
+    """Takes what nobody waits for any more; False if there will not be anything."""
+    try:
+        while True:
+            data, received = descriptors.receive(control, 65536, 8)
+            for descriptor in received:
+                os.close(descriptor)
+            if not data:
+                return False
+    except BlockingIOError:
+        return True
+    except ConnectionResetError:
+        return False
 
 
 def _hung_up(control: socket.socket) -> bool:

@@ -35,7 +35,8 @@ _CRAMPED = Report(Kind.FAILED, errno.ENOMEM, step="execute the command with thes
 
 def rehearse() -> None:
     """Does, to no effect, what the start of a command does."""
-    with contextlib.suppress(Failure), _acting_as(_ROOT if os.geteuid() == 0 else None):
+    # A root without all of its rights may not take on any credentials.
+    with contextlib.suppress(Failure), Step("rehearsal"), _acting_as(_ROOT if os.geteuid() == 0 else None):
         spawn(Command("/", ("/",)), {})  # A directory cannot be executed.
 
 

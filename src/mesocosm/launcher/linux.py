@@ -118,7 +118,7 @@ class LinuxLauncher:
 
     async def close(self) -> None:
         """Ends the warm process, and removes the common cgroups if no container is left in them."""
-        self._process.close()
+        await self._process.close()
         for root in self._roots:
             try:
                 cgroup.remove(root)

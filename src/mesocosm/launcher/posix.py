@@ -65,7 +65,7 @@ class PosixLauncher:
 
     async def close(self) -> None:
         """Ends the warm process."""
-        self._process.close()
+        await self._process.close()
 
 
 def _kill_session(leader: int) -> None:
