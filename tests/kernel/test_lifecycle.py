@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mesocosm.container import CommandInfo, ContainerConfig, ContainerID, ContainerType, TTYInfo
+from mesocosm.container import CommandInfo, ContainerConfig, ContainerID, ContainerType, Resources, TTYInfo
 from mesocosm.containerizer.base import LaunchResult
 from mesocosm.containerizer.mesos import MesosContainerizer
 from mesocosm.errors import CommandError, ContainerError, UnknownContainerError
@@ -32,7 +32,7 @@ class Obstacle(Isolator):
 
     def __init__(self, blocks: str = "", fails: str = "", times: int = 1) -> None:
         self.blocks, self.fails, self.times = blocks, fails, times
-        self.reached = asyncio.Event()
+        self.reached, self.passable = asyncio.Event(), asyncio.Event()
         self.cleanups = 0
         self.limited: asyncio.Future[Limitation] | None = None
 
@@ -42,7 +42,7 @@ class Obstacle(Isolator):
             raise ContainerError(f"the obstacle failed in {step}")
         if step == self.blocks:
             self.reached.set()
-            await asyncio.Event().wait()
+            await self.passable.wait()
 
     async def prepare(self, container_id: ContainerID, config: ContainerConfig) -> LaunchInfo | None:
         await self._pass("prepare")
@@ -51,12 +51,18 @@ class Obstacle(Isolator):
     async def isolate(self, container_id: ContainerID, pid: int) -> None:
         await self._pass("isolate")
 
+    async def update(self, container_id: ContainerID, resources: Resources, limits: Resources) -> None:
+        await self._pass("update")
+
     def watch(self, container_id: ContainerID) -> asyncio.Future[Limitation] | None:
         return self.limited
 
     async def cleanup(self, container_id: ContainerID) -> None:
         self.cleanups += 1
         await self._pass("cleanup")
+
+    async def close(self) -> None:
+        await self._pass("close")
 
 
 @pytest.fixture(params=["filesystem/posix", "filesystem/linux", LINUX])
@@ -231,6 +237,22 @@ async def test_destroy_while_it_is_launched(obstruct: Callable[[Obstacle], Mesos
     await asyncio.wait_for(waiting, TIMEOUT)
     assert obstacle.cleanups == 1
     assert await containerizer.containers() == set()
+
+
+async def test_a_container_that_ends_while_it_is_updated_leaves_no_record(
+    obstruct: Callable[[Obstacle], MesosContainerizer], flags: Flags
+) -> None:
+    obstacle = Obstacle(blocks="update")
+    containerizer = obstruct(obstacle)
+    await containerizer.launch(X, config())
+    updating = asyncio.create_task(containerizer.update(X, Resources(cpus=1), Resources()))
+    await obstacle.reached.wait()
+    await containerizer.destroy(X)
+    await containerizer.remove(X)
+    obstacle.passable.set()
+    with pytest.raises(UnknownContainerError):
+        await updating
+    assert not (flags.runtime_dir / "containers/x").exists()
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -410,6 +432,19 @@ async def test_who_waits_is_told_that_the_containerizer_was_closed(flags: Flags)
         await second.recover()
         await second.destroy(ContainerID("x"))
         await second.remove(ContainerID("x"))
+
+
+async def test_all_is_given_back_where_an_isolator_cannot_be_closed(
+    obstruct: Callable[[Obstacle], MesosContainerizer], launch: Launch
+) -> None:
+    containerizer = obstruct(Obstacle(fails="close"))
+    await containerizer.launch(X, config("exit 0"))
+    await containerizer.wait(X)
+    await containerizer.remove(X)
+    with pytest.raises(ExceptionGroup) as raised:
+        await containerizer.close()
+    assert "the obstacle failed in close" in str(raised.value.exceptions)
+    await launch.successor()  # By which nothing is found to be in use.
 
 
 async def test_a_terminal_outlives_its_container(launch: Launch) -> None:

@@ -166,9 +166,10 @@ class Agent:
             self.containerizer.start()
             self.containerizer.time_pulls(lambda name, seconds: self.pull_times[name].record(seconds))
         except BaseException:
-            await self.containerizer.close()
-            self._cgroups.leave()
-            self._lock.release()
+            async with contextlib.AsyncExitStack() as held:
+                held.callback(self._lock.release)
+                held.callback(self._cgroups.leave)
+                await self.containerizer.close()
             raise
 
     async def recover(self) -> None:
@@ -232,22 +233,24 @@ class Agent:
         await together(map(self.containerizer.destroy, top))
 
     async def close(self) -> None:
-        """Lets go of everything. Containers go on."""
-        if self._image_watch is not None:
-            self._image_watch.cancel()
-            await asyncio.wait([self._image_watch])
-        try:
-            await self.sessions.close_all()
-            await self.tasks.close()
-            await self.containerizer.close()
-            await self._work.wait()
-        finally:
-            self.outputs.close()
-            self.sandboxes.close()
-            await self.logger.close()
-            await self.fetcher.close()
-            self._cgroups.leave()
-            self._lock.release()
+        """Lets go of everything, also where something fails; containers go on.
+
+        Raises MesocosmError, OSError or ExceptionGroup.
+        """
+        async with contextlib.AsyncExitStack() as held:
+            held.callback(self._lock.release)
+            held.callback(self._cgroups.leave)
+            held.push_async_callback(self.fetcher.close)
+            held.push_async_callback(self.logger.close)
+            held.callback(self.sandboxes.close)
+            held.callback(self.outputs.close)
+            held.push_async_callback(self._work.wait)
+            held.push_async_callback(self.containerizer.close)
+            held.push_async_callback(self.tasks.close)
+            held.push_async_callback(self.sessions.close_all)
+            if self._image_watch is not None:
+                self._image_watch.cancel()
+                await asyncio.wait([self._image_watch])
 
     # What can be done with a container.
 

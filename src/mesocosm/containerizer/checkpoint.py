@@ -31,6 +31,8 @@ from mesocosm.secrets import Hidden
 
 FORMAT_VERSION = 1
 _CONFIG, _PID, _STATUS = "config", "pid", "status"
+_NESTED = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT})
+"""Why the directory of nested containers stays, where one is removed: others are in it, or it is gone."""
 _SHOWN = 64
 """Characters of a text that is no text, in a message."""
 _PREFIX = b'{"version": %d, ' % FORMAT_VERSION
@@ -132,8 +134,11 @@ class Checkpoints:
         with contextlib.suppress(FileNotFoundError):
             remove_path(directory)
         if container_id.parent is not None:
-            with contextlib.suppress(OSError):  # Other nested containers still are in it.
+            try:
                 directory.parent.rmdir()
+            except OSError as error:
+                if error.errno not in _NESTED:
+                    raise
 
 
 def boot_id() -> str:

@@ -101,14 +101,9 @@ class DockerContainerizer(MesosContainerizer):
         if not self._flags.docker_socket.startswith("/"):
             raise FlagError(f"--docker_socket: {self._flags.docker_socket!r} is no absolute path", "give one")
         super().start()
-        try:
-            self._write_credentials()
-        except BaseException:
-            self._lock.release()
-            raise
 
-    def _write_credentials(self) -> None:
-        """Those of the agent, for its client; and none, if it has none any more."""
+    def _lay_out(self, isolation: Collection[str]) -> None:
+        """The credentials of the agent, for its client; and none, if it has none any more."""
         with contextlib.suppress(FileNotFoundError):
             remove_path(self._home)
         if self._flags.docker_config is not None:

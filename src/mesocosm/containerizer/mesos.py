@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -152,7 +153,7 @@ class MesosContainerizer:
         named = self._select(launcher.name)
         self._lock.acquire()
         try:
-            self._provisioner = _provisioner(self._flags, [each.name for each in named])
+            self._lay_out([each.name for each in named])
             launcher.start()
         except BaseException:
             self._lock.release()
@@ -166,27 +167,37 @@ class MesosContainerizer:
             self._provisioner.time_pulls(partial(record, MESOS_PULLS))
 
     async def close(self) -> None:
-        """Lets go of everything. Containers that run go on; one whose launch is not complete leaves nothing."""
+        """Lets go of everything, also where something fails. Containers that run go on.
+
+        One whose launch is not complete leaves nothing. Raises OSError or ExceptionGroup.
+        """
         self._closing = True
-        incomplete = [container for container in self._containers.values() if container.state is not State.RUNNING]
-        for container in incomplete:
-            container.orphan |= not container.started.done()
+        async with contextlib.AsyncExitStack() as held:
+            held.callback(self._lock.release)
+            held.push_async_callback(self._close_launcher)
+            if self._provisioner is not None:
+                held.push_async_callback(self._provisioner.close)
+            held.push_async_callback(self._isolation.close)
+            held.callback(self._ended.close)
+            held.push_async_callback(self._abandon_all)
+            incomplete = [container for container in self._containers.values() if container.state is not State.RUNNING]
+            for container in incomplete:
+                container.orphan |= not container.started.done()
+            await together(self.destroy(container.container_id) for container in incomplete)
+
+    async def _abandon_all(self) -> None:
         try:
-            try:
-                await together(self.destroy(container.container_id) for container in incomplete)
-            finally:
-                await together(container.abandon() for container in self._containers.values())
+            await together(container.abandon() for container in self._containers.values())
         finally:
             self._containers.clear()
-            self._ended.close()
-            await self._isolation.close()
-            if self._provisioner is not None:
-                await self._provisioner.close()
-            if self._chosen is not None:
-                await self._chosen.close()
-                self._chosen = None
-            self._process.close()  # Also one that was only warmed up.
-            self._lock.release()
+
+    async def _close_launcher(self) -> None:
+        chosen, self._chosen = self._chosen, None
+        try:
+            if chosen is not None:
+                await chosen.close()
+        finally:
+            await self._process.close()  # Also one that was only warmed up.
 
     async def recover(self, known: Collection[ContainerID] | None = None, *, strict: bool = True) -> None:
         """Takes up the containers of an earlier containerizer; destroys those that are not `known` (None: all are).
@@ -286,8 +297,7 @@ class MesosContainerizer:
         """Changes what a running container may use. Raises ContainerError or OSError."""
         container = self._running(container_id)
         await self._isolation.update(container_id, resources, limits)
-        container.config = replace(container.config, resources=resources, limits=limits)
-        self._checkpoints.create(container_id, container.config)
+        self._change(container, replace(container.config, resources=resources, limits=limits))
 
     async def update_volumes(self, container_id: ContainerID, volumes: tuple[PersistentVolume, ...]) -> None:
         """Changes which persistent volumes a running container has. Raises ContainerError or OSError."""
@@ -296,8 +306,14 @@ class MesosContainerizer:
             return
         config = replace(container.config, persistent_volumes=volumes)
         await self._isolation.update_volumes(container_id, config, container.init.descriptor)
-        container.config = replace(container.config, persistent_volumes=volumes)
-        self._checkpoints.create(container_id, container.config)
+        self._change(container, replace(container.config, persistent_volumes=volumes))
+
+    def _change(self, container: Container, config: ContainerConfig) -> None:
+        """Records what a container is from now on. Raises ContainerError if it has ended meanwhile, and OSError."""
+        if self._running(container.container_id) is not container:
+            raise UnknownContainerError(f"{container.container_id} has ended while it was changed")
+        self._checkpoints.create(container.container_id, config)
+        container.config = config
 
     async def usage(self, container_id: ContainerID) -> ResourceStatistics:
         """What a running container uses. Raises ContainerError or OSError."""
@@ -483,7 +499,11 @@ class MesosContainerizer:
             remove_unused_sandbox(container_id, directory)
 
     async def _take_apart(self, container: Container) -> ResourceStatistics | None:
-        """Gives back all that was taken, in reverse order; every step is tried. Raises OSError or ExceptionGroup."""
+        """Gives back all that was taken, in reverse order. Raises OSError or ExceptionGroup.
+
+        What fails ends it, as each step needs the ones before: no mount goes before the processes that see it, and no
+        root file system before its mounts. The next try begins with what is left.
+        """
         container_id = container.container_id
         await together(self.destroy(child) for child in list(container.children))
         usage = await self._supervision.last_usage(container) if self._final_usage else None
@@ -517,6 +537,10 @@ class MesosContainerizer:
         directory = config.directory or self.sandbox(container_id)
         rootfs = None if config.rootfs is None else config.rootfs.absolute()
         return replace(config, directory=directory.absolute(), rootfs=rootfs)
+
+    def _lay_out(self, isolation: Collection[str]) -> None:
+        """Makes what containers will need on disk, besides what is of one of them. Raises FlagError, OSError."""
+        self._provisioner = _provisioner(self._flags, isolation)
 
     def _select(self, launcher: str) -> list[NamedIsolator]:
         return select(self._flags, launcher, self._sole)
