@@ -212,7 +212,8 @@ async def test_an_init_goes_on_whose_containerizer_ends_before_the_command_runs(
     """It has nobody to tell that it runs, and records how it has ended all the same."""
     status_file = run_directory / "status"
     process = client.LauncherProcess()
-    child = await process.fork(LaunchInfo(command=Command("/bin/sh", ("sh", "-c", "exit 3"))), status_file=status_file)
+    command = Command("/bin/sh", ("sh", "-c", "sleep 0.2; exit 3"))  # Long enough for a signal to come.
+    child = await process.fork(LaunchInfo(command=command), status_file=status_file)
     os.kill(child.init.pid, signal.SIGSTOP)
     null = os.open(os.devnull, os.O_RDWR)
     child.channel.release([null, null, null], (), recoverable=False)

@@ -34,6 +34,7 @@ from mesocosm.linux.path import make_directory
 
 _REHEARSALS = 20
 _STREAMS = 3
+_NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)  # Not on macOS.
 _MOST_RELEASED = 32
 
 
@@ -129,9 +130,12 @@ def _live(start: Start, line: socket.socket, prepared: dict[Operation, tuple[int
 
 
 def _say(line: socket.socket, report: Report) -> None:
-    """Reports to the containerizer, also to one that was killed just now: the container goes on without it."""
+    """Reports to the containerizer, also to one that was killed just now: the container goes on without it.
+
+    No SIGPIPE tells of that, which the init would pass on to the command: what is blocked is not ignored.
+    """
     with contextlib.suppress(BrokenPipeError):
-        line.sendall(report.pack())
+        line.sendall(report.pack(), _NO_SIGNAL)
 
 
 def _await_release(line: socket.socket) -> None:
