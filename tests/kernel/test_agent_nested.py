@@ -55,6 +55,12 @@ def test_launched_waited_for_and_killed(calls: Calls) -> None:
     assert calls.ended(waiting) == signal.SIGKILL
 
 
+def test_it_is_its_parents_user_unless_it_says_otherwise(calls: Calls) -> None:
+    assert calls.launch(CHILD, command=SLEEP | {"user": "nobody"}) == 200
+    assert calls.launch(GRANDCHILD, command={"value": "test $(id -un) = nobody"}) == 200
+    assert calls.ended(calls.wait(GRANDCHILD)) == 0
+
+
 def test_a_recovered_one_can_be_waited_for_and_killed(calls: Calls) -> None:
     assert calls.launch(CHILD) == 200
     calls.agent.stop(signal.SIGKILL)

@@ -17,6 +17,7 @@ from tests.docker_archive import docker_archive
 from tests.executor_agent import ExecutorAgent
 from tests.executor_agent import task_info as as_json
 from tests.kernel.test_checks import Server
+from tests.kernel.test_group_checks import health, healthy
 from tests.networks import networks_in
 from tests.task_agent import FRAMEWORK_ID, Master, running_agent
 from tests.task_groups import EXECUTOR, run, task
@@ -48,7 +49,10 @@ async def test_a_group_runs_and_ends(flags: Flags) -> None:
     """Each task is a container nested in the executor's, and the executor ends with the last."""
     script = "env; readlink /proc/self/ns/pid; echo $PWD"
     async with running_agent(flags) as master:
-        run(master, [task("a", script), task("b")])
+        secret = v1.Secret(type=v1.Secret.VALUE, value=v1.Secret.Value(data=b"password"))
+        variable = v1.Environment.Variable(name="HIDDEN", type=v1.Environment.Variable.SECRET, secret=secret)
+        hidden = v1.CommandInfo(value=script, environment=v1.Environment(variables=[variable]))
+        run(master, [task("a", command=hidden), task("b")])
         for name in "ab":
             status = await master.update(name, v1.TASK_RUNNING)
             assert status.source == v1.TaskStatus.SOURCE_EXECUTOR
@@ -58,7 +62,7 @@ async def test_a_group_runs_and_ends(flags: Flags) -> None:
         assert status.message == "Command exited with status 0"
         assert master.states("a") == ["TASK_STARTING", "TASK_RUNNING", "TASK_FINISHED"]
         lines = (sandbox(master) / "tasks/a/stdout").read_text().splitlines()
-        assert "MESOS_CONTAINER_IP=127.0.0.1" in lines
+        assert {"MESOS_CONTAINER_IP=127.0.0.1", "HIDDEN=password"} <= set(lines)
         assert any(line.startswith("MESOS_ALLOCATION_ROLE=") for line in lines)
         assert lines[-1].startswith(f"{sandbox(master)}/containers/")
         directory = sandbox(master)
@@ -100,6 +104,7 @@ async def test_a_task_that_fails_ends_its_group(flags: Flags, script: str) -> No
         master.kill("other")
         await master.update("other", v1.TASK_KILLED)
         await master.gone()
+        assert (await master.heard(internal.ExitedExecutorMessage)).status == 0
 
 
 async def test_a_task_that_ends_well_leaves_its_group_alone(flags: Flags) -> None:
@@ -235,6 +240,7 @@ async def test_health_of_a_task(flags: Flags) -> None:
         states = master.states("sick")
         assert states == ["TASK_STARTING", *["TASK_RUNNING"] * 3, "TASK_KILLED"]
         await master.gone()
+        assert (await master.heard(internal.ExitedExecutorMessage)).status == 0
 
 
 async def test_tasks_are_their_frameworks_user(flags: Flags) -> None:
@@ -250,6 +256,13 @@ async def test_tasks_are_their_frameworks_user(flags: Flags) -> None:
             await master.update(name, v1.TASK_FINISHED)
             assert (links / name / "stdout").read_text().split() == [user, user]
         assert links.owner() == "nobody"
+        await master.gone()
+        asking = health("test $(id -un) = daemon && test $(stat -c %U .) = daemon")
+        checked = v1.CommandInfo(value="sleep 60", user="daemon")
+        run(master, [task("c", command=checked, health_check=asking)], framework={"user": "nobody"})
+        assert await healthy(master, "c")
+        master.kill("c")
+        await master.update("c", v1.TASK_KILLED)
         await master.gone()
 
 
@@ -369,8 +382,14 @@ async def test_files_of_a_task_in_an_image_are_fetched(flags: Flags, rootfs: Pat
     )
     isolation = "filesystem/linux,namespaces/pid,docker/runtime"
     async with running_agent(flags, *options, isolation=isolation) as master:
-        run(master, [task("a", command=command, container=container)])
+        asking = health(f"test $(cat given) = given -a ! -e {given}")
+        inside = task("b", container=container, command=v1.CommandInfo(value="sleep 60", uris=command.uris))
+        inside.health_check.CopyFrom(asking)
+        run(master, [task("a", command=command, container=container), inside])
         await master.update("a", v1.TASK_FINISHED)
+        assert await healthy(master, "b")
+        master.kill("b")
+        await master.update("b", v1.TASK_KILLED)
         await master.gone()
 
 

@@ -263,8 +263,8 @@ class Agent:
         return await self._work.finish(self._start(container_id, config))
 
     async def _launch(self, container_id: ContainerID, config: ContainerConfig) -> LaunchResult:
-        if config.user is None and self.tasks.containers.is_executor(container_id.root):
-            config = replace(config, user=self.user_of(container_id.root))  # What an executor launches is its user's.
+        if config.user is None and container_id.parent is not None:
+            config = replace(config, user=self.user_of(container_id.parent))
         result = await self._start(container_id, config)
         if result is LaunchResult.SUCCESS:
             self.sandboxes.show(container_id, config.user)
@@ -323,7 +323,10 @@ class Agent:
         return self.containerizer.times(container_id)
 
     def user_of(self, container_id: ContainerID) -> str | None:
-        """As whom the command of a top-level container runs, or ran, if that was said; None also for an unknown one."""
+        """As whom the command of a container runs, or that of a top-level one ran, if that was said.
+
+        None also for an unknown one.
+        """
         config = self.containerizer.config(container_id)
         return self.sandboxes.user_of(container_id) if config is None else config.user
 
