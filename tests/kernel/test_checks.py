@@ -171,6 +171,16 @@ async def test_a_task_that_is_healthy_and_is_not(executor_agent: ExecutorAgent, 
     assert await executor.wait() == 0
 
 
+async def test_health_comes_back(executor_agent: ExecutorAgent) -> None:
+    """Told as often as it changes."""
+    script = "test -e odd && rm odd || { touch odd; exit 1; }"
+    check = {"type": "COMMAND", "command": {"value": script}, "consecutive_failures": 3, **SOON}
+    await executor_agent.run("sleep 60", health_check=check)
+    told = [(await executor_agent.update("TASK_RUNNING")).get("healthy") for _ in range(6)]
+    assert told[-4:] in ([True, False, True, False], [False, True, False, True])
+    await kill(executor_agent)
+
+
 async def test_a_start_may_take_its_time(executor_agent: ExecutorAgent, server: Server) -> None:
     """Failures in it do not count, until the first success; then they do, although it is not over."""
     server.status = 500

@@ -16,6 +16,7 @@ from tests.task_agent import Master, command_task, running_agent
 from tests.task_groups import EXECUTOR, run, task
 
 pytestmark = pytest.mark.kernel
+CHECKED = v1.TaskStatus.REASON_TASK_CHECK_STATUS_UPDATED
 SOON = {"delay_seconds": 0, "interval_seconds": 0.05, "timeout_seconds": 30}
 
 
@@ -39,7 +40,7 @@ async def answered(master: Master, name: str, code: int) -> None:
         return status.task_id.value == name and answer.HasField("exit_code") and answer.exit_code == code
 
     message = await master.heard(internal.StatusUpdateMessage, tells)
-    assert message.update.status.reason == v1.TaskStatus.REASON_TASK_CHECK_STATUS_UPDATED
+    assert message.update.status.reason == CHECKED
 
 
 async def healthy(master: Master, name: str) -> bool:
@@ -66,6 +67,24 @@ async def test_the_command_is_where_the_task_is(flags: Flags) -> None:
         await answered(master, "a", 0)
         (sandbox / "tasks/a/flag").unlink()
         await answered(master, "a", 1)
+        master.kill("a")
+        await master.update("a", v1.TASK_KILLED)
+        await master.gone()
+
+
+async def test_a_check_without_an_answer(flags: Flags) -> None:
+    """What was known of the task is known no more."""
+    script = "test -e asked && exec sleep 60; touch asked; exit 1"
+    async with running_agent(flags) as master:
+        run(master, [task("a", check=check(script, timeout_seconds=2))])
+        await answered(master, "a", 1)
+
+        def is_empty(message: internal.StatusUpdateMessage) -> bool:
+            status = message.update.status
+            return status.reason == CHECKED and not status.check_status.command.HasField("exit_code")
+
+        message = await master.heard(internal.StatusUpdateMessage, is_empty)
+        assert message.update.status.check_status.HasField("command")
         master.kill("a")
         await master.update("a", v1.TASK_KILLED)
         await master.gone()

@@ -25,7 +25,7 @@ async def used(container: Started) -> ResourceStatistics:
 
 
 async def test_one_more(launch: Launch) -> None:
-    """It knows nothing of containers of before, and of all later ones."""
+    """It knows nothing of containers of before, also if one is launched in them, and of all later ones."""
     created(MemIsolator, launch.flags)
     before = await launch.sleeping(isolation=CPU)
     assert (await used(before)).mem_total_bytes is None
@@ -33,6 +33,8 @@ async def test_one_more(launch: Launch) -> None:
     found = await used(before)
     assert found.mem_total_bytes is found.mem_kmem_usage_bytes is None
     assert found.cpus_user_time_secs is not None
+    nested = await launch("true", parent=before)
+    assert await nested.wait() == 0
     assert (await used(await launch.sleeping(isolation=BOTH))).mem_total_bytes
     await before.destroy()
 

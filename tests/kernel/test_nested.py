@@ -69,19 +69,22 @@ async def test_a_debug_container_enters_all_of_the_parents(launch: Launch, root:
 
 
 async def test_a_debug_container_sees_what_the_parent_sees(launch: Launch, rootfs: Path) -> None:
+    """Also after a restart of the agent."""
     command = "echo $$; touch /tmpfs/mine; echo up; read -r end"
     options = {"rootfs": rootfs, "tmpfs": (Tmpfs("/tmpfs"),), "environment": {"A": "parent", "B": "parent"}}
     parent = await launch.talking(command, working_directory="/etc", **options)
     pid = await parent.line()
     assert await parent.line() == "up"
-    child = await launch(
-        f"pwd; ls /tmpfs; tr '\\0' ' ' < /proc/{pid}/cmdline; echo; echo $A $B $MESOS_SANDBOX",
-        parent=parent,
-        container_class=ContainerClass.DEBUG,
-        environment={"B": "child"},
-    )
-    assert await child.wait() == 0, child.stream("stderr")
-    assert child.stream().splitlines() == ["/etc", "mine", f"sh -c {command} ", "parent child /mnt/mesos/sandbox"]
+    for _ in range(2):
+        child = await launch(
+            f"pwd; ls /tmpfs; tr '\\0' ' ' < /proc/{pid}/cmdline; echo; echo $A $B $MESOS_SANDBOX",
+            parent=parent,
+            container_class=ContainerClass.DEBUG,
+            environment={"B": "child"},
+        )
+        assert await child.wait() == 0, child.stream("stderr")
+        assert child.stream().splitlines() == ["/etc", "mine", f"sh -c {command} ", "parent child /mnt/mesos/sandbox"]
+        parent.containerizer = await launch.successor()
 
 
 @pytest.mark.parametrize(

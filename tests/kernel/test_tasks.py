@@ -6,6 +6,7 @@ import asyncio
 import base64
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -186,9 +187,12 @@ async def test_an_executor_that_does_not_register_is_ended(flags: Flags) -> None
         await master.gone()
 
 
-async def test_an_executor_that_does_not_end_is_ended(flags: Flags) -> None:
-    async with running_agent(flags, "--executor_shutdown_grace_period=50ms") as master:
-        master.run(task_info("long", executor_info(script="touch stubborn; . " + str(EXECUTOR))))
+@pytest.mark.parametrize(("flag", "own"), [("50ms", None), ("1hrs", 50_000_000)])
+async def test_an_executor_that_does_not_end_is_ended(flags: Flags, flag: str, own: int | None) -> None:
+    """In time, which is its own or that of the flag."""
+    period: dict[str, Any] = {} if own is None else {"shutdown_grace_period": {"nanoseconds": own}}
+    async with running_agent(flags, f"--executor_shutdown_grace_period={flag}") as master:
+        master.run(task_info("long", executor_info(script="touch stubborn; . " + str(EXECUTOR), **period)))
         await master.update("long", v1.TASK_RUNNING)
         executor = master.executor()
         master.tell(
@@ -362,6 +366,8 @@ async def test_a_group_runs_in_the_default_executor(flags: Flags) -> None:
 
 
 HOOK = """
+from dataclasses import replace
+
 from mesocosm.api import v1
 from mesocosm.hooks import Hook
 
@@ -378,6 +384,9 @@ class Auditor(Hook):
     def task_status(self, framework_id, status):
         return v1.TaskStatus(labels=v1.Labels(labels=[v1.Label(key="of", value=framework_id)]))
 
+    async def pre_launch(self, container_id, config):
+        return replace(config, environment={**config.environment, "OF_HOOK": "yes"})
+
     async def executor_removed(self, framework, executor):
         self.removed.append(executor.executor_id.value)
 """
@@ -387,7 +396,8 @@ async def test_hooks_of_other_packages(flags: Flags, tmp_path: Path, monkeypatch
     install(tmp_path, monkeypatch, ENTRY_POINTS, HOOK, auditor="Auditor")
     async with running_agent(flags, "--hooks=auditor") as master:
         assert "ports" not in {resource.name for resource in master.agent.resources}
-        master.run(task_info("quick"))
+        script = f'[ "$OF_HOOK" = yes ] || exit 4; . {EXECUTOR}'
+        master.run(task_info("quick", executor_info(script=script)))
         status = await master.update("quick", v1.TASK_FINISHED)
         assert [(label.key, label.value) for label in status.labels.labels] == [("of", FRAMEWORK_ID)]
         task = next(iter(master.executor().tasks.values()))

@@ -73,11 +73,12 @@ async def test_groups_that_wait_for_the_same_executor(flags: Flags, killed: int)
     async with running_agent(flags) as master:
         for names in groups:
             run_group(master, names)
+        master.run(task_info("single"))
         dead = groups.pop(killed)
         master.kill(dead[0])
         for name in dead:
             await master.update(name, v1.TASK_KILLED)
-        for name in "".join(groups):
+        for name in (*"".join(groups), "single"):
             await master.update(name, v1.TASK_RUNNING)
         events = (master.executor().directory / "events").read_text()
         assert events.count("LAUNCH_GROUP") == 2

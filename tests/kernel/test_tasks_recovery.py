@@ -14,7 +14,16 @@ import pytest
 from mesocosm.api import v1
 from mesocosm.flags import Flags
 from tests.command_line import TIMEOUT
-from tests.task_agent import EXECUTOR, Master, command_task, executor_info, running_agent, task_info
+from tests.task_agent import (
+    AGENT_ID,
+    EXECUTOR,
+    FRAMEWORK_ID,
+    Master,
+    command_task,
+    executor_info,
+    running_agent,
+    task_info,
+)
 
 pytestmark = pytest.mark.kernel
 
@@ -90,6 +99,7 @@ async def test_an_executor_of_a_framework_that_does_not_checkpoint_ends_with_the
     async with running_agent(flags, destroys=False) as before:
         before.run(task_info("any", executor_info(script=f"(. {EXECUTOR}); sleep 1000")))
         await before.update("any", v1.TASK_RUNNING)
+        assert not (flags.work_dir / "meta/slaves" / AGENT_ID / "frameworks").exists(), "nothing is on record"
     async with running_agent(flags, port=port_of(before)) as master:
         assert not await master.agent.containerizer.containers()
         assert len(master.agent.tasks.frameworks) == 0
@@ -99,3 +109,22 @@ async def pid_of(master: Master) -> int:
     status = await master.agent.containerizer.status(master.executor().container_id)
     assert status.executor_pid is not None
     return status.executor_pid
+
+
+async def test_what_cannot_be_recovered_is_ended_and_removed(flags: Flags) -> None:
+    """And nothing but that: the directory of the agent, which is as old, is in use."""
+    async with left_running(flags, task_info("long")) as before:
+        executor = before.executor().directory.parents[1]
+    agents = flags.work_dir / "slaves" / AGENT_ID, flags.work_dir / "meta/slaves" / AGENT_ID
+    kept, known = (agent / "frameworks" / FRAMEWORK_ID / "executors/shell" for agent in agents)
+    assert kept == executor
+    (known / "runs/latest").unlink()
+    async with running_agent(flags, "--gc_delay=0secs", port=port_of(before)) as master:
+        assert not await master.agent.containerizer.containers()
+        removed = asyncio.Event()
+        master.agent.sandboxes.tell(lambda _: removed.set())
+        async with asyncio.timeout(TIMEOUT):
+            while kept.exists() or known.exists():
+                await removed.wait()
+                removed.clear()
+        assert all(agent.exists() for agent in agents)

@@ -139,6 +139,18 @@ async def test_a_sandbox_is_shown_and_kept_until_it_is_old(flags: Flags) -> None
         assert not any(path in master.agent.sandboxes.files.attached() for path in paths)
 
 
+async def test_what_an_executor_uses_again_is_kept(flags: Flags) -> None:
+    async with running_agent(flags) as master:
+        gc = master.agent.sandboxes.gc
+        master.run(command_task("t1", "true"))
+        left = master.executor("t1").directory.parents[1]
+        await master.gone()
+        master.run(command_task("t2", "sleep 1000"))
+        await master.update("t2", v1.TASK_RUNNING)
+        assert not gc.unschedule(left.parents[1]), "the framework's"
+        assert gc.unschedule(left)
+
+
 async def test_an_executor_that_comes_back_waits_until_what_it_has_left_is_gone(
     flags: Flags, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,12 +229,21 @@ async def test_what_executors_use_is_shown(flags: Flags, monkeypatch: pytest.Mon
         (entry,) = await ask(master, "/monitor/statistics")
         assert (entry["executor_id"], entry["framework_id"]) == ("shell", FRAMEWORK_ID)
         assert entry["statistics"]["mem_limit_bytes"] == 64 << 20
+        master.run(task_info("other", executor_info("second")), role="*")
+        await master.update("other", v1.TASK_RUNNING)
+        assert len(await ask(master, "/containers")) == 2
+        container_id = master.executor().container_id.value
+        for query in (f"container_id={container_id}", f"framework_id={FRAMEWORK_ID}&executor_id=shell"):
+            (found,) = await ask(master, f"/containers?{query}")
+            assert (found["container_id"], found["executor_id"]) == (container_id, "shell")
+            assert found["status"]["container_id"]["value"] == container_id
+            assert found["statistics"]["mem_limit_bytes"] == 64 << 20
 
         async def fail(_: object) -> None:
             raise ContainerError("nobody knows")
 
         monkeypatch.setattr(master.agent.containerizer, "usage", fail)
         assert await ask(master, "/monitor/statistics") == []
-        (entry,) = await ask(master, "/containers")
-        assert "statistics" not in entry
+        entries = await ask(master, "/containers")
+        assert {entry["executor_id"] for entry in entries if "statistics" not in entry} == {"shell", "second"}
         monkeypatch.undo()
