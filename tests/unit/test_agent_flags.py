@@ -16,6 +16,7 @@ from mesocosm.agent.flags import Loaded, asked, load
 from mesocosm.agent.flags.flag import Flag
 from mesocosm.agent.flags.table import FLAGS, SPELLINGS
 from mesocosm.errors import FlagError
+from mesocosm.isolators.selection import REFUSED
 
 WORK_DIR = "--work_dir=/agent"
 
@@ -181,8 +182,28 @@ def test_the_hints_of_what_is_never_served() -> None:
         "register a fetcher for hdfs:// through the entry point group `mesocosm.fetchers`"
     )
     assert "Python entry points" in refusal("--modules={}")
+    assert refusal("--appc_store_dir=/appc") == (
+        "--appc_store_dir is not served here: there is no appc/runtime: appc was given up in 2016, and nothing makes"
+        " such images any more; use an image of Docker or OCI"
+    )
+    for isolator, name in {
+        "gpu/nvidia": "nvidia_gpu_devices",
+        "network/port_mapping": "egress_burst",
+        "volume/csi": "disk_profile_adaptor",
+    }.items():
+        reason, instead = REFUSED[isolator]
+        assert refusal(f"--{name}=1") == f"--{name} is not served here: there is no {isolator}: {reason}; {instead}"
     assert refusal("--qos_controller=x") == "--qos_controller: nothing serves this flag yet; remove it"
     assert "modules of Mesos are not loaded" in refusal("--master_detector=org_etcd")
+
+
+def test_the_support_of_systemd_can_be_turned_off_as_nothing_else_is_served() -> None:
+    assert not loaded("--no-systemd_enable_support").agent.systemd_enable_support
+    assert not loaded(MESOS_SYSTEMD_ENABLE_SUPPORT="false").agent.systemd_enable_support
+    assert refusal("--systemd_enable_support") == (
+        "--systemd_enable_support is not served here: containers are in no slice of systemd's; write"
+        " --no-systemd_enable_support, and KillMode=process in the unit, lest they end with the agent"
+    )
 
 
 # The environment.

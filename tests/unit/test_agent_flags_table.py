@@ -147,5 +147,5 @@ def test_help_has_every_flag_within_100_columns() -> None:
 
 def test_help_marks_what_is_not_served() -> None:
     section = help_text().partition("Port mapping:")[2].partition("\n\n")[0]
-    assert section.strip().startswith("not served yet: --ephemeral_ports_per_container, ")
+    assert section.strip().startswith("not served: --ephemeral_ports_per_container, ")
     assert "--gc_delay=DURATION\n      How long" in help_text()

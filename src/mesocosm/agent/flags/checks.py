@@ -26,7 +26,8 @@ _LONGEST_REREGISTRATION = 15.0
 def check_served(entry: Given) -> None:
     """Raises FlagError for a flag that nothing serves, as it would be ignored otherwise."""
     if entry.flag.instead is not None:
-        raise FlagError(f"{entry.origin} is not served here", entry.flag.instead)
+        why = f": {entry.flag.why}" if entry.flag.why else ""
+        raise FlagError(f"{entry.origin} is not served here{why}", entry.flag.instead)
     if entry.flag.served_by is None:
         raise FlagError(f"{entry.origin}: nothing serves this flag yet", "remove it")
 
@@ -35,6 +36,11 @@ def check_together(agent: AgentFlags, containerizer: Flags, found: Mapping[str, 
     """Raises FlagError for values that cannot work together."""
     _check_directories(agent, containerizer)
     _check_executors(agent)
+    if agent.systemd_enable_support:
+        raise FlagError(
+            "--systemd_enable_support is not served here: containers are in no slice of systemd's",
+            "write --no-systemd_enable_support, and KillMode=process in the unit, lest they end with the agent",
+        )
     for name in ("authenticate_http_readonly", "authenticate_http_readwrite"):
         if getattr(agent, name) and agent.http_credentials is None:
             raise FlagError(f"--{name} needs --http_credentials", "name the file of the credentials")

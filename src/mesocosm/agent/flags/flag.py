@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass, fields
+from dataclasses import KW_ONLY, dataclass, fields, replace
 
 from mesocosm.agent.flags.kinds import Kind
 from mesocosm.flags import Flags
+from mesocosm.isolators.selection import REFUSED
 
 _DEFAULTS = {entry.name: entry.default for entry in fields(Flags)}
 
@@ -24,6 +25,8 @@ class Flag:
     """What honours it: a part of the agent, or isolators by their names, separated by commas. None: nothing yet."""
     instead: str | None = None
     """What to do instead, where nothing will ever serve it."""
+    why: str | None = None
+    """The reason for that, where it is not plain."""
     renamed_from: str | None = None
     """A deprecated name."""
     required: bool = False
@@ -46,3 +49,9 @@ def own(name: str, kind: Kind, served_by: str, *, renamed_from: str | None = Non
     default = _DEFAULTS[name]
     text = None if default is None else kind.show(default)
     return Flag(name, kind, Flags.help(name), default=text, served_by=served_by, renamed_from=renamed_from)
+
+
+def of_refused(isolator: str, *flags: Flag) -> tuple[Flag, ...]:
+    """The flags of an isolator of Mesos that there will not be."""
+    reason, instead = REFUSED[isolator]
+    return tuple(replace(flag, why=f"there is no {isolator}: {reason}", instead=instead) for flag in flags)

@@ -45,7 +45,7 @@ def _section(title: str, flags: Iterable[Flag]) -> Iterator[str]:
             yield f"  {_spelling(flag)}"
             yield _indented(f"{flag.help}{_default(flag)}", 6)
     if unserved:
-        yield _indented(f"not served yet: {', '.join(unserved)}", 2)
+        yield _indented(f"not served: {', '.join(unserved)}", 2)
 
 
 def _default(flag: Flag) -> str:

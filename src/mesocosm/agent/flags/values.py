@@ -17,6 +17,7 @@ class AgentFlags:
     recover: Literal["reconnect", "cleanup"]
     strict: bool
     switch_user: bool
+    systemd_enable_support: bool
     containerizers: tuple[str, ...]
     default_container_info: dict[str, Any] | None
     hooks: tuple[str, ...]

@@ -79,8 +79,20 @@ LIFE = (
         default="false",
         instead="use a profiler for Python, such as memray",
     ),
-    Flag("systemd_enable_support", BOOLEAN, "Work with systemd where it runs.", default="true"),
-    Flag("systemd_runtime_directory", PATH, "Where systemd keeps what it generates.", default="/run/systemd/system"),
+    Flag(
+        "systemd_enable_support",
+        BOOLEAN,
+        "Move executors to a slice of systemd's; `true` is refused, as `KillMode=process` in the unit is enough.",
+        default="false",
+        served_by="agent",
+    ),
+    Flag(
+        "systemd_runtime_directory",
+        PATH,
+        "Where systemd keeps what it generates.",
+        default="/run/systemd/system",
+        instead="remove it; nothing is written there",
+    ),
     Flag("agent_features", OBJECT, "The capabilities that the agent reports; those that Mesos requires among them."),
 )
 
@@ -92,14 +104,24 @@ ADDRESSES = (
         served_by="HTTP",
     ),
     Flag("port", PORT, "Port to listen on; 0 lets the system choose one.", default="5051", served_by="HTTP"),
-    Flag("ip_discovery_command", TEXT, "Command that prints the address to listen on; not with `--ip`."),
+    Flag(
+        "ip_discovery_command",
+        TEXT,
+        "Command that prints the address to listen on; not with `--ip`.",
+        instead='write --ip="$(COMMAND)"',
+    ),
     Flag(
         "ip6",
         IPV6_ADDRESS,
         "IPv6 address to advertise for containers in the host's network, besides the agent's own.",
         served_by="tasks",
     ),
-    Flag("ip6_discovery_command", TEXT, "Command that prints the IPv6 address to advertise; not with `--ip6`."),
+    Flag(
+        "ip6_discovery_command",
+        TEXT,
+        "Command that prints the IPv6 address to advertise; not with `--ip6`.",
+        instead='write --ip6="$(COMMAND)"',
+    ),
     Flag("advertise_ip", ADDRESS, "Address at which others reach the agent. Default: its own.", served_by="HTTP"),
     Flag(
         "advertise_port", integer(1, 65535), "Port at which others reach the agent. Default: its own.", served_by="HTTP"

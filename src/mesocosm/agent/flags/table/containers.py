@@ -5,7 +5,7 @@ What `mesocosm.flags.Flags` has is described there, with its default.
 
 from __future__ import annotations
 
-from mesocosm.agent.flags.flag import Flag
+from mesocosm.agent.flags.flag import Flag, of_refused
 from mesocosm.agent.flags.flag import own as _own
 from mesocosm.agent.flags.kinds import (
     BOOLEAN,
@@ -56,12 +56,7 @@ CONTAINERIZER = (
         "What writes the output of containers. Default: files in the sandbox that grow; `logrotate` rotates them.",
         served_by="container logger",
     ),
-    Flag(
-        "nvidia_gpu_devices",
-        TEXT,
-        "Numbers of the GPUs to offer, for the isolator `gpu/nvidia`.",
-        instead="allow the devices by --allowed_devices",
-    ),
+    *of_refused("gpu/nvidia", Flag("nvidia_gpu_devices", TEXT, "Numbers of the GPUs to offer.")),
 )
 
 CGROUPS = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mesocosm.agent.flags.flag import Flag, own
+from mesocosm.agent.flags.flag import Flag, of_refused, own
 from mesocosm.agent.flags.kinds import BOOLEAN, DURATION, GROUPS, NAME, NAMES, OBJECT, PATH, SIZE, TEXT, Kind, choice
 from mesocosm.errors import FlagError
 from mesocosm.flags import Flags
@@ -39,8 +39,11 @@ IMAGES = (
         "When unused images are removed: an `ImageGcConfig` as JSON. Default: when the API is told to.",
         served_by="agent",
     ),
-    Flag("appc_simple_discovery_uri_prefix", TEXT, "What URLs of Appc images begin with.", default="http://"),
-    Flag("appc_store_dir", PATH, "Directory of Appc images.", default="/tmp/mesos/store/appc"),
+    *of_refused(
+        "appc/runtime",
+        Flag("appc_simple_discovery_uri_prefix", TEXT, "What URLs of Appc images begin with.", default="http://"),
+        Flag("appc_store_dir", PATH, "Directory of Appc images.", default="/tmp/mesos/store/appc"),
+    ),
     own("docker_registry", TEXT, "images"),
     Flag(
         "docker_store_dir",
@@ -63,8 +66,11 @@ DISK = (
     own("volume_gid_range", GROUPS, "volume/sandbox_path"),
     own("docker_volume_checkpoint_dir", PATH, "docker/volume"),
     own("docker_volume_chown", BOOLEAN, "docker/volume"),
-    Flag("csi_plugin_config_dir", PATH, "Directory of the configurations of CSI plugins."),
-    Flag("disk_profile_adaptor", NAME, "What makes parameters for CSI plugins out of profiles of disks."),
+    *of_refused(
+        "volume/csi",
+        Flag("csi_plugin_config_dir", PATH, "Directory of the configurations of CSI plugins."),
+        Flag("disk_profile_adaptor", NAME, "What makes parameters for CSI plugins out of profiles of disks."),
+    ),
 )
 
 DOCKER = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mesocosm.agent.flags.flag import Flag, own
+from mesocosm.agent.flags.flag import Flag, of_refused, own
 from mesocosm.agent.flags.kinds import BOOLEAN, DURATION, NAME, OBJECT, PATH, RANGES, SIZE, TEXT, duration, integer
 
 _CNI, _PORTS = "network/cni", "network/ports"
@@ -21,7 +21,8 @@ NETWORKS = (
 
 
 # Mesos only has these where it was built with `network/port_mapping`.
-PORT_MAPPING = (
+PORT_MAPPING = of_refused(
+    "network/port_mapping",
     Flag("ephemeral_ports_per_container", integer(1, 65535), "Ephemeral ports of each container.", default="1024"),
     Flag("eth0_name", NAME, "The public interface. Default: that of the default route."),
     Flag("lo_name", NAME, "The loopback interface. Default: found by itself."),
