@@ -20,7 +20,7 @@ from tests.registry import registry
 
 pytestmark = pytest.mark.kernel
 PULLS = "containerizer/mesos/provisioner/docker_store/image_pull_ms"
-ISOLATION = "filesystem/linux,namespaces/pid,docker/runtime,volume/image"
+ISOLATION = "filesystem/linux,namespaces/pid,docker/runtime"
 
 
 @pytest.fixture

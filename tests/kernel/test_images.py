@@ -23,6 +23,7 @@ from tests.registry import call
 
 pytestmark = pytest.mark.kernel
 ISOLATION = "filesystem/linux,namespaces/pid,docker/runtime"
+BOX = ImageRequest("box")
 BACKENDS = ("overlay", "copy")
 LAYERS: tuple[dict[str, str | None], ...] = (
     {
@@ -74,9 +75,9 @@ class Launching:
     def __init__(self, launch: Launch) -> None:
         self.launch = launch
 
-    def start(self, backend: str | None = "overlay", *, volumes: bool = False, **flags: Any) -> None:
+    def start(self, backend: str | None = "overlay", **flags: Any) -> None:
         options = {"image_providers": ("docker",), "image_provisioner_backend": backend, **flags}
-        self.launch.containerizer(f"{ISOLATION},volume/image" if volumes else ISOLATION, **options)
+        self.launch.containerizer(ISOLATION, **options)
 
     async def __call__(self, command: Any, name: str | None = None, **options: Any) -> Started:
         return await self.launch(command, isolation=ISOLATION, **self._with(name, options))
@@ -177,7 +178,7 @@ async def test_volumes_of_the_host_beside_an_image(
     images: Launching, box: Image, stack: Image, run_directory: Path
 ) -> None:
     """Of a container that ends while another one goes on, of another image and without its volumes."""
-    images.start(volumes=True)
+    images.start()
     for name in ("one", "two"):
         (run_directory / name).mkdir()
         (run_directory / name / "file").write_text(name)
@@ -302,7 +303,7 @@ async def test_a_debug_container_can_have_no_image(images: Launching, box: Image
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("with_root", [False, True])
 async def test_an_image_as_a_volume(images: Launching, box: Image, stack: Image, backend: str, with_root: bool) -> None:
-    images.start(backend, volumes=True)
+    images.start(backend)
     volume = ImageVolume("tools", ImageRequest("box"))
     script = "tools/bin/busybox cat tools/etc/hostname && echo own > tools/etc/hostname && cat tools/etc/hostname"
     name = "stack" if with_root else None
@@ -312,7 +313,7 @@ async def test_an_image_as_a_volume(images: Launching, box: Image, stack: Image,
 
 
 async def test_a_read_only_image_volume(images: Launching, box: Image, stack: Image) -> None:
-    images.start(volumes=True)
+    images.start()
     volumes = (
         ImageVolume("/tools", ImageRequest("box"), VolumeMode.RO),
         ImageVolume("/other/tools", ImageRequest("stack")),
@@ -325,32 +326,34 @@ async def test_a_read_only_image_volume(images: Launching, box: Image, stack: Im
 
 
 async def test_an_image_volume_of_a_nested_container(images: Launching, box: Image, stack: Image) -> None:
-    images.start(volumes=True)
+    images.start()
     parent = await images.sleeping("stack")
     volume = ImageVolume("/tools", ImageRequest("box"))
     assert await images.output("cat /tools/etc/hostname", "box", parent=parent, image_volumes=(volume,)) == "rootfs"
 
 
 async def test_an_image_volume_that_cannot_be(images: Launching, box: Image) -> None:
-    images.start(volumes=True)
+    images.start()
     for path, reason in {"/nonexistent": "does not exist", "/": "on /", "a/../b": r"a '\.\.'"}.items():
         with pytest.raises(ContainerError, match=reason):
             await images("true", image_volumes=(ImageVolume(path, ImageRequest("box")),))
     assert images.left() == []
 
 
-async def test_an_image_volume_without_its_isolator(images: Launching, box: Image) -> None:
-    images.start()
-    with pytest.raises(ContainerError, match="enable the isolator volume/image"):
-        await images("true", image_volumes=(ImageVolume("/tools", ImageRequest("box")),))
+async def test_an_image_volume_without_its_isolator(launch: Launch) -> None:
+    with pytest.raises(ContainerError, match="enable the isolator volume/image, which comes with filesystem/linux"):
+        await launch("true", isolation="filesystem/posix", image_volumes=(ImageVolume("/t", ImageRequest("box")),))
 
 
 # What is refused.
 
 
-async def test_without_images(launch: Launch) -> None:
+@pytest.mark.parametrize(
+    "asked", [{"image": BOX}, {"image_volumes": (ImageVolume("/tools", BOX),)}], ids=["root", "volume"]
+)
+async def test_without_images(launch: Launch, asked: dict[str, Any]) -> None:
     with pytest.raises(ContainerError, match="--image_providers=docker"):
-        await launch("true", image=ImageRequest("box"))
+        await launch("true", **asked)
 
 
 @pytest.mark.parametrize("isolation", ["filesystem/linux", "filesystem/posix,posix/cpu"])

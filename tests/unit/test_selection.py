@@ -14,7 +14,7 @@ from tests.third_party import ISOLATOR, ThirdParty
 
 LINUX = "linux"
 ALWAYS = "environment_secret"
-VOLUMES = ["volume/host_path", "volume/sandbox_path"]
+VOLUMES = ["volume/host_path", "volume/image", "volume/sandbox_path"]
 DEFAULTS = ["network/cni", *VOLUMES]
 """They come with `filesystem/linux`."""
 

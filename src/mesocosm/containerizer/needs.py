@@ -29,12 +29,16 @@ def check_needs(container_id: ContainerID, config: ContainerConfig, isolation: C
     _check_limits(container_id, config, isolation)
     if (config.networks or config.loopback_only or config.hostname is not None) and _NETWORKS not in isolation:
         raise ContainerError(
-            f"{container_id} asks for a network or a host name of its own", f"enable the isolator {_NETWORKS}"
+            f"{container_id} asks for a network or a host name of its own",
+            f"enable the isolator {_NETWORKS}, which comes with filesystem/linux",
         )
     for volume in config.volumes:
         _check_volume(container_id, volume, isolation)
     if config.image_volumes and "volume/image" not in isolation:
-        raise ContainerError(f"{container_id} asks for a volume of an image", "enable the isolator volume/image")
+        raise ContainerError(
+            f"{container_id} asks for a volume of an image",
+            "enable the isolator volume/image, which comes with filesystem/linux",
+        )
     _check_root(container_id, config)
     for what, (is_asked, isolator) in _confinements(config).items():
         if is_asked and isolator not in isolation:

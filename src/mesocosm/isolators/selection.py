@@ -155,7 +155,10 @@ def _expand(name: str, flags: Flags) -> Iterable[str]:
 
 
 def _default_network(wanted: Collection[str], launcher: str) -> list[str]:
-    """What is always there, as in Mesos, if it can be: networks of containers' own, and the names of the host's."""
+    """What comes with `filesystem/linux` if it can be: networks of containers' own, and the names of the host's.
+
+    In Mesos it comes with every file system. Here it mounts in the container, and so needs a mount namespace.
+    """
     networks = [name for name in wanted if name.startswith("network/") and name != "network/ports"]
     if networks or launcher != "linux" or "filesystem/linux" not in wanted:
         return []

@@ -28,7 +28,7 @@ class LinuxFilesystemIsolator(Isolator):
     """
 
     phase = Phase.FILESYSTEM
-    brings = ("volume/host_path", "volume/sandbox_path")
+    brings = ("volume/host_path", "volume/image", "volume/sandbox_path")
     requires_launcher = "linux"
 
     def __init__(self, flags: Flags) -> None:

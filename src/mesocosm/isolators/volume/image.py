@@ -20,7 +20,7 @@ class ImageVolumeIsolator(Isolator):
     """
 
     phase = Phase.VOLUMES
-    requires = ("filesystem/linux", "docker/runtime")
+    requires = ("filesystem/linux",)
     requires_launcher = "linux"
 
     def __init__(self, sandbox_directory: str) -> None:
