@@ -81,6 +81,18 @@ def test_one_place_of_a_name(place: Place) -> None:
     place.forget()
 
 
+@pytest.mark.parametrize("work", ["file", "file/work"])
+def test_a_place_that_cannot_be_made_leaves_nothing(tmp_path: Path, place: Place, work: str) -> None:
+    (tmp_path / "file").touch()
+    unusable = dataclasses.replace(place, work_dir=tmp_path / work)
+    with pytest.raises(FlagError, match=rf"^{tmp_path}/file: Not a directory; give --runtime-dir and --work-dir"):
+        unusable.create("posix/cpu", "posix")
+    assert list(place.base.iterdir()) == []
+    assert not unusable.held
+    place.create("posix/cpu", "posix")
+    place.forget()
+
+
 def test_place_is_removed_but_for_a_given_work_directory(place: Place) -> None:
     place.create("posix/cpu", "posix")
     place.remove()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,8 +46,4 @@ class OwnCgroups:
         while self._entered:
             group = self._entered.pop()
             cgroup.assign(self._groups[group], os.getpid())
-            try:
-                cgroup.remove(group)
-            except OSError as error:
-                if error.errno != errno.EBUSY:  # A logger that goes on with its container.
-                    raise
+            cgroup.remove_unused(group)  # A logger goes on with its container.

@@ -127,22 +127,37 @@ class Place:
         return flags if self.docker_socket is None else replace(flags, docker_socket=self.docker_socket)
 
     def create(self, isolation: str, launcher: str | None) -> None:
-        """Makes the directories, with the record first. Raises FlagError if the place is taken or cannot be made."""
+        """Makes the directories, with the record first.
+
+        Raises FlagError if the place is taken or cannot be made, and has left nothing then.
+        """
         try:
             if self.base.parent == default_runtime_dir():
                 make_private(self.base.parent)
             make_private(self.base)
-            with _locked(self.base):
-                self.directory.mkdir(_PRIVATE)
-                self._lock = _lock(self.directory)
-            self._write(isolation, launcher)
-            _make_passable(self.work_dir)
+            with contextlib.ExitStack() as undo:
+                with _locked(self.base):
+                    self._make_directory()
+                    undo.callback(self._give_up)
+                    self._lock = _lock(self.directory)
+                self._write(isolation, launcher)
+                _make_passable(self.work_dir)
+                undo.pop_all()
+        except OSError as error:
+            where = error.filename or self.directory  # What cannot be written has no name.
+            raise FlagError(f"{where}: {error.strerror}", "give --runtime-dir and --work-dir") from error
+
+    def _make_directory(self) -> None:
+        try:
+            self.directory.mkdir(_PRIVATE)
         except FileExistsError:
             raise FlagError(
                 f"--name: there is a container {self.name!r} already, or what is left of one", "choose another name"
             ) from None
-        except OSError as error:
-            raise FlagError(f"{error.filename}: {error.strerror}", "give --runtime-dir and --work-dir") from error
+
+    def _give_up(self) -> None:
+        _remove_tree(self.directory)
+        self.forget()
 
     def _write(self, isolation: str, launcher: str | None) -> None:
         record = {
@@ -162,8 +177,7 @@ class Place:
         for hierarchy in cgroup.hierarchies().mounted if sys.platform == "linux" else ():
             for group in reversed(cgroup.subtree(hierarchy.group(self.cgroups_root))):
                 cgroup.remove(group)
-            with contextlib.suppress(OSError):  # It has the cgroups of others, who may be making them right now.
-                cgroup.remove(hierarchy.group(CGROUPS_ROOT))
+            cgroup.remove_unused(hierarchy.group(CGROUPS_ROOT))  # Others may have theirs in it.
         if not self.keeps_work:
             _remove_tree(self.work_dir)
         # Last, as it has the record of the rest.
@@ -258,7 +272,12 @@ def _make_passable(directory: Path) -> None:
     if directory.is_dir():
         return
     _make_passable(directory.parent)
-    directory.mkdir(_PASSABLE)
+    try:
+        directory.mkdir(_PASSABLE)
+    except FileExistsError:
+        if directory.is_dir():  # Somebody else was faster.
+            return
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(directory)) from None
     directory.chmod(_PASSABLE)
 
 

@@ -17,7 +17,17 @@ from mesocosm.linux.cgroup.hierarchy import (
     hierarchy,
     membership,
 )
-from mesocosm.linux.cgroup.tree import assign, count_threads, create, destroy, pauses, processes, remove, subtree
+from mesocosm.linux.cgroup.tree import (
+    assign,
+    count_threads,
+    create,
+    destroy,
+    pauses,
+    processes,
+    remove,
+    remove_unused,
+    subtree,
+)
 
 __all__ = [
     "Hierarchies",
@@ -41,6 +51,7 @@ __all__ = [
     "read_int",
     "read_keyed",
     "remove",
+    "remove_unused",
     "subtree",
     "thaw",
     "unified",

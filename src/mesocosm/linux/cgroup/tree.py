@@ -134,6 +134,17 @@ def remove(group: str) -> None:
         return
 
 
+def remove_unused(group: str) -> bool:
+    """Removes a cgroup, and returns True; but False if there are processes or children in it. Raises OSError."""
+    try:
+        remove(group)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return False
+    return True
+
+
 async def destroy(group: str, patience: float = 60.0) -> None:
     """Removes a cgroup and all below it, whose processes are ending; an absent one is no error.
 
@@ -171,17 +182,7 @@ def pauses() -> Iterator[float]:
 
 def _remove_all(group: str) -> bool:
     """Whether the group is gone. What can be removed below it is removed in any case."""
-    if _removed(group):
+    if remove_unused(group):
         return True
-    left = [member for member in subtree(group) if not _removed(member)]
+    left = [member for member in subtree(group) if not remove_unused(member)]
     return not left
-
-
-def _removed(group: str) -> bool:
-    try:
-        remove(group)
-    except OSError as error:
-        if error.errno != errno.EBUSY:
-            raise
-        return False
-    return True
