@@ -16,10 +16,12 @@ from pathlib import Path
 import pytest
 
 import mesocosm
-from mesocosm.errors import CommandError, ContainerError, FlagError
-from mesocosm.oneshot import runner
+from mesocosm.errors import CommandError, ContainerError, FlagError, MesocosmError
+from mesocosm.linux import cgroup
+from mesocosm.oneshot import janitor, runner
 from mesocosm.oneshot.place import Place
 from tests.command_line import TIMEOUT, kill_whole, line
+from tests.limits import few_descriptors
 
 pytestmark = pytest.mark.kernel
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -142,6 +144,31 @@ class TestRun:
             _await_file(marker)
             runner.close()
             assert running.result(TIMEOUT).signal == signal.SIGKILL
+
+    def test_without_descriptors_for_its_streams(self) -> None:
+        assert mesocosm.run(["cat"], input="text").text == "text"
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        for _ in range(20):
+            with few_descriptors(3), pytest.raises(ContainerError, match="Too many open files"):
+                mesocosm.run(["cat"], input="text")
+        # Some more or less are those of the init that is made ready for the next.
+        assert len(list(Path("/proc/self/fd").iterdir())) < before + 20
+        assert mesocosm.run(["cat"], input="text").text == "text"
+
+    def test_one_that_cannot_be_removed_keeps_no_other(self, places: Path) -> None:
+        mesocosm.run(["true"], isolation="filesystem/linux,namespaces/pid")
+        mesocosm.run(["true"])
+        busy = max(places.iterdir(), key=lambda path: path.stat().st_mtime)
+        groups = (hierarchy.group(f"mesocosm/{busy.name}") for hierarchy in cgroup.hierarchies().mounted)
+        with subprocess.Popen(["sleep", "1000"]) as intruder:
+            cgroup.assign(next(group for group in groups if cgroup.exists(group)), intruder.pid)
+            with pytest.raises(MesocosmError, match="busy"):
+                runner.close()
+            intruder.kill()
+        assert [path.name for path in places.iterdir()] == [busy.name]
+        assert not [thread for thread in threading.enumerate() if thread.name == "mesocosm"]
+        subprocess.run(janitor.command_line(places), check=True)
+        assert list(places.iterdir()) == []
 
     def test_many_threads(self) -> None:
         with ThreadPoolExecutor(8) as pool:

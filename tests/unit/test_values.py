@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import resource
 import struct
-from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
@@ -23,6 +20,7 @@ from mesocosm.launcher.messages import REPORT_SIZE, Kind, Report
 from mesocosm.launcher.operations import Operation, TakeShared
 from mesocosm.linux.namespaces import Namespace
 from mesocosm.users import of_this_process, resolve
+from tests.limits import few_descriptors
 
 NAMES = st.from_regex(r"[A-Za-z0-9_-][A-Za-z0-9_:@+=,~-]{0,30}", fullmatch=True)
 INTEGERS = st.integers(-(2**31), 2**31 - 1)
@@ -258,19 +256,6 @@ def test_a_root_filesystem_without_users(tmp_path: Path) -> None:
         resolve("app", (tmp_path,))
 
 
-@contextlib.contextmanager
-def descriptors(count: int) -> Iterator[None]:
-    """Nothing can be opened in there beside `count` descriptors."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = os.dup(0)
-    os.close(lowest)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + count, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
-
-
 @pytest.mark.parametrize("upper", [(), ("upper",)])
 def test_an_image_whose_users_cannot_be_read_gets_nobody_elses(users: Path, upper: tuple[str, ...]) -> None:
     (users / "etc/passwd").write_text("daemon:x:4000:4000::/:/bin/sh\n")
@@ -279,7 +264,7 @@ def test_an_image_whose_users_cannot_be_read_gets_nobody_elses(users: Path, uppe
         layer.mkdir()
     assert resolve("daemon", layers).uid == 4000
     with (
-        descriptors(1),
+        few_descriptors(1),
         pytest.raises(ContainerError, match=r"etc/passwd of the root file system .*Too many open files"),
     ):
         resolve("daemon", layers)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mesocosm.concurrency import together
 from mesocosm.container import CommandInfo, ContainerConfig, ContainerID, Termination
 from mesocosm.containerizer.base import ContainerIO
 from mesocosm.containerizer.mesos import MesosContainerizer
@@ -145,11 +146,11 @@ class _WarmContainerizer:
         self._containerizer = MesosContainerizer(
             self._flags, janitor=janitor.command_line(self._place.base, self._place.name), final_usage=True
         )
+        self._sweeper = janitor.start_if_needed(self._place.base)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="mesocosm", daemon=True)
         self._jobs: set[asyncio.Task[Result]] = set()
         self._exits = False
-        self._sweeper = janitor.start_if_needed(self._place.base)
         self._thread.start()
         try:
             asyncio.run_coroutine_threadsafe(self._start(), self._loop).result()
@@ -181,19 +182,21 @@ class _WarmContainerizer:
         assert task is not None
         self._jobs.add(task)
         task.add_done_callback(self._jobs.discard)
+        try:
+            return await self._run_job(job)
+        except (OSError, ExceptionGroup) as error:
+            raise ContainerError(str(error)) from error
+
+    async def _run_job(self, job: _Job) -> Result:
         container_id = ContainerID(f"run-{next(self._numbers)}")
-        with contextlib.ExitStack() as streams:
-            stdout, stderr = Collector(job.max_output), Collector(job.max_output)
-            feeder = None if job.input is None else Feeder(job.input)
-            used: list[Collector | Feeder] = [stdout, stderr] if feeder is None else [stdout, stderr, feeder]
-            for stream in used:
-                streams.callback(stream.close)
-            io = ContainerIO(None if feeder is None else feeder.theirs, stdout.theirs, stderr.theirs)
+        with contextlib.ExitStack() as opened:
+            stdout, stderr = (opened.enter_context(contextlib.closing(Collector(job.max_output))) for _ in range(2))
+            streams: list[Collector | Feeder] = [stdout, stderr]
+            if job.input is not None:
+                streams.append(opened.enter_context(contextlib.closing(Feeder(job.input))))
+            io = ContainerIO(None if job.input is None else streams[-1].theirs, stdout.theirs, stderr.theirs)
             begin = time.monotonic()
-            try:
-                termination, timed_out = await self._run_container(container_id, job, io, used)
-            except (OSError, ExceptionGroup) as error:
-                raise ContainerError(str(error)) from error
+            termination, timed_out = await self._run_container(container_id, job, io, streams)
             return _result(
                 termination, None if not timed_out else job.timeout, time.monotonic() - begin, stdout, stderr
             )
@@ -220,24 +223,35 @@ class _WarmContainerizer:
         return termination or Termination(None), timed_out
 
     def close(self, *, exits: bool = False) -> None:
-        """Ends it, with every container and directory of it. `exits` if the whole process does."""
+        """Ends it, with every container and directory of it; what cannot be removed, a janitor removes later.
+
+        `exits` if the whole process does. Raises MesocosmError.
+        """
         self._exits = exits
-        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
+        try:
+            asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
+        except (OSError, ExceptionGroup) as error:
+            raise MesocosmError(str(error)) from error
+        finally:
+            self._end_thread()
+
+    async def _close(self) -> None:
+        async with contextlib.AsyncExitStack() as ending:
+            ending.callback(self._place.forget)
+            ending.push_async_callback(self._containerizer.close)
+            await together(map(self._containerizer.destroy, await self._containerizer.containers()))
+            if self._jobs and not self._exits:
+                await asyncio.wait(self._jobs)
+            self._place.remove()
+
+    def _end_thread(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        if not exits:
+        if not self._exits:
             self._loop.close()
         if self._sweeper is not None:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(self._sweeper, 0)
-
-    async def _close(self) -> None:
-        for container_id in await self._containerizer.containers():
-            await self._containerizer.destroy(container_id)
-        if self._jobs and not self._exits:
-            await asyncio.wait(self._jobs)
-        self._place.remove()
-        await self._containerizer.close()
 
     def forget(self) -> None:
         """Lets go of what a fork copied: the parent still uses it, and its end must show."""
@@ -286,10 +300,10 @@ def _warm(isolation: str | None, more: tuple[str, ...], store: Path) -> _WarmCon
 
 
 def close() -> None:
-    """Ends what `run` keeps warm. The next `run` starts anew."""
-    with _lock:
+    """Ends what `run` keeps warm. The next `run` starts anew. Raises MesocosmError."""
+    with _lock, contextlib.ExitStack() as ending:
         while _all:
-            _all.popitem()[1].close()
+            ending.callback(_all.popitem()[1].close)
 
 
 @atexit.register
