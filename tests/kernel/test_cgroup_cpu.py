@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from mesocosm.errors import ContainerError
 from mesocosm.flags import Flags
 from mesocosm.isolators.cgroups.cpu import CpuIsolator
 from tests.isolating import isolate
-from tests.kernel.cgroup_support import CONTAINER, blocked, config, created
+from tests.kernel.cgroup_support import CONTAINER, blocked, config, created, group_of
 from tests.launching import TIMEOUT
 
 pytestmark = pytest.mark.kernel
@@ -35,6 +35,8 @@ input()
 WORK = 0.1
 """Seconds of CPU time."""
 NESTED = ContainerID("n", CONTAINER)
+OTHER = ContainerID("other")
+Contest = Callable[[CpuIsolator, Resources, Resources], Awaitable[tuple[int, int]]]
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,42 @@ async def isolator(flags: Flags) -> AsyncIterator[CpuIsolator]:
     isolator = created(CpuIsolator, replace(flags, cgroups_enable_cfs=True))
     yield isolator
     await isolator.cleanup(CONTAINER)
+
+
+@pytest.fixture
+async def contest(burn: str) -> AsyncIterator[Contest]:
+    """Two containers want one CPU. How much of it each had while the first did its work, which takes a while.
+
+    The first reads the times itself, when it has the CPU and the other has not: what somebody else reads is of another
+    moment, and much later on a machine that is busy.
+    """
+    started: list[CpuIsolator] = []
+
+    async def meet(isolator: CpuIsolator, *resources: Resources) -> tuple[int, int]:
+        started.append(isolator)
+        for container, wanted in zip((CONTAINER, OTHER), resources, strict=True):
+            await isolator.prepare(container, config(resources=wanted))
+        read = "".join(f"read -r time < {times(isolator, container)}; echo $time; " for container in (CONTAINER, OTHER))
+        with blocked(f"{read}{f'{burn}; ' * 6}{read}") as first, blocked("while :; do :; done") as second:
+            cpu = min(os.sched_getaffinity(0))
+            for container, process in ((CONTAINER, first), (OTHER, second)):
+                await isolate(isolator, container, process.pid)
+                os.sched_setaffinity(process.pid, {cpu})
+            second.release()
+            first.release()
+            before, after = ([int(first.read().split()[-1]) for _ in resources] for _ in range(2))
+        return after[0] - before[0], after[1] - before[1]
+
+    yield meet
+    for isolator in started:
+        for container in (CONTAINER, OTHER):
+            await isolator.cleanup(container)
+
+
+def times(isolator: CpuIsolator, container_id: ContainerID) -> str:
+    """The file whose first line ends with the CPU time of a container, in whatever unit."""
+    controller, file = ("cpu", "cpu.stat") if isolator.unified else ("cpuacct", "cpuacct.usage")
+    return f"{group_of(isolator.flags, controller, container_id)}/{file}"
 
 
 def favour(isolator: CpuIsolator) -> None:
@@ -154,24 +192,11 @@ async def test_a_quota_of_more_time_than_a_period_has(isolator: CpuIsolator) -> 
 
 
 @pytest.mark.parametrize(("cpus", "least", "most"), [(1, 0.6, 1.6), (4, 2.2, 8)])
-async def test_share(isolator: CpuIsolator, burn: str, flags: Flags, cpus: float, least: float, most: float) -> None:
-    """Two processes on one CPU: while the first does its work, the second gets so much less done."""
-    isolator = CpuIsolator.create(flags)
-    other = ContainerID("other")
-    await isolator.prepare(CONTAINER, config(resources=Resources(cpus=cpus)))
-    await isolator.prepare(other, config(resources=Resources(cpus=1)))
-    cpu = min(os.sched_getaffinity(0))
-    with blocked(f"{burn}; {burn}; {burn}; {burn}") as first, blocked("while :; do :; done") as second:
-        for container, process in ((CONTAINER, first), (other, second)):
-            await isolate(isolator, container, process.pid)
-            os.sched_setaffinity(process.pid, {cpu})
-        second.release()
-        first.release()
-        assert first.wait() == 0
-        own, others = await isolator.usage(CONTAINER), await isolator.usage(other)
-    await isolator.cleanup(other)
-    times = [(usage.cpus_user_time_secs or 0) + (usage.cpus_system_time_secs or 0) for usage in (own, others)]
-    assert least < times[0] / times[1] < most
+async def test_share(contest: Contest, flags: Flags, cpus: float, least: float, most: float) -> None:
+    """While the first does its work, the second gets so much less done."""
+    isolator = created(CpuIsolator, flags)
+    own, others = await contest(isolator, Resources(cpus=cpus), Resources(cpus=1))
+    assert least < own / others < most
 
 
 async def test_a_quota_around_a_nested_container(isolator: CpuIsolator, burn: str) -> None:
@@ -212,30 +237,16 @@ async def test_a_quota_below_that_of_a_nested_container(isolator: CpuIsolator, e
 
 
 @pytest.mark.parametrize(("low", "least"), [(True, 4), (False, 0)])
-async def test_revocable_cpus(burn: str, flags: Flags, low: bool, least: float) -> None:
+async def test_revocable_cpus(contest: Contest, flags: Flags, low: bool, least: float) -> None:
     """They get hardly anything while others want it, if the flag says so; an update makes them equal again."""
     isolator = created(CpuIsolator, replace(flags, revocable_cpu_low_priority=low))
-    other = ContainerID("other")
-    await isolator.prepare(CONTAINER, config(resources=Resources(cpus=1)))
-    await isolator.prepare(other, config(resources=Resources(cpus=1, cpus_revocable=True)))
-    cpu = min(os.sched_getaffinity(0))
-    with blocked(f"{burn}; {burn}; {burn}") as first, blocked("while :; do :; done") as second:
-        for container, process in ((CONTAINER, first), (other, second)):
-            await isolate(isolator, container, process.pid)
-            os.sched_setaffinity(process.pid, {cpu})
-        second.release()
-        first.release()
-        assert first.wait() == 0
-        own, others = await isolator.usage(CONTAINER), await isolator.usage(other)
-    times = [(usage.cpus_user_time_secs or 0) + (usage.cpus_system_time_secs or 0) for usage in (own, others)]
-    assert times[0] / max(times[1], 0.001) > least
-    soft_limit = others.cpus_soft_limit
+    own, others = await contest(isolator, Resources(cpus=1), Resources(cpus=1, cpus_revocable=True))
+    assert own > least * others
+    soft_limit = (await isolator.usage(OTHER)).cpus_soft_limit
     assert soft_limit is not None
     assert (soft_limit < 0.02) == low
-    await isolator.update(other, Resources(cpus=1), Resources())
-    assert (await isolator.usage(other)).cpus_soft_limit == 1
-    for container in (CONTAINER, other):
-        await isolator.cleanup(container)
+    await isolator.update(OTHER, Resources(cpus=1), Resources())
+    assert (await isolator.usage(OTHER)).cpus_soft_limit == 1
 
 
 @pytest.mark.parametrize("counted", [True, False])
