@@ -19,6 +19,7 @@ from typing import Any
 
 from mesocosm.flags import Flags
 from tests.command_line import MESOCOSM, TIMEOUT
+from tests.loaded import start
 
 ISOLATION = "filesystem/linux,namespaces/pid,namespaces/ipc,cgroups/cpu,cgroups/mem,cgroups/pids"
 _LISTENING = re.compile(r"listening on https?://(\S+):(\d+)")
@@ -67,6 +68,8 @@ class AgentProcess:
         self.recovered = 0
         self.prefix: tuple[str, ...] = ()
         """What executes it: a program that makes surroundings for it, say."""
+        self.executed = False
+        """Whether it is the program itself, and no fork of one that is loaded (see tests/loaded.py)."""
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -97,7 +100,8 @@ class AgentProcess:
         assert self._process is None
         with self.log.open("wb") as log:
             argv = self.argv(*arguments, isolation=isolation)
-            self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=dict(env))
+            begin = subprocess.Popen if self.executed else start
+            self._process = begin(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=dict(env))
 
     def await_log(self, pattern: re.Pattern[str]) -> re.Match[str]:
         """What of its log matches, when it does."""

@@ -10,6 +10,7 @@ import pyte
 
 from tests.agent_process import AgentProcess
 from tests.command_line import MESOCOSM, TIMEOUT
+from tests.loaded import run
 
 
 class Client:
@@ -21,22 +22,14 @@ class Client:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Runs one to its end."""
-        return subprocess.run(
-            [*MESOCOSM, *arguments, *self.options],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-            check=False,
-            env=self.environment,
-        )
+        return run([*MESOCOSM, *arguments, *self.options], text=True, env=self.environment)
 
     def pipe(self, data: bytes, *arguments: str) -> bytes:
         """What one makes of its standard input."""
-        argv = [*MESOCOSM, *arguments, *self.options]
-        return subprocess.run(
-            argv, input=data, stdout=subprocess.PIPE, timeout=TIMEOUT, check=True, env=self.environment
-        ).stdout
+        done = run([*MESOCOSM, *arguments, *self.options], input=data, stderr=None, env=self.environment)
+        done.check_returncode()
+        output: bytes = done.stdout
+        return output
 
     def lines(self, *arguments: str) -> list[str]:
         """What one prints that succeeds."""

@@ -21,6 +21,7 @@ from mesocosm.flags import Flags
 from tests import rootfs as root_file_system
 from tests.agent_process import AgentProcess, agent_process
 from tests.image_store import DirectoryStore
+from tests.loaded import forking
 from tests.machine import (
     VARIABLE,
     Machine,
@@ -120,8 +121,15 @@ def flags(run_directory: Path, cgroups_root: str) -> Flags:
     return Flags(work_dir=run_directory / "work", runtime_dir=run_directory / "run", cgroups_root=cgroups_root)
 
 
+@pytest.fixture(scope="session")
+def loaded() -> Iterator[None]:
+    """A process of which agents and commands are forked: see tests/loaded.py."""
+    with forking():
+        yield
+
+
 @pytest.fixture
-def agent(flags: Flags, run_directory: Path) -> Iterator[AgentProcess]:
+def agent(flags: Flags, run_directory: Path, loaded: None) -> Iterator[AgentProcess]:
     """An agent that the test starts, with directories and cgroups of the test's own."""
     with agent_process(flags, run_directory) as process:
         yield process

@@ -16,6 +16,13 @@ from tests.command_line import TIMEOUT
 pytestmark = pytest.mark.kernel
 
 
+@pytest.fixture
+def agent(agent: AgentProcess) -> AgentProcess:
+    """The program itself, as an operator starts it."""
+    agent.executed = True
+    return agent
+
+
 def test_a_container_from_launch_to_removal(agent: AgentProcess) -> None:
     agent.start()
     assert agent.launch("x", "echo out; echo err >&2; exit 3").status == 200
