@@ -228,8 +228,8 @@ async def test_a_parent_whose_command_is_faster_than_the_word_of_it(launch: Laun
     containerizer = launch.containerizer()
     parent, child = ContainerID("parent"), ContainerID("child", ContainerID("parent"))
     launching = asyncio.create_task(containerizer.launch(parent, ContainerConfig(CommandInfo("sleep 1000"))))
-    known = containerizer._containers
-    while parent not in known or not known[parent].released:  # noqa: ASYNC110 - nobody is told of that.
+    known = containerizer._lives
+    while (begun := known.get(parent)) is None or not begun.released:  # noqa: ASYNC110 - nobody is told of that.
         await asyncio.sleep(0)
     assert containerizer.pending() == {parent: "FETCHING"}
     assert await containerizer.launch(child, ContainerConfig(CommandInfo("exit 3"))) is LaunchResult.SUCCESS

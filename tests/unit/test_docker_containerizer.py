@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mesocosm.containerizer import docker
+from mesocosm.containerizer import docker_steps
 from mesocosm.containerizer.docker import DockerContainerizer
 from mesocosm.flags import Flags
 
@@ -29,7 +29,7 @@ async def test_a_start_that_fails_has_taken_nothing(tmp_path: Path, monkeypatch:
         raise OSError(errno.ENOSPC, "No space left on device", str(home))
 
     with monkeypatch.context() as broken:
-        broken.setattr(docker, "write_credentials", fail)
+        broken.setattr(docker_steps, "write_credentials", fail)
         failed = DockerContainerizer(flags)
         with pytest.raises(OSError, match="No space left"):
             failed.start()

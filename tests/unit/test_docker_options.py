@@ -23,7 +23,7 @@ from mesocosm.container import (
     Volume,
     VolumeMode,
 )
-from mesocosm.containerizer.docker import find_credentials
+from mesocosm.containerizer.docker_steps import find_credentials
 from mesocosm.docker.client import with_tag, write_credentials
 from mesocosm.docker.info import DockerInfo, DockerNetwork
 from mesocosm.docker.options import DefaultDns, Run, run

@@ -14,6 +14,7 @@ import contextlib
 import enum
 import errno
 import json
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -28,6 +29,8 @@ from mesocosm.dataclass import dataclass
 from mesocosm.errors import ContainerError, RecoveryError
 from mesocosm.linux.tree import remove_path
 from mesocosm.secrets import Hidden
+
+logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 _CONFIG, _PID, _STATUS = "config", "pid", "status"
@@ -124,9 +127,10 @@ class Checkpoints:
             raise RecoveryError(f"{others[0]} is not the directory of a container", "remove it")
         return found
 
-    def set_aside(self, path: Path) -> Path:
-        """Moves what is at `path`, with all that is in it, to where nobody reads it; returns where."""
-        return set_aside(path, self.root.parent / "damaged")
+    def set_aside(self, path: Path) -> None:
+        """Moves what is damaged at `path`, with all that is in it, to where people find it and no containerizer."""
+        if path.exists():
+            logger.error("what was in %s is now in %s", path, set_aside(path, self.root.parent / "damaged"))
 
     def remove(self, container_id: ContainerID) -> None:
         """Removes the directory of a container with those of nested ones; absent is no error."""

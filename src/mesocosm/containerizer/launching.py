@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from mesocosm.container import ContainerConfig, ContainerID
 from mesocosm.containerizer.base import ContainerIO, Fetch, Log, Starting
-from mesocosm.containerizer.checkpoint import Checkpoints
-from mesocosm.containerizer.command import describe, find_credentials
+from mesocosm.containerizer.checkpoint import Checkpoints, Launched
+from mesocosm.containerizer.command import find_credentials
 from mesocosm.containerizer.isolation import Isolation
 from mesocosm.containerizer.lifecycle import Container, State
 from mesocosm.containerizer.sandbox import Sandbox, open_sandbox
@@ -21,7 +21,6 @@ from mesocosm.launcher.base import Child, Launcher
 from mesocosm.launcher.failure import error_of
 from mesocosm.launcher.info import Credentials, LaunchInfo, merge
 from mesocosm.launcher.messages import Kind
-from mesocosm.linux.namespaces import Namespace
 
 if TYPE_CHECKING:
     from mesocosm.images.provisioner import Provisioner
@@ -47,7 +46,7 @@ class Launching:
     fetch: Fetch | None
     log: Log | None
     switchboard: Switchboard | None
-    describe: Describe = describe
+    describe: Describe
 
     async def start(self, container: Container, parent: Container | None, io: ContainerIO | None) -> None:
         """PROVISIONING to RUNNING. What a later process needs to know is on disk before it is done.
@@ -67,15 +66,16 @@ class Launching:
             info = merge([self._describe(container, parent, credentials), *parts])
 
             container.enter(State.ISOLATING)
-            container.has_pid_namespace = Namespace.PID in info.clone_namespaces
             status_file = self.checkpoints.status_file(container_id)
             child = await self.launcher.fork(container_id, info, None if parent is None else parent.init, status_file)
-            container.adopt(child)
+            launched = container.adopt(child, info, self.boot_id, records_status=self.launcher.records_status)
             await self.isolation.isolate(container_id, config, child.init.pid)
 
+            if info.tty is not None:
+                await _receive_terminal(container_id, child)
             container.enter(State.FETCHING)
             async with self._output(container, io) as output:
-                await self._release(container, child, info, sandbox, output, None if io else self.switchboard)
+                await self._release(container, child, launched, sandbox, output, None if io else self.switchboard)
         container.watches = self.isolation.watch(container_id)  # There is nothing else to do until the command runs.
         report = await child.channel.report()
         if report is None or report.kind is not Kind.RUNNING:
@@ -107,7 +107,7 @@ class Launching:
         self,
         container: Container,
         child: Child,
-        info: LaunchInfo,
+        launched: Launched,
         sandbox: Sandbox,
         io: ContainerIO,
         switchboard: Switchboard | None,
@@ -117,10 +117,7 @@ class Launching:
         with sandbox.streams(io) as streams:
             if self.fetch is not None:
                 await self.fetch(container_id, config, sandbox.owner, streams[2])
-            if info.tty is not None:
-                await _receive_terminal(container_id, child)
             async with _connected(container, child, streams, switchboard) as given:
-                launched = container.launched(info, self.boot_id, records_status=self.launcher.records_status)
                 self.checkpoints.write_launched(container_id, launched)
                 joins = [*child.joins, *self.isolation.joins(container_id)]
                 child.channel.release(given, joins, recoverable=not launched.records_status)
@@ -131,12 +128,13 @@ class Launching:
         info = self.describe(container.config, credentials, self.flags)
         if parent is None or not container.config.debug:
             return info
+        assert parent.launched is not None
         own = container.config.environment
         return replace(
             info,
-            environment={**info.environment, **parent.environment, **own},
+            environment={**info.environment, **parent.launched.environment, **own},
             secret_environment={name: value for name, value in parent.secret_environment.items() if name not in own},
-            working_directory=container.config.working_directory or parent.working_directory,
+            working_directory=container.config.working_directory or parent.launched.working_directory,
         )
 
 

@@ -16,6 +16,7 @@ from mesocosm.launcher.base import Child, InitProcess
 from mesocosm.launcher.channel import Channel
 from mesocosm.launcher.info import LaunchInfo
 from mesocosm.launcher.messages import Report
+from mesocosm.linux.namespaces import Namespace
 from mesocosm.statistics import Limitation
 
 logger = logging.getLogger(__name__)
@@ -41,14 +42,22 @@ _NEXT = {
 }
 
 
+class Record(enum.Enum):
+    """What becomes of the record of a container when it has ended: people may want to see one that is damaged."""
+
+    KEPT = "KEPT"
+    REMOVED = "REMOVED"
+    SET_ASIDE = "SET_ASIDE"
+
+
 @dataclass(slots=True, eq=False)
 class Container:
     """A container from its launch until everything it held is given back.
 
     `started` is resolved when its command runs or the launch has failed, `ended` with its termination, and one of
-    `watches` when it runs into a limit. It is `released` when its command may run before anybody is told so, and
-    `recorded` if its end is on disk. An `orphan` leaves no record, and one that is `damaged` leaves it set aside.
-    `is_past` if there is nothing but the record of its end.
+    `watches` when it runs into a limit. The container is `released` when its command may run before anybody is told
+    so, and `recorded` if its end is on disk. Its task has `begun` when it can be cancelled; it is `destroyed` when
+    somebody has asked for its end, and `abandoned` when its containerizer is being closed.
     """
 
     container_id: ContainerID
@@ -59,11 +68,8 @@ class Container:
     task: asyncio.Task[None] | None = None
     init: InitProcess | None = None
     channel: Channel | None = None
-    has_pid_namespace: bool = False
-    records_status: bool = False
-    environment: Mapping[str, str] = field(default_factory=dict)
+    launched: Launched | None = None
     secret_environment: Mapping[str, str] = field(default_factory=dict, repr=False)
-    working_directory: str | None = None
     made_sandbox: bool = False
     released: bool = False
     watches: Sequence[asyncio.Future[Limitation]] = ()
@@ -75,9 +81,7 @@ class Container:
     begun: bool = False
     destroyed: bool = False
     abandoned: bool = False
-    orphan: bool = False
-    damaged: bool = False
-    is_past: bool = False
+    record: Record = Record.KEPT
 
     @classmethod
     def create(cls, container_id: ContainerID, config: ContainerConfig) -> Container:
@@ -91,24 +95,25 @@ class Container:
         logger.debug("container %s: %s", self.container_id, state.value)
         self.state = state
 
-    def adopt(self, child: Child) -> None:
-        """Has its init."""
-        self.init, self.channel = child.init, child.channel
+    @property
+    def has_pid_namespace(self) -> bool:
+        """Whether all of its processes end with its init."""
+        return self.launched is not None and self.launched.has_pid_namespace
 
-    def launched(self, info: LaunchInfo, boot_id: str, *, records_status: bool) -> Launched:
-        """What a later containerizer must know of the init, kept for debug containers, too; secrets only here."""
-        assert self.init is not None
-        self.environment, self.working_directory = info.environment, info.working_directory
-        self.secret_environment, self.records_status = info.secret_environment, records_status
-        return Launched(
-            pid=self.init.pid,
-            started=self.init.started,
+    def adopt(self, child: Child, info: LaunchInfo, boot_id: str, *, records_status: bool) -> Launched:
+        """Has its init; returns what a later containerizer must know of that. Secrets are only kept here."""
+        self.init, self.channel = child.init, child.channel
+        self.secret_environment = info.secret_environment
+        self.launched = Launched(
+            pid=child.init.pid,
+            started=child.init.started,
             boot_id=boot_id,
-            has_pid_namespace=self.has_pid_namespace,
+            has_pid_namespace=Namespace.PID in info.clone_namespaces,
             records_status=records_status,
-            environment=self.environment,
-            working_directory=self.working_directory,
+            environment=info.environment,
+            working_directory=info.working_directory,
         )
+        return self.launched
 
     def finish(self, termination: Termination) -> None:
         """Tells everybody who waits that all is over."""

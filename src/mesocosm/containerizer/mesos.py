@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,11 +15,9 @@ from typing import TYPE_CHECKING, Self
 
 from mesocosm.concurrency import Turns, together
 from mesocosm.container import (
-    RUNTIME_SEPARATOR,
     ContainerConfig,
     ContainerID,
     ContainerStatus,
-    ContainerType,
     PersistentVolume,
     Resources,
     Termination,
@@ -31,13 +29,13 @@ from mesocosm.containerizer.ended import EndedContainers
 from mesocosm.containerizer.isolation import Isolation
 from mesocosm.containerizer.launching import Launching
 from mesocosm.containerizer.lifecycle import Container, State
-from mesocosm.containerizer.needs import check_image_providers, check_needs
-from mesocosm.containerizer.sandbox import remove_sandbox, remove_unused_sandbox
-from mesocosm.containerizer.supervision import KILLED, Supervision
-from mesocosm.errors import ContainerError, UnknownContainerError, UnsupportedError, leaves
+from mesocosm.containerizer.lives import Lives
+from mesocosm.containerizer.needs import check_image_providers
+from mesocosm.containerizer.steps import Steps
+from mesocosm.containerizer.supervision import Supervision
+from mesocosm.errors import ContainerError, UnknownContainerError, UnsupportedError
 from mesocosm.flags import Flags
 from mesocosm.isolators.base import ContainerState
-from mesocosm.isolators.selection import NamedIsolator, select
 from mesocosm.launcher.base import Launcher
 from mesocosm.launcher.client import LauncherProcess
 from mesocosm.launcher.messages import STOP_COMMAND
@@ -62,9 +60,6 @@ class MesosContainerizer:
     runtime directory.
     """
 
-    kind = ContainerType.MESOS
-    """Of the containers that it launches; others are not supported."""
-
     def __init__(
         self,
         flags: Flags,
@@ -75,6 +70,7 @@ class MesosContainerizer:
         fetch: Fetch | None = None,
         log: Log | None = None,
         switchboard: Switchboard | None = None,
+        steps: Steps | None = None,
     ) -> None:
         """With `sole`, nothing but that can be launched, and isolators with nothing to do for it are left out.
 
@@ -82,14 +78,15 @@ class MesosContainerizer:
 
         With `final_usage` each termination tells what the container used, which takes a moment to read. `fetch` is
         called before a command starts; without it, none can have URIs. `log` says where output goes if the caller of
-        `launch` does not, and `switchboard` holds the terminals then, which are for `attach` otherwise.
+        `launch` does not, and `switchboard` holds the terminals then, which are for `attach` otherwise. With `steps`,
+        the containers are of another kind.
         """
         self._flags = flags
+        self._steps = steps or Steps()
         self._sole = sole
         self._fetch = fetch
         self._log = log
         self._switchboard = switchboard
-        self._final_usage = final_usage
         self._process = LauncherProcess(janitor, spares=sole is None)
         self._checkpoints = Checkpoints(flags.runtime_dir)
         self._lock = DirectoryLock(flags.runtime_dir)
@@ -100,13 +97,22 @@ class MesosContainerizer:
         if switchboard is not None:
             self._isolation.others.append(switchboard)
             switchboard.use(self._process, self._checkpoints)
-        self._supervision = Supervision(self._isolation, self._checkpoints)
         self._provisioner: Provisioner | None = None
         self._chosen: Launcher | None = None
-        self._containers: dict[ContainerID, Container] = {}
         self._ended = EndedContainers(self._checkpoints)
-        self.destroy_errors = 0
+        self._lives = Lives(
+            self._steps,
+            self._process,
+            Supervision(self._isolation, self._checkpoints),
+            self._ended,
+            flags.work_dir,
+            final_usage=final_usage,
+        )
+
+    @property
+    def destroy_errors(self) -> int:
         """How often a container could not be taken apart."""
+        return self._lives.destroy_errors
 
     @property
     def isolation(self) -> list[str]:
@@ -128,7 +134,7 @@ class MesosContainerizer:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            await together(self.destroy(each) for each in list(self._containers) if not each.parent)
+            await together(self.destroy(each) for each in await self.containers() if each.parent is None)
         finally:
             await self.close()
 
@@ -150,16 +156,32 @@ class MesosContainerizer:
     def start(self) -> None:
         """Makes ready for launches. Raises FlagError or OSError, and has taken nothing then."""
         launcher = create_launcher(self._flags, self._process)
-        named = self._select(launcher.name)
+        named = self._steps.select(self._flags, launcher.name, self._sole)
         self._lock.acquire()
         try:
-            self._lay_out([each.name for each in named])
+            self._provisioner = _provisioner(self._flags, [each.name for each in named])
+            self._steps.lay_out()
             launcher.start()
         except BaseException:
             self._lock.release()
             raise
         self._isolation.named = named
+        self._lives.launching = self._launching(launcher)
         self._chosen, self._used, self._closing = launcher, False, False
+
+    def _launching(self, launcher: Launcher) -> Launching:
+        return Launching(
+            flags=self._flags,
+            boot_id=self._boot_id,
+            checkpoints=self._checkpoints,
+            isolation=self._isolation,
+            launcher=launcher,
+            provisioner=self._provisioner,
+            fetch=self._fetch,
+            log=self._log,
+            switchboard=self._switchboard,
+            describe=self._steps.describe,
+        )
 
     def time_pulls(self, record: Callable[[str, float], None]) -> None:
         """Has `record` called for each image that was pulled, with how Mesos calls that, and the seconds it took."""
@@ -179,17 +201,8 @@ class MesosContainerizer:
                 held.push_async_callback(self._provisioner.close)
             held.push_async_callback(self._isolation.close)
             held.callback(self._ended.close)
-            held.push_async_callback(self._abandon_all)
-            incomplete = [container for container in self._containers.values() if container.state is not State.RUNNING]
-            for container in incomplete:
-                container.orphan |= not container.started.done()
-            await together(self.destroy(container.container_id) for container in incomplete)
-
-    async def _abandon_all(self) -> None:
-        try:
-            await together(container.abandon() for container in self._containers.values())
-        finally:
-            self._containers.clear()
+            held.push_async_callback(self._lives.abandon)
+            await self._lives.destroy_incomplete()
 
     async def _close_launcher(self) -> None:
         chosen, self._chosen = self._chosen, None
@@ -222,7 +235,7 @@ class MesosContainerizer:
         for container in found.past:
             self._ended.recover(container.container_id, container.termination or Termination(None))
         for container in found.present:
-            self._add(container)
+            self._lives.add(container)
         states = [
             ContainerState(container.container_id, container.config, container.init.pid if container.init else None)
             for container in found.running
@@ -230,16 +243,15 @@ class MesosContainerizer:
         await self._isolation.recover(states, [container.container_id for container in found.lost])
         turns = Turns()
         for container in found.running:
-            container.watches = self._isolation.watch(container.container_id)
-            container.task = asyncio.create_task(self._live(container, None))
+            self._lives.resume(container)
             await turns.pause()
         for path in found.misplaced:
-            self._set_aside(path)
+            self._checkpoints.set_aside(path)
         try:
             await together(self.destroy(container.container_id) for container in found.lost)
         finally:
             if self._provisioner is not None:
-                await self._provisioner.recover(set(self._containers))
+                await self._provisioner.recover(await self.containers())
 
     # What can be done with a container.
 
@@ -251,7 +263,7 @@ class MesosContainerizer:
         Raises CommandError for a command that cannot be executed, and ContainerError, OSError or ExceptionGroup for
         anything else that failed; there is no such container then.
         """
-        if config.type is not self.kind:
+        if config.type is not self._steps.kind:
             return LaunchResult.NOT_SUPPORTED
         await self._parent_started(container_id)
         if self.knows(container_id):
@@ -264,11 +276,9 @@ class MesosContainerizer:
         container = Container.create(container_id, self._completed(container_id, config))
         self._check_parent(container)
         self._check(container_id, config)
-        if config.command.uris and self._fetch is None:
-            raise UnsupportedError(f"{container_id}: this containerizer fetches no URIs", "run it in an agent")
         self._used = True
-        self._add(container)
-        container.task = asyncio.create_task(self._live(container, lambda: self._start(container, io)))
+        self._lives.add(container)
+        self._lives.begin(container, io)
         try:
             await asyncio.shield(container.started)
         except asyncio.CancelledError:
@@ -281,7 +291,7 @@ class MesosContainerizer:
 
         Also of one that has ended before its launcher could attach: what it wrote is still to be read.
         """
-        container = self._containers.get(container_id)
+        container = self._lives.get(container_id)
         if container is None and container_id not in self._ended:
             raise UnknownContainerError(f"there is no container {container_id}")
         if self._switchboard is not None and (kept := await self._switchboard.attach(container_id)) is not None:
@@ -295,40 +305,33 @@ class MesosContainerizer:
 
     async def update(self, container_id: ContainerID, resources: Resources, limits: Resources) -> None:
         """Changes what a running container may use. Raises ContainerError or OSError."""
-        container = self._running(container_id)
+        container = self._lives.running(container_id)
         await self._isolation.update(container_id, resources, limits)
-        self._change(container, replace(container.config, resources=resources, limits=limits))
+        self._lives.change(container, replace(container.config, resources=resources, limits=limits))
 
     async def update_volumes(self, container_id: ContainerID, volumes: tuple[PersistentVolume, ...]) -> None:
         """Changes which persistent volumes a running container has. Raises ContainerError or OSError."""
-        container = self._running(container_id)
+        container = self._lives.running(container_id)
         if container.init is None or set(volumes) == set(container.config.persistent_volumes):
             return
         config = replace(container.config, persistent_volumes=volumes)
         await self._isolation.update_volumes(container_id, config, container.init.descriptor)
-        self._change(container, replace(container.config, persistent_volumes=volumes))
-
-    def _change(self, container: Container, config: ContainerConfig) -> None:
-        """Records what a container is from now on. Raises ContainerError if it has ended meanwhile, and OSError."""
-        if self._running(container.container_id) is not container:
-            raise UnknownContainerError(f"{container.container_id} has ended while it was changed")
-        self._checkpoints.create(container.container_id, config)
-        container.config = config
+        self._lives.change(container, replace(container.config, persistent_volumes=volumes))
 
     async def usage(self, container_id: ContainerID) -> ResourceStatistics:
         """What a running container uses. Raises ContainerError or OSError."""
-        self._running(container_id)
+        self._lives.running(container_id)
         return await self._isolation.usage(container_id)
 
     async def status(self, container_id: ContainerID) -> ContainerStatus:
         """What a running container is. Raises ContainerError or OSError."""
-        container = self._running(container_id)
+        container = self._lives.running(container_id)
         known = ContainerStatus(container_id, None if container.init is None else container.init.pid)
         return await self._isolation.status(container_id, known)
 
     async def wait(self, container_id: ContainerID) -> Termination:
         """How the container ended, when it has and everything it held is given back. Raises ContainerError."""
-        if (container := self._containers.get(container_id)) is not None:
+        if (container := self._lives.get(container_id)) is not None:
             return await asyncio.shield(container.ended)
         if (termination := self._ended.termination(container_id)) is not None:
             return termination
@@ -339,27 +342,18 @@ class MesosContainerizer:
 
         Raises ContainerError if something of it could not be given back; it can be called again then.
         """
-        container = self._containers.get(container_id)
-        if container is None:
-            return self._ended.termination(container_id)
-        if container.task is None or container.task.done():
-            container.renew()
-            container.task = asyncio.create_task(self._end(container, container.termination or KILLED))
-        elif container.begun and not container.destroyed and container.state is not State.DESTROYING:
-            container.task.cancel()  # Not while it takes the container apart, and not before it could notice.
-        container.destroyed = True
-        return await asyncio.shield(container.ended)
+        return await self._lives.destroy(container_id)
 
     async def kill(self, container_id: ContainerID, number: int) -> bool:
         """Sends a signal to the container's command; False if that has ended. Raises ContainerError or OSError."""
-        container = self._running(container_id)
+        container = self._lives.running(container_id)
         if container.init is None:
             return False
         return container.init.send_signal(STOP_COMMAND if number == signal.SIGSTOP else number)
 
     async def containers(self) -> set[ContainerID]:
         """The containers that have not ended."""
-        return set(self._containers)
+        return {container.container_id for container in self._lives}
 
     def terminated(self) -> set[ContainerID]:
         """Those that have, and were not removed."""
@@ -367,13 +361,13 @@ class MesosContainerizer:
 
     def knows(self, container_id: ContainerID) -> bool:
         """Whether it is one of either."""
-        return container_id in self._containers or container_id in self._ended
+        return container_id in self._lives or container_id in self._ended
 
     def pending(self) -> dict[ContainerID, str]:
         """Those that are on their way to run, or to end, and where they are on it."""
         return {
-            container_id: container.state.value
-            for container_id, container in self._containers.items()
+            container.container_id: container.state.value
+            for container in self._lives
             if container.state is not State.RUNNING
         }
 
@@ -383,7 +377,7 @@ class MesosContainerizer:
 
     def config(self, container_id: ContainerID) -> ContainerConfig | None:
         """What was asked of a container; None for one that is not known, or has ended."""
-        container = self._containers.get(container_id)
+        container = self._lives.get(container_id)
         return None if container is None else container.config
 
     def recorded(self, container_id: ContainerID) -> ContainerConfig | None:
@@ -396,14 +390,11 @@ class MesosContainerizer:
 
     def sandbox(self, container_id: ContainerID) -> Path:
         """The sandbox of a container that asked for no other; that of a nested one is in its parent's."""
-        parent = None if container_id.parent is None else self.config(container_id.parent)
-        if parent is not None and parent.directory is not None:
-            return parent.directory / RUNTIME_SEPARATOR / container_id.value
-        return self._flags.work_dir / RUNTIME_SEPARATOR / container_id.join(RUNTIME_SEPARATOR)
+        return self._lives.sandbox(container_id)
 
     async def remove(self, container_id: ContainerID) -> None:
         """Forgets a container that has ended, those nested in it, and the sandboxes. Raises ContainerError, OSError."""
-        if container_id in self._containers:
+        if container_id in self._lives:
             raise ContainerError(f"{container_id} has not ended", "destroy it first")
         await self._ended.remove(container_id, self.sandbox(container_id))
 
@@ -414,108 +405,6 @@ class MesosContainerizer:
         """
         return None if self._provisioner is None else await self._provisioner.prune(excluded)
 
-    # The life of one container.
-
-    async def _live(self, container: Container, start: Callable[[], Awaitable[None]] | None) -> None:
-        """From its `start`, or without one from its recovery, until all is given back."""
-        container.begun = True
-        try:
-            if container.destroyed:
-                raise asyncio.CancelledError
-            if start is not None:
-                with self._process.busy():
-                    await start()
-                container.started.set_result(None)
-            termination = await self._supervise(container)
-        except asyncio.CancelledError:
-            if container.abandoned:
-                return
-            termination = KILLED
-        except Exception as error:  # noqa: BLE001 - goes to whoever launched it; the container must end in any case.
-            container.failure = error
-            termination = Termination(None, _LAUNCH_FAILED, str(error))
-        await self._end(container, termination)
-
-    async def _start(self, container: Container, io: ContainerIO | None) -> None:
-        parent = container.container_id.parent
-        await self._launching().start(container, None if parent is None else self._running(parent), io)
-
-    def _launching(self) -> Launching:
-        return Launching(
-            flags=self._flags,
-            boot_id=self._boot_id,
-            checkpoints=self._checkpoints,
-            isolation=self._isolation,
-            launcher=self._launcher,
-            provisioner=self._provisioner,
-            fetch=self._fetch,
-            log=self._log,
-            switchboard=self._switchboard,
-        )
-
-    async def _supervise(self, container: Container) -> Termination:
-        """Waits until the command ends or runs into a limit, and records that."""
-        container.termination = await self._supervision.end(container)
-        container.recorded = self._ended.record(container.container_id, container.termination)
-        return container.termination
-
-    async def _end(self, container: Container, termination: Termination) -> None:
-        """DESTROYING: takes the container apart, tells everybody who waits, and forgets it if that succeeded."""
-        container.enter(State.DESTROYING)
-        try:
-            with self._process.busy():
-                termination = replace(termination, usage=await self._take_apart(container))
-            await self._keep_record(container, termination)
-        except Exception as error:  # noqa: BLE001 - goes to whoever waits; `destroy` can try again.
-            reasons = [error] if container.failure is None else [container.failure, error]
-            text = "; ".join(str(leaf) for reason in reasons for leaf in leaves(reason))
-            self.destroy_errors += 1
-            container.fail(ContainerError(f"{container.container_id} could not be taken apart: {text}"))
-            return
-        self._forget(container)
-        logger.info("ended", extra={"container": container.container_id, "status": termination.exit_status})
-        container.finish(termination)
-
-    async def _keep_record(self, container: Container, termination: Termination) -> None:
-        """Keeps how a container ended that has run; removes what is left of any other. Raises OSError."""
-        container_id = container.container_id
-        never_ran = container.failure is not None and not container.started.done()
-        if never_ran or container.orphan:
-            self._ended.close_terminals(container_id)
-            if container.damaged:
-                self._set_aside(self._checkpoints.directory(container_id))
-            self._checkpoints.remove(container_id)
-            await asyncio.to_thread(self._remove_new_sandbox, container)
-            return
-        recorded = container.recorded and termination == container.termination
-        self._ended.add(container_id, termination, recorded=recorded)
-
-    def _remove_new_sandbox(self, container: Container) -> None:
-        """Removes the sandbox of a launch that has failed; one that may be older, if nothing is in it."""
-        container_id, directory = container.container_id, container.config.directory
-        if directory is not None and container.made_sandbox:
-            remove_sandbox(container_id, directory)
-        elif directory is not None and directory == self.sandbox(container_id).absolute():
-            remove_unused_sandbox(container_id, directory)
-
-    async def _take_apart(self, container: Container) -> ResourceStatistics | None:
-        """Gives back all that was taken, in reverse order. Raises OSError or ExceptionGroup.
-
-        What fails ends it, as each step needs the ones before: no mount goes before the processes that see it, and no
-        root file system before its mounts. The next try begins with what is left.
-        """
-        container_id = container.container_id
-        await together(self.destroy(child) for child in list(container.children))
-        usage = await self._supervision.last_usage(container) if self._final_usage else None
-        await self._launcher.destroy(container_id, container.init, has_pid_namespace=container.has_pid_namespace)
-        await self._isolation.cleanup(container_id)
-        if self._provisioner is not None:
-            await self._provisioner.destroy(container_id)
-        if container.channel is not None and (terminal := container.channel.take_terminal()) is not None:
-            self._ended.keep_terminal(container_id, terminal)
-        container.release()
-        return usage
-
     # Small things.
 
     @property
@@ -524,63 +413,35 @@ class MesosContainerizer:
             raise ContainerError("the containerizer is not started", "use `async with`, or call start()")
         return self._chosen
 
-    def _running(self, container_id: ContainerID) -> Container:
-        container = self._containers.get(container_id)
-        if container is None:
-            raise UnknownContainerError(f"there is no container {container_id} that has not ended")
-        if container.state is not State.RUNNING:
-            raise ContainerError(f"{container_id} is not running, but {container.state.value}")
-        return container
-
     def _completed(self, container_id: ContainerID, config: ContainerConfig) -> ContainerConfig:
         """`config` with a sandbox, and absolute paths: the launcher has another working directory."""
         directory = config.directory or self.sandbox(container_id)
         rootfs = None if config.rootfs is None else config.rootfs.absolute()
         return replace(config, directory=directory.absolute(), rootfs=rootfs)
 
-    def _lay_out(self, isolation: Collection[str]) -> None:
-        """Makes what containers will need on disk, besides what is of one of them. Raises FlagError, OSError."""
-        self._provisioner = _provisioner(self._flags, isolation)
-
-    def _select(self, launcher: str) -> list[NamedIsolator]:
-        return select(self._flags, launcher, self._sole)
-
     def _check(self, container_id: ContainerID, config: ContainerConfig) -> None:
-        """Raises ContainerError for what is asked for and no isolator here does."""
-        check_needs(container_id, config, self.isolation)
+        """Raises ContainerError for what is asked for and not to be had here."""
+        self._steps.check(container_id, config, self.isolation)
         if config.images and self._provisioner is None:
             raise ContainerError(
                 f"{container_id} asks for the image {config.images[0].reference}, and there are none here",
                 "start with --image_providers=docker",
             )
+        if config.command.uris and self._fetch is None:
+            raise UnsupportedError(f"{container_id}: this containerizer fetches no URIs", "run it in an agent")
 
     async def _parent_started(self, container_id: ContainerID) -> None:
         """Returns when it is known whether the parent runs: its command may be faster than the word of that."""
-        parent = None if container_id.parent is None else self._containers.get(container_id.parent)
+        parent = None if container_id.parent is None else self._lives.get(container_id.parent)
         if parent is not None and parent.released and not parent.started.done():
             await asyncio.wait([parent.started])
 
     def _check_parent(self, container: Container) -> None:
         parent = container.container_id.parent
         if parent is not None:
-            self._running(parent)
+            self._lives.running(parent)
         elif container.config.debug:
             raise ContainerError(f"{container.container_id} is a debug container, but is nested in no container")
-
-    def _add(self, container: Container) -> None:
-        self._containers[container.container_id] = container
-        if (parent := container.container_id.parent) is not None and parent in self._containers:
-            self._containers[parent].children.add(container.container_id)
-
-    def _forget(self, container: Container) -> None:
-        del self._containers[container.container_id]
-        if (parent := container.container_id.parent) is not None and parent in self._containers:
-            self._containers[parent].children.discard(container.container_id)
-
-    def _set_aside(self, path: Path) -> None:
-        """Keeps damaged state for people, where no containerizer reads it. Raises OSError."""
-        if path.exists():
-            logger.error("what was in %s is now in %s", path, self._checkpoints.set_aside(path))
 
 
 def _provisioner(flags: Flags, isolation: Collection[str]) -> Provisioner | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from mesocosm.concurrency import Turns, together
 from mesocosm.container import CommandInfo, ContainerConfig, ContainerID, Termination
 from mesocosm.containerizer.checkpoint import Checkpoints, Launched
-from mesocosm.containerizer.lifecycle import Container, State
+from mesocosm.containerizer.lifecycle import Container, Record, State
 from mesocosm.dataclass import dataclass
 from mesocosm.errors import RecoveryError, leaves
 from mesocosm.launcher.base import InitProcess, Launcher
@@ -41,11 +41,11 @@ class Found:
 
     def sort_in(self, container: Container) -> None:
         """Adds one to the list that it belongs to."""
-        if container.orphan:
+        if container.record is not Record.KEPT:
             self.lost.append(container)
         elif container.state is State.RUNNING:
             self.running.append(container)
-        elif container.is_past:
+        elif container.launched is None:
             self.past.append(container)
         else:
             self.lost.append(container)
@@ -83,7 +83,7 @@ async def find_containers(
         await _connect_all(containers.values())
         for container_id in await launcher.recover(inits):
             containers[container_id] = _new_container(container_id)
-            containers[container_id].orphan = True
+            containers[container_id].record = Record.REMOVED
     except BaseException:
         for container in containers.values():
             container.release()
@@ -94,11 +94,15 @@ async def find_containers(
 def _sorted(
     containers: dict[ContainerID, Container], known: Collection[ContainerID] | None, misplaced: list[Path]
 ) -> Found:
-    """Parents come before their children, and what is nested in an orphan is one itself."""
+    """Parents come before their children: no record is kept of what is nested in one of which none is."""
     found = Found(misplaced=misplaced)
     for container_id, container in containers.items():
         parent = None if container_id.parent is None else containers.get(container_id.parent)
-        container.orphan |= (known is not None and container_id not in known) or (parent is not None and parent.orphan)
+        is_unknown = known is not None and container_id not in known
+        if container.record is Record.KEPT and (
+            is_unknown or (parent is not None and parent.record is not Record.KEPT)
+        ):
+            container.record = Record.REMOVED
         found.sort_in(container)
     return found
 
@@ -113,26 +117,24 @@ def _new_container(container_id: ContainerID) -> Container:
 def _read(container: Container, checkpoints: Checkpoints) -> Launched | None:
     """Fills in what is on record; returns how it was launched, unless only the record of its end is left.
 
-    `is_past` if all of the container was given back, and an `orphan` if its launch was not complete: nobody was told
-    that it runs, and it never did. Raises OSError, and RecoveryError for a damaged file.
+    None is kept of one whose launch was not complete: nobody was told that it runs, and it never did. Raises OSError,
+    and RecoveryError for a damaged file.
     """
     container_id = container.container_id
     container.config = checkpoints.config(container_id) or container.config
     container.termination = checkpoints.termination(container_id)
     container.recorded = container.termination is not None
     launched = checkpoints.launched(container_id)
-    if launched is None:
-        container.is_past = container.recorded
-        container.orphan = not container.recorded
-        return None
-    if container.termination is None:
+    if launched is None and not container.recorded:
+        container.record = Record.REMOVED
+    if launched is not None and not container.recorded:
         container.termination = Termination(None, message="it ended while nobody watched, and its status is unknown")
     return launched
 
 
 def _read_what_is_left(container: Container, checkpoints: Checkpoints) -> Launched | None:
     """How a container was launched whose record is damaged, if that can be told: its init has to end."""
-    container.damaged = container.orphan = True
+    container.record = Record.SET_ASIDE
     with contextlib.suppress(RecoveryError):
         return checkpoints.launched(container.container_id)
     return None
@@ -143,10 +145,7 @@ def _find_init(container: Container, launched: Launched, boot_id: str) -> int | 
 
     Raises OSError.
     """
-    container.has_pid_namespace = launched.has_pid_namespace
-    container.environment = launched.environment
-    container.working_directory = launched.working_directory
-    container.records_status = launched.records_status
+    container.launched = launched
     if launched.boot_id != boot_id:
         return None
     container.init = InitProcess.find(launched.pid, launched.started)
@@ -156,15 +155,16 @@ def _find_init(container: Container, launched: Launched, boot_id: str) -> int | 
 async def _connect_all(containers: Iterable[Container]) -> None:
     """Connects those whose init lives, at the same time, as each may have to be waited for. Raises OSError."""
     try:
-        await together(_connect(each) for each in containers if each.init is not None and not each.damaged)
+        await together(_connect(each) for each in containers if each.record is not Record.SET_ASIDE)
     except ExceptionGroup as errors:
         raise next(leaves(errors)) from errors
 
 
 async def _connect(container: Container) -> None:
-    """Makes a container RUNNING again if its init can tell how it ends. Raises OSError."""
-    assert container.init is not None
-    if container.records_status:
+    """Makes a container RUNNING again if its init lives, and can tell how it ends. Raises OSError."""
+    if container.init is None or container.launched is None:
+        return
+    if container.launched.records_status:
         container.state = State.RUNNING
     elif sys.platform == "linux":
         container.channel = await Channel.take_over(container.init.descriptor)
