@@ -86,6 +86,19 @@ class Lives:
             return parent.config.directory / RUNTIME_SEPARATOR / container_id.value
         return self._work_dir / RUNTIME_SEPARATOR / container_id.join(RUNTIME_SEPARATOR)
 
+    async def parent_started(self, container_id: ContainerID) -> None:
+        """Returns when it is known whether the parent runs: its command may be faster than the word of that."""
+        parent = None if container_id.parent is None else self.get(container_id.parent)
+        if parent is not None and parent.released and not parent.started.done():
+            await asyncio.wait([parent.started])
+
+    def check_parent(self, container: Container) -> None:
+        """Raises ContainerError for one that is to be nested in nothing that runs."""
+        if (parent := container.container_id.parent) is not None:
+            self.running(parent)
+        elif container.config.debug:
+            raise ContainerError(f"{container.container_id} is a debug container, but is nested in no container")
+
     def add(self, container: Container) -> None:
         """Knows a container, which is the caller's to begin, to resume or to destroy."""
         self._containers[container.container_id] = container

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import signal
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
@@ -46,10 +45,6 @@ if TYPE_CHECKING:
     from mesocosm.images.provisioner import Provisioner
     from mesocosm.images.store import Pruned
     from mesocosm.switchboard.switchboard import Switchboard
-
-logger = logging.getLogger(__name__)
-
-_LAUNCH_FAILED = "REASON_CONTAINER_LAUNCH_FAILED"
 
 
 class MesosContainerizer:
@@ -265,7 +260,7 @@ class MesosContainerizer:
         """
         if config.type is not self._steps.kind:
             return LaunchResult.NOT_SUPPORTED
-        await self._parent_started(container_id)
+        await self._lives.parent_started(container_id)
         if self.knows(container_id):
             return LaunchResult.ALREADY_LAUNCHED
         if self._sole not in (None, config):
@@ -274,7 +269,7 @@ class MesosContainerizer:
         if self._closing:
             raise ContainerError(f"{container_id} is not launched, as its containerizer is being closed")
         container = Container.create(container_id, self._completed(container_id, config))
-        self._check_parent(container)
+        self._lives.check_parent(container)
         self._check(container_id, config)
         self._used = True
         self._lives.add(container)
@@ -429,19 +424,6 @@ class MesosContainerizer:
             )
         if config.command.uris and self._fetch is None:
             raise UnsupportedError(f"{container_id}: this containerizer fetches no URIs", "run it in an agent")
-
-    async def _parent_started(self, container_id: ContainerID) -> None:
-        """Returns when it is known whether the parent runs: its command may be faster than the word of that."""
-        parent = None if container_id.parent is None else self._lives.get(container_id.parent)
-        if parent is not None and parent.released and not parent.started.done():
-            await asyncio.wait([parent.started])
-
-    def _check_parent(self, container: Container) -> None:
-        parent = container.container_id.parent
-        if parent is not None:
-            self._lives.running(parent)
-        elif container.config.debug:
-            raise ContainerError(f"{container.container_id} is a debug container, but is nested in no container")
 
 
 def _provisioner(flags: Flags, isolation: Collection[str]) -> Provisioner | None:

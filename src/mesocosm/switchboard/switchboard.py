@@ -16,7 +16,7 @@ from mesocosm.isolators.base import ContainerState, Isolator
 from mesocosm.linux.descriptors import open_pipe
 from mesocosm.statistics import Limitation
 from mesocosm.switchboard.input import Input
-from mesocosm.switchboard.keeping import Keeper, forget
+from mesocosm.switchboard.keeper_client import KeeperClient, forget
 from mesocosm.switchboard.session import Destroy, Session
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Switchboard(Isolator):
 
     def __init__(self) -> None:
         self._sessions: dict[ContainerID, Session] = {}
-        self._keepers: dict[ContainerID, Keeper] = {}
+        self._keepers: dict[ContainerID, KeeperClient] = {}
         self._lost: dict[ContainerID, asyncio.Future[Limitation]] = {}
         self._typing: set[ContainerID] = set()
 
@@ -98,10 +98,10 @@ class Switchboard(Isolator):
                 f"{starting.container_id} asks for a terminal or an input", "on this system an agent has none"
             )
         directory = self._checkpoints.directory(starting.container_id)
-        keeper = await Keeper.start(self._launcher, directory, starting.init.descriptor, held, log)
+        keeper = await KeeperClient.start(self._launcher, directory, starting.init.descriptor, held, log)
         self._watch(starting.container_id, keeper)
 
-    def _watch(self, container_id: ContainerID, keeper: Keeper | None) -> None:
+    def _watch(self, container_id: ContainerID, keeper: KeeperClient | None) -> None:
         """Has the container end where there is no keeper, or will not be one any more."""
         lost: asyncio.Future[Limitation] = asyncio.get_running_loop().create_future()
         self._lost[container_id] = lost
@@ -161,7 +161,7 @@ class Switchboard(Isolator):
             has_terminal = state.config.tty_info is not None
             if (has_terminal or state.config.interactive) and not state.config.debug:
                 directory = self._checkpoints.directory(state.container_id)
-                self._watch(state.container_id, Keeper.find(directory, is_terminal=has_terminal))
+                self._watch(state.container_id, KeeperClient.find(directory, is_terminal=has_terminal))
 
     async def prepare(self, container_id: ContainerID, config: ContainerConfig) -> LaunchInfo | None:
         """Has no session begun that nobody waits for."""

@@ -8,6 +8,7 @@ import os
 import socket
 from collections import deque
 from pathlib import Path
+from typing import Self
 
 from mesocosm.errors import ContainerError
 from mesocosm.launcher.client import LauncherProcess
@@ -23,7 +24,7 @@ _PATIENCE = 30.0
 """Seconds that a keeper may take for an answer, or to its end when the container has ended."""
 
 
-class Keeper:
+class KeeperClient:
     """A connection to the keeper of one container. `gone` is resolved when that has ended: whether it said so."""
 
     def __init__(self, connection: socket.socket, *, is_terminal: bool) -> None:
@@ -36,7 +37,9 @@ class Keeper:
         asyncio.get_running_loop().add_reader(connection.fileno(), self._read)
 
     @classmethod
-    async def start(cls, launcher: LauncherProcess, directory: Path, init: int, held: int, log: int | None) -> Keeper:
+    async def start(
+        cls, launcher: LauncherProcess, directory: Path, init: int, held: int, log: int | None
+    ) -> KeeperClient:
         """One for what is `held`: with a `log` the master of a terminal, else the end of a pipe; `init` is a pidfd.
 
         Raises OSError or ContainerError.
@@ -57,7 +60,7 @@ class Keeper:
         return cls(connection, is_terminal=log is not None)
 
     @classmethod
-    def find(cls, directory: Path, *, is_terminal: bool) -> Keeper | None:
+    def find(cls, directory: Path, *, is_terminal: bool) -> Self | None:
         """That of an earlier agent; None if it is gone. Raises OSError."""
         connection = _socket()
         try:

@@ -10,9 +10,9 @@ import pytest
 
 from mesocosm.errors import ContainerError
 from mesocosm.linux import descriptors
-from mesocosm.switchboard import keeping
+from mesocosm.switchboard import keeper_client
 from mesocosm.switchboard.keeper import ATTACH, END
-from mesocosm.switchboard.keeping import Keeper
+from mesocosm.switchboard.keeper_client import KeeperClient
 
 
 def answer(theirs: socket.socket, word: bytes) -> int:
@@ -25,12 +25,12 @@ def answer(theirs: socket.socket, word: bytes) -> int:
 
 async def test_an_answer_is_that_to_its_own_question(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = socket.socketpair()
-    keeper = Keeper(ours, is_terminal=False)
+    keeper = KeeperClient(ours, is_terminal=False)
     given_up = asyncio.create_task(keeper.attach())
     await asyncio.sleep(0)
     given_up.cancel()
     await asyncio.wait([given_up])
-    monkeypatch.setattr(keeping, "_PATIENCE", 0.01)
+    monkeypatch.setattr(keeper_client, "_PATIENCE", 0.01)
     with pytest.raises(ContainerError, match="has not answered for"):
         await keeper.attach()
     monkeypatch.undo()
