@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class LaunchResult(enum.Enum):
-    """What became of a launch that did not fail."""
+    """What became of a launch that has not failed."""
 
     SUCCESS = "SUCCESS"
     ALREADY_LAUNCHED = "ALREADY_LAUNCHED"
@@ -46,7 +46,7 @@ class ContainerIO:
     stderr: int | None = None
 
     def close(self) -> None:
-        """Closes them, for who has got them to."""
+        """Closes the descriptors, for their owner."""
         for descriptor in (self.stdin, self.stdout, self.stderr):
             if descriptor is not None:
                 os.close(descriptor)

@@ -33,15 +33,15 @@ class EndedContainers:
         return iter(self._terminations)
 
     def termination(self, container_id: ContainerID) -> Termination | None:
-        """How it ended; None for one that is not among them."""
+        """How a container ended; None for one that is not among them."""
         return self._terminations.get(container_id)
 
     def recover(self, container_id: ContainerID, termination: Termination) -> None:
-        """Adds one whose end is on disk, or of which nobody knows it."""
+        """Adds a container whose end is on disk, or is not known to anybody."""
         self._terminations[container_id] = termination
 
     def add(self, container_id: ContainerID, termination: Termination, *, recorded: bool) -> None:
-        """Adds one of which all is given back, and records that, and its end if that is not `recorded`."""
+        """Adds a container of which all is given back; records that, and its end if that is not `recorded` yet."""
         self._terminations[container_id] = termination
         if recorded or self.record(container_id, termination):
             self._checkpoints.forget_launched(container_id)
@@ -49,7 +49,7 @@ class EndedContainers:
             self._unrecorded.add(container_id)  # What says that it did run stays on record.
 
     def record(self, container_id: ContainerID, termination: Termination) -> bool:
-        """Writes the termination. That it cannot be written must not keep the container from being taken apart."""
+        """Writes a termination; whether it could. A container is taken apart in any case."""
         try:
             self._checkpoints.write_termination(container_id, termination)
         except OSError as error:
@@ -58,7 +58,7 @@ class EndedContainers:
         return True
 
     async def remove(self, container_id: ContainerID, sandbox: Path) -> None:
-        """Forgets one, those nested in it, and the `sandbox`. Raises ContainerError and OSError."""
+        """Forgets a container, those nested in it, and its `sandbox`. Raises ContainerError and OSError."""
         if container_id not in self._terminations:
             raise UnknownContainerError(f"there is no container {container_id}")
         if any(container_id.is_within(other) or other.is_within(container_id) for other in self._removing):
@@ -75,7 +75,7 @@ class EndedContainers:
         self.close_terminals(container_id)
 
     def forget(self, container_id: ContainerID) -> None:
-        """Keeps nothing of a top-level one but its sandbox. Raises OSError."""
+        """Keeps nothing of a top-level container but its sandbox. Raises OSError."""
         self._checkpoints.remove(container_id)
         del self._terminations[container_id]
         self._unrecorded.discard(container_id)
@@ -91,14 +91,14 @@ class EndedContainers:
     # The terminals: what a container wrote last is to be read when it has ended.
 
     def keep_terminal(self, container_id: ContainerID, terminal: int) -> None:
-        """Takes the master of a terminal that nobody has attached to."""
+        """Takes over the master of a container's terminal, to which nobody has attached."""
         self._terminals[container_id] = terminal
 
     def take_terminal(self, container_id: ContainerID) -> int | None:
-        """The master, which is the caller's to close then; None if there is none."""
+        """The master of its terminal, which is the caller's to close then; None if none is kept."""
         return self._terminals.pop(container_id, None)
 
     def close_terminals(self, within: ContainerID | None = None) -> None:
-        """Closes those that nobody has taken, of all containers or of those within one."""
+        """Closes the terminals that nobody has taken, of all containers or of those within one."""
         for container_id in [each for each in self._terminals if within is None or each.is_within(within)]:
             os.close(self._terminals.pop(container_id))

@@ -39,18 +39,18 @@ class Isolation:
         return itertools.chain((named.isolator for named in self.named), self.others)
 
     async def recover(self, containers: Collection[ContainerState], orphans: Collection[ContainerID]) -> None:
-        """Has them take up `containers`, and know `orphans`."""
+        """Has the isolators take up `containers`, and know `orphans`."""
         for isolator in self:
             await isolator.recover(containers, orphans)
 
     async def complete(self, container_id: ContainerID, config: ContainerConfig) -> ContainerConfig:
-        """What was asked for, with what they add to it."""
+        """What was asked for, with what the isolators add to it."""
         for isolator in self:
             config = await isolator.complete(container_id, config)
         return config
 
     async def prepare(self, container_id: ContainerID, config: ContainerConfig) -> list[LaunchInfo]:
-        """What the launch shall do for them. Those that may prepare later only announce it."""
+        """What the launch shall do for the isolators. Those that may prepare later only announce it."""
         parts = []
         for isolator in self:
             ask = isolator.announce if isolator.concurrent else isolator.prepare
@@ -58,7 +58,7 @@ class Isolation:
         return [part for part in parts if part is not None]
 
     async def isolate(self, container_id: ContainerID, config: ContainerConfig, pid: int) -> None:
-        """Has all others prepare, while the init sets the container up, and then all put it where it belongs."""
+        """Has those prepare that may do so late, while the init sets the container up; then has all isolate it."""
         for isolator in self:
             if isolator.concurrent:
                 await isolator.prepare(container_id, config)
@@ -70,7 +70,7 @@ class Isolation:
         return list(dict.fromkeys(group for isolator in self for group in isolator.joins(container_id)))
 
     def watch(self, container_id: ContainerID) -> list[asyncio.Future[Limitation]]:
-        """What resolves when the container runs into a limit."""
+        """Futures, one of which resolves when the container runs into a limit."""
         return [watch for isolator in self if (watch := isolator.watch(container_id)) is not None]
 
     async def limitation(self, container_id: ContainerID) -> Limitation | None:
@@ -81,22 +81,22 @@ class Isolation:
         return None
 
     async def update(self, container_id: ContainerID, resources: Resources, limits: Resources) -> None:
-        """Has them apply new amounts."""
+        """Has the isolators apply new amounts."""
         for isolator in self:
             await isolator.update(container_id, resources, limits)
 
     async def update_volumes(self, container_id: ContainerID, config: ContainerConfig, pidfd: int) -> None:
-        """Has them make the persistent volumes those of `config`."""
+        """Has the isolators make the persistent volumes those of `config`."""
         for isolator in self:
             await isolator.update_volumes(container_id, config, pidfd)
 
     async def usage(self, container_id: ContainerID) -> ResourceStatistics:
-        """What the container uses of all that they measure."""
+        """What the container uses of all that the isolators measure."""
         parts = [await isolator.usage(container_id) for isolator in self]
         return united(ResourceStatistics, [*parts, ResourceStatistics(timestamp=time.time())])
 
     async def last_usage(self, container_id: ContainerID, known: Sequence[ResourceStatistics]) -> ResourceStatistics:
-        """What can be read at the container's end, where its launch may not have come far; else what is `known`."""
+        """What the container has used up to its end, as far as its launch has come; else what is `known`."""
         parts = list(known)
         for isolator in self:
             with contextlib.suppress(OSError, ContainerError):
@@ -104,12 +104,15 @@ class Isolation:
         return united(ResourceStatistics, [*parts, ResourceStatistics(timestamp=time.time())])
 
     async def status(self, container_id: ContainerID, known: ContainerStatus) -> ContainerStatus:
-        """What they know of the container, and what is `known` anyway."""
+        """What the isolators know of the container, and what is `known` anyway."""
         parts = [await isolator.status(container_id) for isolator in self]
         return united(ContainerStatus, [*parts, known])
 
     async def cleanup(self, container_id: ContainerID) -> None:
-        """Has them give back what they hold for it, the last one first; all are asked. Raises ExceptionGroup."""
+        """Has the isolators give back what they hold for a container, the last one first; all are asked.
+
+        Raises ExceptionGroup.
+        """
         errors: list[Exception] = []
         for isolator in reversed(list(self)):
             try:
@@ -120,7 +123,7 @@ class Isolation:
             raise ExceptionGroup(f"cleanup of {container_id}", errors)
 
     async def close(self) -> None:
-        """Has them give back what they hold themselves. Raises ExceptionGroup."""
+        """Has the isolators give back what they hold themselves. Raises ExceptionGroup."""
         await together(isolator.close() for isolator in self)
 
 

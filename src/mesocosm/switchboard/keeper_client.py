@@ -40,9 +40,9 @@ class KeeperClient:
     async def start(
         cls, launcher: LauncherProcess, directory: Path, init: int, held: int, log: int | None
     ) -> KeeperClient:
-        """One for what is `held`: with a `log` the master of a terminal, else the end of a pipe; `init` is a pidfd.
+        """Starts a keeper of what is `held`: the master of a terminal with a `log`, else the end of a pipe.
 
-        Raises OSError or ContainerError.
+        `init` is a pidfd. Raises OSError or ContainerError.
         """
         kind = keeper.PIPE if log is None else keeper.TERMINAL
         connection = _socket()
@@ -61,7 +61,7 @@ class KeeperClient:
 
     @classmethod
     def find(cls, directory: Path, *, is_terminal: bool) -> Self | None:
-        """That of an earlier agent; None if it is gone. Raises OSError."""
+        """The keeper that an earlier agent has started; None if it is gone. Raises OSError."""
         connection = _socket()
         try:
             with descriptors.socket_path(directory, _NAME) as address:
@@ -132,7 +132,7 @@ class KeeperClient:
                 answer.set_result((FAREWELL, []))
 
     async def wait(self) -> None:
-        """Returns when it has ended, as it does after the container."""
+        """Returns when the keeper has ended, as it does after the container."""
         try:
             async with asyncio.timeout(_PATIENCE):
                 await asyncio.shield(self.gone)

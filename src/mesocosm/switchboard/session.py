@@ -26,7 +26,9 @@ Destroy = Callable[[ContainerID], Awaitable[Termination | None]]
 
 
 class Session:
-    """What its user sees and types. He is in no hurry: the command waits until what it writes is taken.
+    """A debug container and its user, with what he sees and types.
+
+    He is in no hurry: the command waits until what it writes is taken.
 
     It is closed by who opened it, in any case; only then all is given back.
     """
@@ -47,18 +49,18 @@ class Session:
 
     @property
     def input(self) -> Input:
-        """What is typed goes there."""
+        """Where the user types."""
         assert self._input is not None, "it is connected before it is anybody's"
         return self._input
 
     def begin(self) -> None:
-        """Its container is being launched. Raises ContainerError if nobody waits for that any more."""
+        """Notes that its container is being launched. Raises ContainerError if nobody waits for that any more."""
         if self._is_abandoned:
             raise ContainerError(f"who wanted to use {self.container_id} is gone")
         self._is_begun = True
 
     def abandon(self) -> None:
-        """Nobody waits for it."""
+        """Notes that nobody waits for it any more."""
         self._is_abandoned = True
 
     def connect(self, starting: Starting) -> ContainerIO:
@@ -90,7 +92,7 @@ class Session:
         return ContainerIO(stdin, stdout, stderr)
 
     def end_with(self, termination: asyncio.Future[Termination]) -> None:
-        """Says what resolves when the container has ended."""
+        """Takes note of the future that resolves when the container has ended."""
 
         def ended(_: object) -> None:
             if not self._ended.done():
@@ -101,11 +103,11 @@ class Session:
         termination.add_done_callback(ended)
 
     async def ended(self) -> Termination | None:
-        """Returns when the container has ended: how; None if that is not known."""
+        """How the container has ended, when it has; None if that is not known."""
         return await asyncio.shield(self._ended)
 
     async def read(self) -> Chunk | None:
-        """What it has written next, when it has; None at the end. One call that is cancelled loses nothing."""
+        """The next piece of what the container writes; None at the end. A call that is cancelled loses nothing."""
         if self._reading is None:
             self._reading = asyncio.create_task(self._read())
         chunk = await asyncio.shield(self._reading)

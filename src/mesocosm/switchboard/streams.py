@@ -43,12 +43,12 @@ class Outputs:
         self._sources: dict[int, Stream] = {}
 
     def add(self, descriptor: int, stream: Stream) -> None:
-        """Takes over one."""
+        """Takes over a descriptor to read from."""
         os.set_blocking(descriptor, False)
         self._sources[descriptor] = stream
 
     async def read(self, ended: asyncio.Future[Any]) -> Chunk | None:
-        """What comes next; None at the end, which is when `ended` is done and nothing more is there."""
+        """The next piece; None at the end, which is when `ended` is done and nothing more is there."""
         while True:
             over = ended.done()
             if (chunk := self._take()) is not None:
@@ -77,7 +77,7 @@ class Outputs:
         return None
 
     def close(self) -> None:
-        """Closes them. A command that writes on gets an error."""
+        """Closes what is read. A command that writes on gets an error."""
         for descriptor in self._sources:
             os.close(descriptor)
         self._sources.clear()
@@ -102,7 +102,7 @@ class Log:
                 os.set_blocking(descriptor, False)
 
     async def write(self, chunk: Chunk) -> None:
-        """Appends it. What cannot be written is not there."""
+        """Appends a piece. What cannot be written is missing."""
         try:
             await asyncio.to_thread(append, self._targets[chunk.stream], chunk.data)
         except OSError as error:

@@ -46,7 +46,7 @@ class Switchboard(Isolator):
         self._typing: set[ContainerID] = set()
 
     def open_session(self, container_id: ContainerID, destroy: Destroy) -> Session | None:
-        """For a container that is about to be launched; None if it is one already."""
+        """A session with a container that is about to be launched; None if it has one already."""
         if container_id in self._sessions:
             return None
         session = self._sessions[container_id] = Session(container_id, destroy, self._forget)
@@ -58,11 +58,11 @@ class Switchboard(Isolator):
 
     @property
     def sessions(self) -> list[Session]:
-        """Those that are open."""
+        """The sessions that are open."""
         return list(self._sessions.values())
 
     def use(self, launcher: LauncherProcess, checkpoints: Checkpoints) -> None:
-        """Is told what keepers are forked from, and where the directories of the containers are."""
+        """Takes note of what keepers are forked from, and where the directories of the containers are."""
         self._launcher, self._checkpoints = launcher, checkpoints
 
     async def connect(self, starting: Starting) -> ContainerIO:
@@ -118,7 +118,7 @@ class Switchboard(Isolator):
 
     @contextlib.asynccontextmanager
     async def input(self, container_id: ContainerID) -> AsyncIterator[Input]:
-        """What is typed into a running container goes there, from one at a time.
+        """Where to type into a running container, for one client at a time.
 
         Raises BusyError, ContainerError for one that takes no input, and OSError.
         """
