@@ -21,8 +21,8 @@ from mesocosm.linux import capabilities, cgroup
 from mesocosm.linux.cgroup import Hierarchies, Hierarchy
 
 _RESOURCES = frozenset({"cpu", "memory", "pids"})
-_KEPT = frozenset({errno.EBUSY, errno.EACCES, errno.EPERM, errno.EROFS})
-"""Why a common cgroup stays: others are in it, or it is somebody else's. An empty one does no harm."""
+_KEPT = frozenset({errno.EBUSY, errno.ENODEV, errno.EACCES, errno.EPERM, errno.EROFS})
+"""Why a common cgroup stays: others are in it, remove it just now, or own it. An empty one does no harm."""
 _FROZEN = 0.1
 """Seconds after which a killed init that still is there is taken for a frozen one."""
 
