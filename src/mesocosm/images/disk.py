@@ -122,9 +122,12 @@ class StoreDirectory:
         """A layer that is here; None if it is not."""
         return _read(self.path / "layers" / name / "layer", LayerRecord)
 
-    def find(self, reference: str, place: str) -> ImageRecord | None:
-        """The image of that name, with a hold on its layers; None if it is not here, or not whole."""
-        with self._locked():
+    def find(self, reference: str, place: str, *, wait: bool = True) -> ImageRecord | None:
+        """The image of that name, with a hold on its layers; None if it is not here, or not whole.
+
+        If it may not `wait` for others who change something, it raises BlockingIOError instead.
+        """
+        with self._locked(wait=wait):
             record = _read(self._record_of(reference, place), ImageRecord)
             if record is None or not self._is_whole(record):
                 return None
@@ -141,9 +144,9 @@ class StoreDirectory:
         with self._locked():
             self._hold(layers)
 
-    def release(self, layers: Collection[str]) -> None:
-        """Takes back a `hold`."""
-        with self._locked():
+    def release(self, layers: Collection[str], *, wait: bool = True) -> None:
+        """Takes back a `hold`. Raises BlockingIOError as `find` does."""
+        with self._locked(wait=wait):
             held = tuple(layers)
             self._held[held] -= 1
             if self._held[held] <= 0:
@@ -215,10 +218,10 @@ class StoreDirectory:
         return [record for _, record in images], [record for record in records if record is not None]
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self, *, wait: bool = True) -> Iterator[None]:
         descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
         finally:
             os.close(descriptor)

@@ -11,6 +11,7 @@ import shutil
 import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -135,10 +136,12 @@ class Provisioner:
         for request in config.images:
             held.images.append(await self._get(container_id, request))
         has_root = config.image is not None
-        held.making = asyncio.ensure_future(
-            asyncio.to_thread(self._make, container_id, held.images, held.stop, has_root=has_root)
-        )
-        made = await asyncio.shield(held.making)
+        make = partial(self._make, container_id, held.images, held.stop, has_root=has_root)
+        if self._backend.copies:
+            held.making = asyncio.ensure_future(asyncio.to_thread(make))
+            made = await asyncio.shield(held.making)
+        else:
+            made = make()  # A few directories: a thread would take as long to begin.
         self._layers[container_id] = _layers_of(held.images)
         own = made.pop(0) if has_root else None
         volumes = zip(config.image_volumes, made, strict=True)
@@ -189,7 +192,7 @@ class Provisioner:
             config = _docker_config(request, await resolve(self._resolver, container_id, what, request.credentials))
         return await self._store.get(request.reference, cached=request.cached, docker_config=config)
 
-    # In threads.
+    # What blocks.
 
     def _make(
         self, container_id: ContainerID, images: Sequence[Image], stop: threading.Event, *, has_root: bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -83,8 +84,13 @@ class ImageStore:
 
     async def release(self, image: Image) -> None:
         """Lets the layers of `image` be removed again: once for each `get`."""
-        if self._disk is not None:
-            await asyncio.to_thread(self._disk.release, [_name(layer) for layer in image.layers])
+        if self._disk is None:
+            return
+        layers = [_name(layer) for layer in image.layers]
+        try:
+            self._disk.release(layers, wait=False)
+        except BlockingIOError:
+            await asyncio.to_thread(self._disk.release, layers)
 
     async def register(self, provisioner: Path) -> None:
         """Has `prune`, also that of other processes, leave what the containers in that directory use. Raises OSError.
@@ -164,7 +170,9 @@ class ImageStore:
 
 
 async def _find(disk: StoreDirectory, found: Found) -> ImageRecord | None:
-    """The image, if it is on disk, with a hold on its layers."""
+    """The image, if it is on disk, with a hold on its layers: at once, unless others change something there."""
+    with contextlib.suppress(BlockingIOError):
+        return disk.find(str(found.name), found.place, wait=False)
     finding = asyncio.ensure_future(asyncio.to_thread(disk.find, str(found.name), found.place))
     try:
         return await asyncio.shield(finding)

@@ -14,6 +14,8 @@ class Backend:
     """One way to make a root file system of layers. It leaves nothing but what is in the directories it is given."""
 
     name: ClassVar[str]
+    copies: ClassVar[bool] = False
+    """Whether it takes as long as the image is large."""
 
     @classmethod
     def create(cls, directory: Path) -> Self:
@@ -21,7 +23,7 @@ class Backend:
         return cls()
 
     def provision(self, image: Image, rootfs: Path, scratch: Path, stop: threading.Event) -> ProvisionedImage:
-        """Makes one at `rootfs`, with the directory `scratch` for what it takes besides; neither exists. May block.
+        """Makes one at `rootfs`, with the directory `scratch` for what it takes besides; neither exists. It blocks.
 
         When `stop` is set, nobody wants it any more, and what there is of it may be returned.
 

@@ -19,6 +19,7 @@ class CopyBackend(Backend):
     """Works on every file system; blocks are shared where that can (reflink). The copy has no overlayfs in it."""
 
     name = "copy"
+    copies = True
 
     def provision(self, image: Image, rootfs: Path, scratch: Path, stop: threading.Event) -> ProvisionedImage:
         """Copies one layer over the other."""
