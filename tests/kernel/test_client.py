@@ -58,7 +58,7 @@ def test_containers_from_their_launch_to_their_removal(client: Client, agent: Ag
     assert waited.returncode == 128 + 15
     assert json.loads(waited.stdout) == {"id": "web.side", "exit_status": 143}
     assert client.refused("kill", "web.side") == "web.side has ended already"
-    assert client.lines("rm", "w.s", "batch-1") == ["web.side", "batch-1"]
+    assert client.lines("rm", "web.s", "batch-1") == ["web.side", "batch-1"]
     assert client.lines("rm", "--force", "web") == ["web"]
     assert columns(client.lines("ps", "-a")) == [("container", "state")]
     assert not agent.sandbox("web").exists()

@@ -277,17 +277,21 @@ class Api:
         return await self._remove(call.remove_container.container_id, principal)
 
     async def _remove_nested_container(self, call: Call, principal: str | None) -> Answer:
-        return await self._remove(call.remove_nested_container.container_id, principal)
+        try:
+            return await self._remove(call.remove_nested_container.container_id, principal)
+        except RequestError as error:
+            # As in Mesos, whose executors do so after a launch that failed, and check nothing more where that fails.
+            root = named(call.remove_nested_container.container_id).root
+            if error.reply.status != HTTPStatus.NOT_FOUND or self._agent.containerizer.config(root) is None:
+                raise
+            return HTTPStatus.OK
 
     async def _remove(self, asked: ContainerIDMessage, principal: str | None) -> Answer:
         container_id = self._existing(asked, "remove", principal)
         try:
             await self._agent.remove(container_id)
         except UnknownContainerError:
-            # As in Mesos, whose executors do so after a launch that failed, and check nothing more where it does.
-            is_removed = container_id.parent is not None and self._agent.containerizer.config(container_id.root)
-            if not is_removed:
-                raise not_found(f"Container {container_id} cannot be found") from None
+            raise not_found(f"Container {container_id} cannot be found") from None
         except ContainerError as error:
             raise RequestError(HTTPStatus.CONFLICT, str(error)) from None
         return HTTPStatus.OK
