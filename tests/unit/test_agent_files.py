@@ -14,12 +14,15 @@ import threading
 from collections.abc import Awaitable
 from http import HTTPStatus
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from mesocosm.agent import files as module
 from mesocosm.agent.files import MOST_BYTES, FileChunk, FileInfo, Files, FilesError
+from mesocosm.agent.http.routes import Routes
+from mesocosm.agent.http.v0 import Endpoints
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs openat2(2)")
 
@@ -53,7 +56,7 @@ async def text_at(files: Files, path: str) -> str:
 
 
 async def downloaded(files: Files, path: str, principal: str | None = None) -> bytes:
-    async with files.open_for_download(path, principal) as download:
+    with await files.open_for_download(path, principal) as download:
         return b"".join([chunk async for chunk in download.chunks()])
 
 
@@ -213,7 +216,7 @@ async def test_download(files: Files, sandbox: Path, name: str, content_type: st
     content = os.urandom(600_000)
     (sandbox / name).write_bytes(content)
     assert await downloaded(files, f"/sandbox/{name}") == content
-    async with files.open_for_download(f"/sandbox/{name}") as download:
+    with await files.open_for_download(f"/sandbox/{name}") as download:
         assert download.size == len(content)
         assert download.headers == {
             "Content-Type": content_type,
@@ -223,9 +226,25 @@ async def test_download(files: Files, sandbox: Path, name: str, content_type: st
     assert download.file.closed
 
 
+async def test_a_download_of_which_nothing_is_sent_is_closed(files: Files, sandbox: Path) -> None:
+    """Its client may be gone before it begins."""
+    (sandbox / "file").write_text("x")
+    agent: Any = SimpleNamespace(sandboxes=SimpleNamespace(files=files))
+    nobody: Any = None
+    routes = Routes()
+    Endpoints(agent, nobody, nobody, nobody, nobody, nobody).add_to(routes)
+    request: Any = SimpleNamespace(path="/files/download", query={"path": "/sandbox/file"}, principal=None)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    reply = await routes.find("/files/download", "GET").handler(request)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before + 1
+    assert reply.release is not None
+    reply.release()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
 async def test_a_file_that_changes_while_it_is_sent(files: Files, sandbox: Path) -> None:
     (sandbox / "file").write_bytes(b"x" * 10)
-    async with files.open_for_download("/sandbox/file") as download:
+    with await files.open_for_download("/sandbox/file") as download:
         with (sandbox / "file").open("ab") as more:
             more.write(b"y")
         assert [chunk async for chunk in download.chunks()] == [b"x" * 10]
@@ -239,7 +258,7 @@ async def test_an_attached_file(tmp_path: Path) -> None:
     files.attach("/slave/log", tmp_path / "agent.log")
     assert await text_at(files, "/slave/log") == "line"
     assert await status_of(files.read("/slave/log/x")) is HTTPStatus.NOT_FOUND
-    async with files.open_for_download("/slave/log") as download:
+    with await files.open_for_download("/slave/log") as download:
         assert download.name == "agent.log"
     (tmp_path / "agent.log").rename(tmp_path / "agent.log.1")
     assert await status_of(files.read("/slave/log")) is HTTPStatus.NOT_FOUND

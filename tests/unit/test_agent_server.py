@@ -7,13 +7,14 @@ import logging
 import socket
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from http import HTTPStatus
 
 import pytest
 from aiohttp import ClientConnectionResetError
 
 from mesocosm.agent.authentication import Authenticator
 from mesocosm.agent.http import server
-from mesocosm.agent.http.reply import Reply, bad_request
+from mesocosm.agent.http.reply import Reply, RequestError, bad_request
 from mesocosm.agent.http.routes import Handler, Request, Route, Routes
 
 Exchange = Callable[[Handler, bytes], Awaitable[bytes]]
@@ -52,6 +53,16 @@ def request(method: str = "GET", body: bytes = b"", *, of: int | None = None) ->
 
 async def echo(asked: Request) -> Reply:
     return Reply(body=await asked.read())
+
+
+def test_an_agent_that_only_listens_is_asked_again() -> None:
+    """By clients that wait for its start, and take a 404 for an answer."""
+    routes = Routes()
+    for status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.NOT_FOUND):
+        with pytest.raises(RequestError) as refused:
+            routes.find("/api/v1", "POST")
+        assert refused.value.reply.status is status
+        routes.add(Route("/x", echo, realm=None))
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,6 +65,14 @@ async def test_heartbeats_come_among_the_records() -> None:
     assert [record async for record in stream if b"second" in record] == [b"second"]
 
 
+async def test_the_last_call_of_a_request_is_whole() -> None:
+    records = Records(chunks(recordio.encode(b'{"type": "GET_HEALTH"}'), b'22\n{"type": "GET_'), JSON)
+    assert (await anext(records)).type == Call.GET_HEALTH
+    with pytest.raises(RequestError) as refused:
+        await anext(records)
+    assert refused.value.reply.body == b"the stream ended within a record"
+
+
 async def test_calls_follow_one_another_in_a_request() -> None:
     body = b"".join(recordio.encode(b'{"type": "%b"}' % kind) for kind in (b"GET_HEALTH", b"GET_FLAGS"))
     records = Records(chunks(body[:9], body[9:]), JSON)

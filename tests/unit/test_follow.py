@@ -15,7 +15,7 @@ from mesocosm.linux.inotify import IN_MODIFY, Notifier
 from mesocosm.linux.lease import is_written
 from mesocosm.switchboard import chunks
 from mesocosm.switchboard.chunks import SharedFiles
-from mesocosm.switchboard.follow import Beginning, BehindError, Follow, follow
+from mesocosm.switchboard.follow import Beginning, BehindError, BeyondError, Follow, follow
 from tests.command_line import TIMEOUT
 
 Reader = Callable[..., Awaitable[Follow]]
@@ -169,6 +169,13 @@ async def test_what_is_truncated_begins_anew(read: Reader, log: Path) -> None:
     assert await some(early) == b"old\n"
     log.write_bytes(b"x\n")
     assert (await some(early), await some(late)) == (b"x\n", b"x\n")
+
+
+async def test_nothing_is_followed_from_beyond_the_end(read: Reader, log: Path) -> None:
+    assert log.stat().st_size == 4
+    await read(4)
+    with pytest.raises(BeyondError, match=r"^offset 5 is beyond the end of the file, which has 4 bytes$"):
+        await read(5)
 
 
 async def test_a_writer_is_waited_for_at_the_end(read: Reader, log: Path) -> None:

@@ -18,13 +18,14 @@ import posixpath
 import re
 import stat
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
 from pathlib import Path
-from typing import BinaryIO, TypeVar, TypeVarTuple
+from types import TracebackType
+from typing import BinaryIO, Self, TypeVar, TypeVarTuple
 from urllib.parse import quote
 
 from mesocosm.errors import MesocosmError
@@ -117,13 +118,24 @@ class FileChunk:
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """An open file, of which the first `size` bytes are sent: what is appended meanwhile is no part of it."""
+    """An open file, of which the first `size` bytes are sent: what is appended meanwhile is no part of it.
+
+    As a context it closes itself.
+    """
 
     name: str
     content_type: str
     size: int
     file: BinaryIO
     threads: Executor
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.file.close()
 
     @property
     def headers(self) -> dict[str, str]:
@@ -137,7 +149,7 @@ class Download:
             "X-Content-Type-Options": "nosniff",
         }
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The content; less than `size` bytes if the file has become shorter. Raises OSError."""
         loop, descriptor, offset = asyncio.get_running_loop(), self.file.fileno(), 0
         while offset < self.size:
@@ -204,13 +216,10 @@ class Files:
         most = MOST_BYTES if length in (None, -1) else min(length, MOST_BYTES)
         return await self._in_thread(_read, attached, rest, offset, most)
 
-    @contextlib.asynccontextmanager
-    async def open_for_download(self, path: str, principal: str | None = None) -> AsyncIterator[Download]:
-        """A regular file, to be sent as a whole. Raises FilesError."""
+    async def open_for_download(self, path: str, principal: str | None = None) -> Download:
+        """A regular file, to be sent as a whole; whoever opens it closes it. Raises FilesError."""
         attached, rest = self._find(path, principal)
-        download = await self._in_thread(_open_for_download, attached, rest, self._threads)
-        with download.file:
-            yield download
+        return await self._in_thread(_open_for_download, attached, rest, self._threads)
 
     @property
     def threads(self) -> Executor:

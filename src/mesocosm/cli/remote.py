@@ -40,6 +40,8 @@ _SERVED = frozenset(
 )
 """The options that an agent is asked for."""
 _MB = 1 << 20
+_BEYOND = 416
+"""What the agent answers where a file has not got so far."""
 _WAITING = 16
 """Pieces of output that may wait until they can be written."""
 
@@ -195,12 +197,16 @@ class _Running:
         with Connection(self._address) as connection:
             while data:
                 following = self._follow(connection, file, offset)
-                with contextlib.suppress(LostError):
+                try:
                     while data := next(following, b""):
                         offset += len(data)
                         yield descriptor, data
-                if data:
+                except LostError:
                     persistently(lambda: connection.call("GET_HEALTH"), was_lost=True)
+                except AgentError as error:
+                    if error.status != _BEYOND:
+                        raise
+                    offset = 0  # The file was begun anew meanwhile.
 
     def _follow(self, connection: Connection, file: str, offset: int) -> Iterator[bytes]:
         query = {"path": f"/containers/{self._name}/{file}", "offset": str(offset), "until": self._name}

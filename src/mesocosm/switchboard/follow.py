@@ -31,6 +31,10 @@ _NOTHING_THERE = frozenset({errno.ENOENT, errno.EINVAL, errno.ELOOP, errno.EAGAI
 """Of a name: nothing, what is no regular file, a link, or a file that somebody has a lease on."""
 
 
+class BeyondError(MesocosmError):
+    """A file is to be followed from where it has not got to yet."""
+
+
 class BehindError(MesocosmError):
     """Whoever follows is so slow that the next file was removed for its age."""
 
@@ -116,7 +120,7 @@ async def follow(
 ) -> Follow:
     """Follows files of a `directory`, an O_PATH descriptor that is not the caller's any more; `Follow.close` ends it.
 
-    Raises OSError, with the name of a file that cannot be followed.
+    Raises BeyondError, and OSError with the name of a file that cannot be followed.
     """
     try:
         descriptors = await _in_thread(files, _open_all, directory, [each.name for each in beginnings])
@@ -126,7 +130,12 @@ async def follow(
     shared = files.directory(directory)
     opened = [files.file(descriptor) for descriptor in descriptors]
     tails = [_Tail(files, shared, beginning, file) for beginning, file in zip(beginnings, opened, strict=True)]
-    return Follow(shared, tails, ended)
+    found = Follow(shared, tails, ended)
+    for beginning, file in zip(beginnings, opened, strict=True):
+        if (beginning.offset or 0) > (size := file.size()):
+            found.close()
+            raise BeyondError(f"offset {beginning.offset} is beyond the end of the file, which has {size} bytes")
+    return found
 
 
 class _Tail:

@@ -18,7 +18,7 @@ from mesocosm.api.v1.agent import Call
 from mesocosm.container import ContainerID
 from mesocosm.errors import ContainerError, UnknownContainerError
 from mesocosm.loggers.selection import DEFAULT, keeps_in_sandbox
-from mesocosm.switchboard.follow import BehindError
+from mesocosm.switchboard.follow import BehindError, BeyondError
 
 _HEADERS = {"Content-Type": "application/octet-stream", "X-Content-Type-Options": "nosniff"}
 _RECORDS = {
@@ -58,6 +58,8 @@ class Output:
             follow = await self._agent.outputs.follow(path_of(request), _offset(request), request.principal, until)
         except FilesError as error:
             raise self._refusal(error) from None
+        except BeyondError as error:
+            raise RequestError(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, str(error)) from None
         return Reply(headers=_HEADERS, stream=_pieces(follow), patience=PATIENCE, release=follow.close)
 
     def _refusal(self, error: FilesError, what: str = "") -> RequestError:

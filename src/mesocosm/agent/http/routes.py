@@ -65,7 +65,12 @@ class Routes:
         del self._routes[path]
 
     def find(self, path: str, method: str) -> Route:
-        """The route of the longest part of `path` that is registered. Raises RequestError: 404, 405."""
+        """The route of the longest part of `path` that is registered. Raises RequestError: 404, 405.
+
+        503 as long as there is none at all: the agent listens before it knows the name of its address.
+        """
+        if not self._routes:
+            raise RequestError(HTTPStatus.SERVICE_UNAVAILABLE, "Agent has not started yet")
         part = path.rstrip("/") or path
         while part and part not in self._routes:
             part = part.rpartition("/")[0].rstrip("/")  # Nothing is below the page at `/`.

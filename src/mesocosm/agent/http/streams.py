@@ -30,13 +30,20 @@ class Records:
         return self
 
     async def __anext__(self) -> Call:
-        """Raises RequestError for a record that is no call, and where the connection breaks."""
+        """Raises RequestError for a record that is no call or not whole, and where the connection breaks."""
         try:
             while not self._found:
-                self._found = self._decoder.feed(await anext(self._chunks))
+                self._found = self._decoder.feed(await self._chunk())
             return decoded(self._found.pop(0), self._media_type)
         except ValueError as error:
             raise bad_request(str(error)) from None
+
+    async def _chunk(self) -> bytes:
+        try:
+            return await anext(self._chunks)
+        except StopAsyncIteration:
+            self._decoder.finish()
+            raise
 
 
 @dataclass(frozen=True, slots=True)

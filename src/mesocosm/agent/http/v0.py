@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from mesocosm.agent.agent import Agent, Observed
 from mesocosm.agent.authentication import Realm
 from mesocosm.agent.authorization import AUTHORIZABLE_ENDPOINTS, Action
-from mesocosm.agent.files import Download, FilesError
+from mesocosm.agent.files import FilesError
 from mesocosm.agent.http import state
 from mesocosm.agent.http.access import Access
 from mesocosm.agent.http.frameworks import Shown
@@ -154,14 +153,11 @@ class Endpoints:
         return json_reply(chunk.to_json())
 
     async def _download(self, request: Request) -> Reply:
-        opened = contextlib.AsyncExitStack()
         try:
-            download = await opened.enter_async_context(
-                self.agent.sandboxes.files.open_for_download(path_of(request), request.principal)
-            )
+            download = await self.agent.sandboxes.files.open_for_download(path_of(request), request.principal)
         except FilesError as error:
             raise RequestError(error.status, str(error)) from None
-        return Reply(headers=download.headers, stream=_content(opened, download))
+        return Reply(headers=download.headers, stream=download.chunks(), release=download.file.close)
 
     async def _files_debug(self, request: Request) -> Reply:
         return json_reply(self.agent.sandboxes.files.attached())
@@ -214,12 +210,6 @@ def _as_script(handler: Handler) -> Handler:
         return replace(reply, body=b"%s(%s)" % (name.encode(), reply.body), content_type="text/javascript")
 
     return called_back
-
-
-async def _content(opened: contextlib.AsyncExitStack, download: Download) -> AsyncGenerator[bytes, None]:
-    async with opened:
-        async for chunk in download.chunks():
-            yield chunk
 
 
 def _executor(observed: Observed) -> dict[str, Any]:
