@@ -47,14 +47,19 @@ def huge_pages(launch: Launch) -> Iterator[None]:
 
 
 async def test_limit(launch: Launch) -> None:
+    """It stays over a restart, and is that of a nested container, too."""
     limited = await launch.talking(["python3", "-c", MAP], isolation=ISOLATION)
     free = await launch.talking(["python3", "-c", MAP], isolation=ISOLATION)
     group = group_of(launch.flags, "hugetlb", limited.container_id)
     cgroup.write(group, f"hugetlb.2MB.rsvd.{'max' if cgroup.unified(group) else 'limit_in_bytes'}", PAGE)
-    for container in (limited, free):
+    limited.containerizer = free.containerizer = await launch.successor()
+    nested = await launch.talking(["python3", "-c", MAP], parent=limited)
+    for container, expected in (
+        (nested, "Cannot allocate memory"),
+        (free, "taken"),
+        (limited, "Cannot allocate memory"),
+    ):
         container.say("go")
-    assert await limited.line() == "taken, Cannot allocate memory"
-    assert await free.line() == "taken, taken"
-    for container in (limited, free):
+        assert await container.line() == f"taken, {expected}"
         assert await container.wait() == 0
     assert not cgroup.exists(group)

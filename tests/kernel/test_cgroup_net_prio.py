@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mesocosm.container import LinuxInfo
 from mesocosm.linux import cgroup
 from tests.kernel.cgroup_support import group_of
 from tests.launching import LINUX, Launch
@@ -42,7 +43,10 @@ def interface(unique_name: str) -> Iterator[str]:
 
 
 async def test_priority(legacy: Callable[..., Path], launch: Launch, interface: str) -> None:
-    """A priority with the number of a queueing discipline in it names one of its classes (htb_classify, sch_htb.c)."""
+    """A priority with the number of a queueing discipline in it names one of its classes (htb_classify, sch_htb.c).
+
+    It stays over a restart, and is that of nested containers, too, also of one with a cgroup of its own.
+    """
     launch.containerizer(ISOLATION, cgroups_hierarchy=legacy("net_prio"))
     plain = await launch(["python3", "-c", SEND.format(interface=interface, count=5)], isolation=ISOLATION)
     assert await plain.wait() == 0, plain.stream("stderr")
@@ -52,9 +56,19 @@ async def test_priority(legacy: Callable[..., Path], launch: Launch, interface: 
     )
     group = group_of(launch.flags, "net_prio", container.container_id)
     cgroup.write(group, "net_prio.ifpriomap", f"{interface} {7 << 16 | 1}")
+    container.containerizer = await launch.successor()
+    for shares in (True, False):
+        nested = await launch(
+            ["python3", "-c", SEND.format(interface=interface, count=2)],
+            parent=container,
+            linux_info=LinuxInfo(share_cgroups=shares),
+        )
+        assert await nested.wait() == 0, nested.stream("stderr")
+    assert sent(interface)["7:1"] == 4
     container.say("go")
     assert await container.wait() == 0, container.stream("stderr")
-    assert sent(interface)["7:1"] == 3
+    assert sent(interface)["7:1"] == 7
+    assert not cgroup.exists(group)
 
 
 def sent(interface: str) -> dict[str, int]:
