@@ -15,6 +15,11 @@ AGENT_PORTS = ((31000, 32000),)
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
+def names_in(text: str) -> list[str]:
+    """The names in a list that is separated by commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def flag(default: Any, text: str) -> Any:
     """A flag with its default value and the text of its help."""
     return field(default=default, metadata={"help": text})
@@ -149,6 +154,11 @@ class Flags:
     docker_remove_delay: float = flag(6 * 3600.0, "How long a container of Docker is kept after its end.")
     docker_stop_timeout: float = flag(0.0, "How long a container of Docker that is destroyed has to end by itself.")
     docker_ignore_runtime: bool = flag(False, "Ignore the image's directory, variables, user and command.")
+
+    @property
+    def isolators(self) -> list[str]:
+        """The names in `isolation`. To `Isolator.create` these are all that there are, with those that others bring."""
+        return names_in(self.isolation)
 
     @classmethod
     def help(cls, name: str) -> str:

@@ -99,6 +99,16 @@ def test_isolators_of_other_packages_keep_their_order(third_party: ThirdParty) -
     assert names("b/one,filesystem/linux,a/two") == ["filesystem/linux", *DEFAULTS, "b/one", "a/two"]
 
 
+def test_an_isolator_is_told_which_others_there_are(third_party: ThirdParty) -> None:
+    """By the names that aliases stand for, and with those that nobody has named."""
+    body = "@classmethod\n    def create(cls, flags):\n        cls.told = flags.isolators\n        return cls()"
+    third_party("mine/one", ISOLATOR.format(body=body))
+    selected = selection.select(Flags(isolation=" process,mine/one "), "posix")
+    told = next(vars(type(named.isolator))["told"] for named in selected if named.name == "mine/one")
+    assert told == [named.name for named in selected]
+    assert set(told) == {ALWAYS, "filesystem/posix", "posix/cpu", "posix/mem", "mine/one"}
+
+
 @pytest.mark.parametrize("body", ["Mine = 3\n", "class Mine: pass\n"])
 def test_an_entry_point_that_is_no_isolator(third_party: ThirdParty, body: str) -> None:
     third_party("bad/one", body)

@@ -7,7 +7,6 @@ from typing import TypedDict
 
 from mesocosm.container import ContainerConfig, ContainerID, ProvisionedImage, sandbox_parts
 from mesocosm.errors import ContainerError
-from mesocosm.flags import Flags
 from mesocosm.launcher.operations import HostDirectory, MountOverlay
 
 
@@ -64,11 +63,6 @@ def layers(provisioned: ProvisionedImage) -> tuple[MountOverlay, ...]:
     if (overlay := provisioned.overlay) is None:
         return ()
     return (MountOverlay.on(provisioned.path, overlay.layers, overlay.upper, overlay.work),)
-
-
-def enabled(flags: Flags) -> bool:
-    """Whether there is the isolator that mounts of the others are made in."""
-    return "filesystem/linux" in (name.strip() for name in flags.isolation.split(","))
 
 
 def refuse_parents(container_id: ContainerID, what: str, path: str) -> None:

@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from functools import cache
 
 from mesocosm import isolators
@@ -18,11 +19,12 @@ from mesocosm.isolators.concerns import concerns
 from mesocosm.linux.namespaces import Namespace, supported
 
 ENTRY_POINTS = "mesocosm.isolators"
-_ALIASES = {
+ALIASES = {
     "process": ("posix/cpu", "posix/mem"),
     "cgroups": ("cgroups/cpu", "cgroups/mem"),
     "posix/disk": ("disk/du",),
 }
+"""What deprecated names stand for."""
 _EVERY_CGROUP = "cgroups/all"
 _ALWAYS = ("environment_secret",)
 _DEFAULT_FILESYSTEM = "filesystem/posix"
@@ -80,7 +82,7 @@ def names(flags: Flags, launcher: str, sole: ContainerConfig | None = None) -> l
 
     Raises FlagError for a list that makes no sense.
     """
-    given = [name.strip() for name in flags.isolation.split(",") if name.strip()]
+    given = flags.isolators
     for name in given:
         if given.count(name) > 1:
             raise FlagError(f"--isolation names {name!r} twice", "remove one of them")
@@ -107,7 +109,9 @@ def select(flags: Flags, launcher: str, sole: ContainerConfig | None = None) -> 
     Raises FlagError that names the one this host cannot do.
     """
     selected = []
-    for name in names(flags, launcher, sole):
+    chosen = names(flags, launcher, sole)
+    flags = replace(flags, isolation=",".join(chosen))
+    for name in chosen:
         try:
             selected.append(NamedIsolator(name, find(name).create(flags)))
         except UnsupportedError as error:
@@ -151,7 +155,7 @@ def _expand(name: str, flags: Flags) -> Iterable[str]:
     if name == _EVERY_CGROUP:
         every = importlib.import_module(f"{isolators.__name__}.cgroups.all")
         return tuple(every.expand(flags))
-    return _ALIASES.get(name, (name,))
+    return ALIASES.get(name, (name,))
 
 
 def _default_network(wanted: Collection[str], launcher: str) -> list[str]:

@@ -10,13 +10,9 @@ from mesocosm.agent.flags.table.cluster import MASTER
 from mesocosm.agent.flags.table.own import LOGROTATE
 from mesocosm.agent.flags.values import AgentFlags
 from mesocosm.errors import FlagError
-from mesocosm.flags import Flags
+from mesocosm.flags import Flags, names_in
+from mesocosm.isolators.selection import ALIASES
 
-_OLD_ISOLATORS = {
-    "cgroups": ("cgroups/cpu", "cgroups/mem"),
-    "posix/disk": ("disk/du",),
-    "process": ("posix/cpu", "posix/mem"),
-}
 _OF_A_CLUSTER = {flag.name for flag in MASTER if flag.served_by is not None} | {"reconfiguration_policy"}
 _EVERY_CGROUP = "cgroups/all"
 _LONGEST_REREGISTRATION = 15.0
@@ -81,23 +77,19 @@ def _check_executors(agent: AgentFlags) -> None:
 
 def isolators(isolation: str) -> list[str]:
     """The names in `--isolation`, with new ones for those that are deprecated."""
-    names = _names(isolation)
+    names = names_in(isolation)
     result: list[str] = []
     for name in names:
-        current = _OLD_ISOLATORS.get(name)
+        current = ALIASES.get(name)
         result += [name] if current is None else [new for new in current if new not in (*names, *result)]
     return result
 
 
-def _names(isolation: str) -> list[str]:
-    return [name.strip() for name in isolation.split(",") if name.strip()]
-
-
 def warnings_of(found: Mapping[str, Given], isolation: str) -> Iterator[str]:
     """What is deprecated, unsafe or without effect in the flags that were set."""
-    for name in dict.fromkeys(_names(isolation)):
-        if name in _OLD_ISOLATORS:
-            yield f"--isolation: {name!r} is deprecated; write {','.join(_OLD_ISOLATORS[name])}"
+    for name in dict.fromkeys(names_in(isolation)):
+        if name in ALIASES:
+            yield f"--isolation: {name!r} is deprecated; write {','.join(ALIASES[name])}"
     used = isolators(isolation)
     for entry in found.values():
         yield from _warnings_of(entry, used)

@@ -33,7 +33,7 @@ class LinuxSeccompIsolator(Isolator):
     def __init__(self, flags: Flags, default: bytes | None) -> None:
         self._flags = flags
         self._default = default
-        self._limits_capabilities = CAPABILITIES in (name.strip() for name in flags.isolation.split(","))
+        self._limits_capabilities = CAPABILITIES in flags.isolators
         self._programs: dict[tuple[bytes, int], bytes] = {}
         self._compiling = asyncio.Lock()
 

@@ -52,7 +52,7 @@ class SandboxPathVolumeIsolator(Isolator):
     phase = Phase.VOLUMES
 
     def __init__(self, flags: Flags) -> None:
-        self._binds = mounting.enabled(flags)
+        self._binds = "filesystem/linux" in flags.isolators
         self._sandbox_directory = flags.sandbox_directory
         self._gids = VolumeGids.create(flags) if self._binds else None
         self._work_dir = flags.work_dir
