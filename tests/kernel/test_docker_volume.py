@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from mesocosm.container import DockerVolume, Volume, VolumeMode
+from mesocosm.docker import plugins
 from mesocosm.errors import ContainerError, leaves
 from mesocosm.flags import Flags
-from mesocosm.isolators.docker import base
 from tests import volume_plugin
 from tests.agent_process import AgentProcess
 from tests.launching import LINUX, TIMEOUT, Launch
@@ -64,9 +64,9 @@ def flags(run_directory: Path, cgroups_root: str) -> Flags:
 @pytest.fixture
 def plugin(flags: Flags, run_directory: Path, unique_name: str) -> Iterator[Plugin]:
     """One whose socket is where Docker looks for it."""
-    made = [path for path in (base.SOCKETS, base.SOCKETS.parent) if not path.exists()]
-    base.SOCKETS.mkdir(parents=True, exist_ok=True)
-    socket, directory = base.SOCKETS / f"{unique_name}.sock", run_directory / "plugin"
+    made = [path for path in (plugins.SOCKETS, plugins.SOCKETS.parent) if not path.exists()]
+    plugins.SOCKETS.mkdir(parents=True, exist_ok=True)
+    socket, directory = plugins.SOCKETS / f"{unique_name}.sock", run_directory / "plugin"
     directory.mkdir()
     command = [sys.executable, volume_plugin.__file__, str(socket), str(directory)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
@@ -176,7 +176,7 @@ async def test_a_plugin_that_fails(launch: Launch, plugin: Plugin, flags: Flags,
 
 
 async def test_a_plugin_that_hangs_is_given_up(launch: Launch, plugin: Plugin, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "MOUNT_TIMEOUT", 0.5)
+    monkeypatch.setattr(plugins, "MOUNT_TIMEOUT", 0.5)
     other = await launch.sleeping(isolation=ISOLATION)
     with pytest.raises((ContainerError, ExceptionGroup)) as caught:
         await launch("true", isolation=ISOLATION, volumes=(plugin.volume("hang"),))
@@ -217,7 +217,7 @@ async def test_a_dvdcli_that_fails(
     launch: Launch, flags: Flags, run_directory: Path, monkeypatch: pytest.MonkeyPatch, program: str
 ) -> None:
     """To mount: nothing is left on record, and what it may have mounted is unmounted once."""
-    monkeypatch.setattr(base, "MOUNT_TIMEOUT", 0.5)
+    monkeypatch.setattr(plugins, "MOUNT_TIMEOUT", 0.5)
     calls = run_directory / "calls"
     dvdcli = run_directory / "dvdcli"
     dvdcli.write_text(f'#!/bin/sh\necho "$1" >> {calls}\n[ "$1" = unmount ] && exit 1\n{program}\n')
@@ -258,8 +258,8 @@ async def test_a_plugin_that_a_file_tells_of(
     """On a socket elsewhere, or one of TCP, which is passed on to the plugin's."""
     specifications = run_directory / "specifications"
     specifications.mkdir()
-    monkeypatch.setattr(base, "SPECIFICATIONS", (run_directory / "none", specifications))
-    socket = base.SOCKETS / f"{plugin.driver}.sock"
+    monkeypatch.setattr(plugins, "SPECIFICATIONS", (run_directory / "none", specifications))
+    socket = plugins.SOCKETS / f"{plugin.driver}.sock"
     driver = f"told-{plugin.driver}"
     async with passed_on(socket) as port:
         address = f"tcp://127.0.0.1:{port}" if kind == "tcp" else f"unix://{socket}"
@@ -305,7 +305,7 @@ async def passed_on(socket: Path) -> AsyncIterator[int]:
 async def test_files_that_tell_of_no_plugin(
     launch: Launch, run_directory: Path, monkeypatch: pytest.MonkeyPatch, file: str, content: str, expected: str
 ) -> None:
-    monkeypatch.setattr(base, "SPECIFICATIONS", (run_directory,))
+    monkeypatch.setattr(plugins, "SPECIFICATIONS", (run_directory,))
     (run_directory / file).write_text(content)
     with pytest.raises((ContainerError, ExceptionGroup)) as caught:
         await launch("true", isolation=ISOLATION, volumes=(Volume("data", docker_volume=DockerVolume("x", "v")),))

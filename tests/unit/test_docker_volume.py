@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from mesocosm.container import CommandInfo, ContainerConfig, ContainerID, DockerVolume, Volume
+from mesocosm.docker.plugins import PluginDriver
 from mesocosm.errors import ContainerError
 from mesocosm.flags import Flags
 from mesocosm.isolators.base import ContainerState
 from mesocosm.isolators.docker import volume as volume_module
-from mesocosm.isolators.docker.base import PluginDriver
 from mesocosm.isolators.docker.volume import DockerVolumeIsolator
 from mesocosm.launcher.info import Credentials
 

@@ -16,11 +16,11 @@ from typing import Self
 
 from mesocosm.concurrency import together
 from mesocosm.container import ContainerConfig, ContainerID, Volume, VolumeKind, VolumeMode
+from mesocosm.docker.plugins import RefusedError, find_driver
 from mesocosm.errors import ContainerError, MesocosmError, RecoveryError, leaves
 from mesocosm.flags import Flags
 from mesocosm.isolators import mounting
 from mesocosm.isolators.base import ContainerState, Isolator, Phase
-from mesocosm.isolators.docker.base import RefusedError, find_driver
 from mesocosm.isolators.records import containers_in
 from mesocosm.launcher.info import LaunchInfo
 from mesocosm.launcher.operations import Bind
