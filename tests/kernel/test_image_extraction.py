@@ -16,8 +16,8 @@ import pytest
 
 from mesocosm.images.errors import DigestError, ImageError
 from mesocosm.images.extraction.messages import Extract, Extracted
-from mesocosm.images.extraction.tree import OPAQUE
 from mesocosm.images.extraction.worker import FollowedFile, extract
+from mesocosm.linux.layers import OPAQUE
 from tests.registry import call, digest, entry, tar
 
 pytestmark = pytest.mark.kernel

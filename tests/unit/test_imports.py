@@ -86,15 +86,8 @@ def test_isolators_know_only_what_is_below_them(module: Path) -> None:
         pytest.skip("it chooses among them")
     base = f"{own.rpartition('.')[0]}.base"
     launcher = [f"mesocosm.launcher.{name}" for name in ("info", "kernel_filesystems", "later", "operations")]
-    allowed = (
-        *VALUES,
-        "mesocosm.bodies",
-        "mesocosm.concurrency",
-        "mesocosm.docker.plugins",
-        "mesocosm.linux",
-        "mesocosm.cni",
-        *launcher,
-    )
+    tools = [f"mesocosm.{name}" for name in ("bodies", "cni", "concurrency", "docker.plugins", "linux")]
+    allowed = (*VALUES, *tools, *launcher)
     shared = [f"mesocosm.isolators.{name}" for name in ("base", "mounting", "records", "disk.projects")]
     for name in imported(module):
         assert name.startswith(allowed) or name in (*shared, base, base.rpartition(".")[0], "mesocosm.isolators"), (

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mesocosm.images.errors import ImageError
-from mesocosm.images.extraction.tree import OPAQUE
+from mesocosm.linux.layers import OPAQUE
 from mesocosm.linux.path import open_in_root
 from mesocosm.linux.sync import sync_file_system
 

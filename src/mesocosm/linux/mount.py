@@ -110,6 +110,15 @@ def change(
     _mount_setattr(tree, b"", flags, request, ctypes.sizeof(request))
 
 
+def attach_at(tree: int, path: str) -> None:
+    """Mounts a tree at a path of the host, which may be no link. Raises OSError."""
+    target = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        attach(tree, target)
+    finally:
+        os.close(target)
+
+
 def is_shared(path: str) -> bool:
     """Whether what is at `path` is on a shared mount, which tells its peers of mounts below it. Raises OSError."""
     descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)

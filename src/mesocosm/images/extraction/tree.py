@@ -20,10 +20,10 @@ from typing import Any, TypeVar
 
 from mesocosm.images.errors import ImageError
 from mesocosm.images.extraction.headers import Kind, Member
+from mesocosm.linux.layers import OPAQUE, is_whiteout
 from mesocosm.linux.path import open_in_root
 from mesocosm.linux.tree import remove_tree
 
-OPAQUE = "trusted.overlay.opaque"
 _WHITEOUT, _OPAQUE_DIRECTORY, _SPECIAL = b".wh.", b".wh..wh..opq", b".wh..wh."
 _IGNORED_XATTRS = ("trusted.overlay.", "user.overlay.", "security.selinux", "system.nfs4_acl")
 """What would have a meaning for the mount of the layer, or belongs to the host that the image was made on."""
@@ -106,7 +106,7 @@ class Tree:
             if not stat.S_ISDIR(found.st_mode):
                 self._remove(place)
                 os.mkdir(place.name, 0o755, dir_fd=place.parent)
-                if _is_whiteout(found):
+                if is_whiteout(found):
                     place.make_opaque()
         self._give(self._lookup(place.path), place.path, member)
 
@@ -236,7 +236,7 @@ class Tree:
                 above = place.path.rpartition(b"/")[0]
                 self._enter(posixpath.normpath(posixpath.join(b"/", above, target)).strip(b"/"), member, links + 1)
                 return
-            if not _is_whiteout(found):
+            if not is_whiteout(found):
                 raise _in_the_way(place.path, member) from None
             self._remove(place)
             os.mkdir(place.name, 0o755, dir_fd=place.parent)
@@ -339,7 +339,3 @@ def _set_time(target: int | bytes, time: int, **where: Any) -> None:
     # A time that no file can have is the archive's mistake, and no harm.
     with contextlib.suppress(OverflowError):
         os.utime(target, ns=(time, time), **where)
-
-
-def _is_whiteout(found: os.stat_result) -> bool:
-    return stat.S_ISCHR(found.st_mode) and found.st_rdev == 0

@@ -100,11 +100,7 @@ class IpcNamespaceIsolator(Isolator):
         directory.mkdir(parents=True)
         tree = mount.create("tmpfs", _options(size), _ATTRIBUTES)
         try:
-            target = os.open(directory, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                mount.attach(tree, target)
-            finally:
-                os.close(target)
+            mount.attach_at(tree, str(directory))
         finally:
             os.close(tree)
         own = Bind(str(directory), _SHM, create=config.rootfs is not None)

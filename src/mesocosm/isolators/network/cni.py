@@ -303,7 +303,7 @@ class CniIsolator(Isolator):
             try:
                 mount.change(tree, propagation=Propagation.PRIVATE)
                 mount.change(tree, propagation=Propagation.SHARED)
-                _attach(tree, self._root)
+                mount.attach_at(tree, str(self._root))
             finally:
                 os.close(tree)
         directory = self._directory(container_id)
@@ -323,7 +323,7 @@ class CniIsolator(Isolator):
         target.touch()
         tree = mount.clone_tree(f"/proc/{pid}/ns/{Namespace.NETWORK.file}", recursive=False)
         try:
-            _attach(tree, target)
+            mount.attach_at(tree, str(target))
         finally:
             os.close(tree)
 
@@ -364,7 +364,7 @@ class CniIsolator(Isolator):
         directory.mkdir()
         tree = mount.create("tmpfs", _FILES_OPTIONS, _FILES_ATTRIBUTES)
         try:
-            _attach(tree, directory)
+            mount.attach_at(tree, str(directory))
         finally:
             os.close(tree)
         for name in files.NAMES:
@@ -422,14 +422,6 @@ class CniIsolator(Isolator):
 
             self._made_dns = DefaultDns(self._flags.default_container_dns)
         return self._made_dns
-
-
-def _attach(tree: int, target: Path) -> None:
-    descriptor = os.open(target, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        mount.attach(tree, descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _interfaces(joined: _Joined) -> list[str]:

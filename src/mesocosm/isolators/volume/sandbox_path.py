@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import posixpath
 import sys
@@ -176,7 +177,15 @@ def _link(place: _Place, own: HostDirectory, container_path: str) -> None:
         try:
             os.symlink(target, name, dir_fd=parent)
         except FileExistsError:  # Of an earlier container with that sandbox.
-            with contextlib.suppress(OSError):
-                if os.readlink(name, dir_fd=parent) == target:
-                    return
+            if _link_target(name, parent) != target:
+                raise
+
+
+def _link_target(name: str, directory: int) -> str | None:
+    """Where a link leads; None of what is no link, or is gone meanwhile. Raises OSError."""
+    try:
+        return os.readlink(name, dir_fd=directory)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOENT):
             raise
+        return None
