@@ -7,8 +7,9 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mesocosm.concurrency import together
+from mesocosm.concurrency import Turns, together
 from mesocosm.container import RUNTIME_SEPARATOR, ContainerConfig, ContainerID, Termination
 from mesocosm.containerizer.base import ContainerIO
 from mesocosm.containerizer.ended import EndedContainers
@@ -18,8 +19,12 @@ from mesocosm.containerizer.sandbox import remove_sandbox, remove_unused_sandbox
 from mesocosm.containerizer.steps import Steps
 from mesocosm.containerizer.supervision import KILLED, Supervision
 from mesocosm.errors import ContainerError, UnknownContainerError, leaves
+from mesocosm.isolators.base import ContainerState
 from mesocosm.launcher.client import LauncherProcess
 from mesocosm.statistics import ResourceStatistics
+
+if TYPE_CHECKING:
+    from mesocosm.containerizer.recovery import Found
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +105,7 @@ class Lives:
             raise ContainerError(f"{container.container_id} is a debug container, but is nested in no container")
 
     def add(self, container: Container) -> None:
-        """Knows a container, which is the caller's to begin, to resume or to destroy."""
+        """Knows a container, which is the caller's to begin."""
         self._containers[container.container_id] = container
         if (parent := container.container_id.parent) is not None and parent in self._containers:
             self._containers[parent].children.add(container.container_id)
@@ -122,10 +127,28 @@ class Lives:
 
         container.task = asyncio.create_task(self._live(container, start))
 
-    def resume(self, container: Container) -> None:
-        """Watches over a container that was recovered and is RUNNING."""
-        container.watches = self._supervision.isolation.watch(container.container_id)
-        container.task = asyncio.create_task(self._live(container, None))
+    async def take_up(self, found: Found) -> None:
+        """Watches over the containers that an earlier containerizer has left, or ends them, if they are lost.
+
+        Raises ExceptionGroup for what could not be ended, when all others are taken up, and OSError.
+        """
+        for container in found.past:
+            self._ended.recover(container.container_id, container.termination or Termination(None))
+        for container in found.present:
+            self.add(container)
+        isolation, turns = self._supervision.isolation, Turns()
+        states = [
+            ContainerState(container.container_id, container.config, container.init.pid if container.init else None)
+            for container in found.running
+        ]
+        await isolation.recover(states, [container.container_id for container in found.lost])
+        for container in found.running:
+            container.watches = isolation.watch(container.container_id)
+            container.task = asyncio.create_task(self._live(container, None))
+            await turns.pause()
+        for path in found.misplaced:
+            self._checkpoints.set_aside(path)
+        await together(self.destroy(container.container_id) for container in found.lost)
 
     def change(self, container: Container, config: ContainerConfig) -> None:
         """Records what a running container is from now on. Raises ContainerError if it has ended, and OSError."""

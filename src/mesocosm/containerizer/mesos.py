@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from mesocosm.concurrency import Turns, together
+from mesocosm.concurrency import together
 from mesocosm.container import (
     ContainerConfig,
     ContainerID,
@@ -34,7 +34,6 @@ from mesocosm.containerizer.steps import Steps
 from mesocosm.containerizer.supervision import Supervision
 from mesocosm.errors import ContainerError, UnknownContainerError, UnsupportedError
 from mesocosm.flags import Flags
-from mesocosm.isolators.base import ContainerState
 from mesocosm.launcher.base import Launcher
 from mesocosm.launcher.client import LauncherProcess
 from mesocosm.launcher.messages import STOP_COMMAND
@@ -227,23 +226,8 @@ class MesosContainerizer:
         except BaseException:
             self._used = False
             raise
-        for container in found.past:
-            self._ended.recover(container.container_id, container.termination or Termination(None))
-        for container in found.present:
-            self._lives.add(container)
-        states = [
-            ContainerState(container.container_id, container.config, container.init.pid if container.init else None)
-            for container in found.running
-        ]
-        await self._isolation.recover(states, [container.container_id for container in found.lost])
-        turns = Turns()
-        for container in found.running:
-            self._lives.resume(container)
-            await turns.pause()
-        for path in found.misplaced:
-            self._checkpoints.set_aside(path)
         try:
-            await together(self.destroy(container.container_id) for container in found.lost)
+            await self._lives.take_up(found)
         finally:
             if self._provisioner is not None:
                 await self._provisioner.recover(await self.containers())
