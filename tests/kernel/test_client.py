@@ -70,7 +70,8 @@ def test_what_is_wrong_is_one_line(client: Client, agent: AgentProcess) -> None:
     for command in ("inspect", "kill", "wait", "rm", "stats"):
         assert client.refused(command, "nope") == unknown
     assert client.refused("inspect", "batch") == "'batch' could be batch-1, batch-2; write more of it"
-    assert client.refused("rm", "web.side").endswith("has not ended; destroy it first")
+    refusal = "web.side has not ended; `mesocosm rm --force web.side` ends it first"
+    assert client.refused("rm", "web.side") == refusal
     assert client.refused("kill", "--signal", "nope", "web").startswith("--signal: 'nope' is no signal")
     assert client.refused("kill", "a/b").startswith("there is no container 'a/b'")
     several = client.run("rm", "nope", "batch-1", "web")

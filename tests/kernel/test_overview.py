@@ -48,6 +48,7 @@ def test_what_there_is_of_containers_from_their_launch_to_their_removal(agent: A
     assert (done["state"], done["status"], done["exit_status"], done["reason"]) == ("ENDED", 3 << 8, 3, None)
     named = agent.get("/overview?statistics=false").json
     assert (set(by_id(named)), named["machine"]) == (set(by_id(found)), {})
+    assert set(by_id(agent.get("/overview?statistics=false&id=w").json)) == {"web", "web.side"}
     assert not {"statistics", "pid"} & by_id(named)["web"].keys()
     assert agent.get("/overview?statistics=no").status == 400
     assert began - 1 <= done["launched"] <= done["ended"] <= time.time() + 1

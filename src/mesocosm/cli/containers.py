@@ -13,6 +13,7 @@ from mesocosm.cli.messages import FAILED, complain, printable
 from mesocosm.client import Json
 from mesocosm.client.address import AgentError
 from mesocosm.client.connection import Connection
+from mesocosm.client.names import abbreviates
 from mesocosm.dataclass import dataclass
 from mesocosm.errors import MesocosmError, UnknownContainerError
 
@@ -71,10 +72,14 @@ class Overview:
     containers: tuple[Container, ...]
 
 
-def overview(connection: Connection, *, measured: bool = True) -> Overview:
-    """Asks for it; it comes sooner if nothing has to be `measured`. Raises AgentError."""
+def overview(connection: Connection, name: str | None = None, *, measured: bool = True) -> Overview:
+    """Asks for it; it comes sooner if nothing has to be `measured`. Raises AgentError.
+
+    Of all that has ended it has the last ones; of what `name` may mean, and of what is nested there, every one.
+    """
+    query = ({} if measured else {"statistics": "false"}) | ({} if name is None else {"id": name})
     try:
-        found = connection.get("/overview", None if measured else {"statistics": "false"})
+        found = connection.get("/overview", query)
         containers = tuple(map(_container, found["containers"]))
         return Overview(found["agent"]["time"], found["agent"], found["machine"], containers)
     except AgentError as error:
@@ -97,7 +102,7 @@ def find(connection: Connection, text: str) -> Container:
 
     Raises AgentError, and UnknownContainerError where that is none or several.
     """
-    return choose(overview(connection, measured=False).containers, text)
+    return choose(overview(connection, text, measured=False).containers, text)
 
 
 def find_running(connection: Connection, text: str) -> Container:
@@ -114,7 +119,7 @@ def choose(containers: Iterable[Container], text: str) -> Container:
     for container in containers:
         if container.id == text:
             return container
-        if _abbreviates(text, container.id):
+        if abbreviates(text, container.id):
             meant.append(container)
     if len(meant) == 1:
         return meant[0]
@@ -123,13 +128,6 @@ def choose(containers: Iterable[Container], text: str) -> Container:
     ids = sorted(container.id for container in meant)
     names = ", ".join(ids[:_SHOWN]) + (", …" if len(ids) > _SHOWN else "")
     raise UnknownContainerError(f"{text!r} could be {names}", "write more of it")
-
-
-def _abbreviates(text: str, container_id: str) -> bool:
-    parts, names = text.split("."), container_id.split(".")
-    return len(parts) == len(names) and all(
-        part and name.startswith(part) for part, name in zip(parts, names, strict=True)
-    )
 
 
 def with_container(connection: Connection, text: str, action: Callable[[str], Result]) -> tuple[str, Result]:
@@ -169,7 +167,7 @@ def for_each(connection: Connection, texts: Iterable[str], action: Callable[[str
         except AgentError as error:
             if error.status is None:  # Nor will it answer for the others.
                 raise
-            complain(f"{text}: {error}")
+            complain(str(error) if error.message.startswith(text) else f"{text}: {error}")
             status = FAILED
         else:
             click.echo(found)

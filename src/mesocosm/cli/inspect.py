@@ -33,7 +33,7 @@ Examples:
 def inspect(agent: Address, *, container: str, as_json: bool) -> int:
     """Show all that is known of a container."""
     with Connection(agent) as connection:
-        found = overview(connection)
+        found = overview(connection, container)
     chosen = choose(found.containers, container)
     if as_json:
         click.echo(json.dumps(chosen.entry, indent=2))

@@ -16,7 +16,7 @@ Examples:
   mesocosm rm batch-1
   mesocosm rm --force web
 """
-_NOT_FOUND = 404
+_NOT_FOUND, _CONFLICT = 404, 409
 
 
 @click.command(epilog=_EPILOG)
@@ -31,7 +31,13 @@ def rm(agent: Address, *, ids: tuple[str, ...], force: bool) -> int:
             about: Json = {"container_id": identity(container_id)}
             if force:
                 _end(connection, about)
-            connection.call("REMOVE_CONTAINER", about)
+            try:
+                connection.call("REMOVE_CONTAINER", about)
+            except AgentError as error:
+                if error.status != _CONFLICT or force:
+                    raise
+                hint = f"`mesocosm rm --force {container_id}` ends it first"
+                raise AgentError(error.message.partition(";")[0], hint, error.status) from None
 
         return for_each(connection, ids, remove)
 

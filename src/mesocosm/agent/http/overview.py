@@ -22,6 +22,7 @@ from mesocosm.agent.http.v0 import switch_of
 from mesocosm.agent.machine import machine_statistics
 from mesocosm.api import convert
 from mesocosm.api.json import to_json
+from mesocosm.client.names import may_be_within
 from mesocosm.concurrency import Turns
 from mesocosm.container import ContainerConfig, ContainerID, ContainerStatus, Termination
 from mesocosm.errors import UnknownContainerError
@@ -46,19 +47,21 @@ class Overview:
     async def handle(self, request: Request) -> Reply:
         """Answers GET for whom the lists show `/containers`; with `statistics=false`, sooner, as nothing is measured.
 
-        Raises RequestError: 400, 403, 503.
+        With `id=TEXT` it tells of the containers that this may be cut short of, all that have ended too, and of what is
+        nested in them. Raises RequestError: 400, 403, 503.
         """
         if not self.agent.recovered:
             raise RequestError(HTTPStatus.SERVICE_UNAVAILABLE, "Agent has not finished recovery")
         self.access.require(request.principal, Action.GET_ENDPOINTS, "/containers")
         measured = switch_of(request, "statistics", default=True)
-        running = await self._running(request.principal, measured=measured)
-        ended = await self._past(request.principal)
+        name = request.query.get("id")
+        running = await self._running(request.principal, name, measured=measured)
+        ended = await self._past(request.principal, name)
         return json_reply(
             {
                 "agent": self._agent(request.principal),
                 "machine": await asyncio.to_thread(machine_statistics, self.agent.work_dir) if measured else {},
-                "containers": [*running, *ended[:MOST_ENDED]],
+                "containers": [*running, *(ended[:MOST_ENDED] if name is None else ended)],
                 "ended_total": len(ended),
             }
         )
@@ -74,22 +77,24 @@ class Overview:
             "principal": principal,
         }
 
-    async def _running(self, principal: str | None, *, measured: bool) -> list[Json]:
+    async def _running(self, principal: str | None, name: str | None, *, measured: bool) -> list[Json]:
         pending = self.agent.containerizer.pending()
         turns, found = Turns(), []
         for observed in await self.agent.observe(measured=measured):
             await turns.pause()
-            if self.access.shows(principal, observed):
+            if _is_meant(name, observed.container_id) and self.access.shows(principal, observed):
                 found.append(self._of(observed, pending.get(observed.container_id, _RUNNING)))
         return found
 
-    async def _past(self, principal: str | None) -> list[Json]:
+    async def _past(self, principal: str | None, name: str | None) -> list[Json]:
         """Those that have ended, the last one first."""
         terminated = self.agent.containerizer.terminated()
-        self._ended = {name: known for name, known in self._ended.items() if name in terminated}
+        self._ended = {each: known for each, known in self._ended.items() if each in terminated}
         turns, found = Turns(), []
         for container_id in terminated:
             await turns.pause()
+            if not _is_meant(name, container_id):
+                continue
             of_executor = self.agent.tasks.containers.is_executor(container_id.root)
             if self.access.shows(principal, Observed(container_id, None, None, of_executor=of_executor)):
                 with contextlib.suppress(UnknownContainerError):  # Removed meanwhile.
@@ -124,6 +129,10 @@ class Overview:
         if observed.statistics is not None:
             entry["statistics"] = to_json(convert.resource_statistics(observed.statistics))
         return entry
+
+
+def _is_meant(name: str | None, container_id: ContainerID) -> bool:
+    return name is None or may_be_within(name, str(container_id))
 
 
 def _asked(config: ContainerConfig, isolation: Iterable[str]) -> Json:
