@@ -38,6 +38,13 @@ def ask(agent: AgentProcess, name: str = "t", *, headers: Mapping[str, str] | No
     )
 
 
+def ask_for_its_own(agent: AgentProcess, name: str, headers: Mapping[str, str] | None = None) -> Answer:
+    """Asks for the terminal that the container has."""
+    body = {"type": "ATTACH_CONTAINER_OUTPUT", "attach_container_output": {"container_id": identity(name)}}
+    content = {"Content-Type": "application/json"}
+    return agent.request("POST", "/terminal", json.dumps(body).encode(), {**content, **(headers or {})})
+
+
 def ticket(agent: AgentProcess, name: str = "t", **more: Any) -> str:
     answer = ask(agent, name, **more)
     assert answer.status == 200, answer.text
@@ -183,6 +190,24 @@ async def test_what_goes_wrong_is_said(web: AgentProcess) -> None:
         await gone(web)
 
 
+async def test_the_terminal_that_a_container_has(web: AgentProcess) -> None:
+    assert ask_for_its_own(web, "web").text == "web has no terminal of its own"
+    assert ask_for_its_own(web, "nope").status == 404
+    size = {"container": {"type": "MESOS", "tty_info": {"window_size": {"rows": 30, "columns": 90}}}}
+    assert web.launch("own", "while read line; do echo got $line; done; exit 3", **size).status == 200
+    for line in (b"one", b"two"):  # It goes on when its client leaves.
+        async with connected(web, terminal.PROTOCOL, ask_for_its_own(web, "own").json["ticket"]) as socket:
+            await socket.send_bytes(line + b"\n")
+            await until(socket, f"got {line.decode()}")
+            if line == b"two":
+                second = ask_for_its_own(web, "own").json["ticket"]
+                async with connected(web, terminal.PROTOCOL, second) as busy:
+                    assert await said(busy) == {"error": "Multiple input connections are not allowed"}
+                await socket.send_bytes(b"\x04")
+                assert await said(socket) == {"exit_status": 3}
+    assert ask_for_its_own(web, "own").status == 404
+
+
 async def test_who_may_have_one(agent: AgentProcess, run_directory: Path) -> None:
     credentials = run_directory / "credentials"
     credentials.write_text("ops secret\nweb secret\n")
@@ -191,7 +216,11 @@ async def test_who_may_have_one(agent: AgentProcess, run_directory: Path) -> Non
         "launch_nested_container_sessions_under_parent_with_user": [
             {"principals": {"values": ["ops"]}, "users": {"type": "ANY"}},
             {"principals": {"type": "ANY"}, "users": {"type": "NONE"}},
-        ]
+        ],
+        "attach_containers_input": [
+            {"principals": {"values": ["ops"]}, "users": {"type": "ANY"}},
+            {"principals": {"type": "ANY"}, "users": {"type": "NONE"}},
+        ],
     }
     agent.start(f"--http_credentials={credentials}", "--authenticate_http_readwrite", f"--acls={json.dumps(lists)}")
     launch = {"container_id": identity("web"), "command": {"value": "sleep 1000"}}
@@ -200,6 +229,9 @@ async def test_who_may_have_one(agent: AgentProcess, run_directory: Path) -> Non
     assert agent.request("POST", "/api/v1", body, headers).status == 200
     assert ask(agent).status == 401
     assert ask(agent, headers=as_("web")).status == 403
+    assert ask_for_its_own(agent, "web").status == 401
+    assert ask_for_its_own(agent, "web", as_("web")).status == 403
+    assert ask_for_its_own(agent, "web", as_("ops")).text == "web has no terminal of its own"
     async with connected(agent, terminal.PROTOCOL, ticket(agent, headers=as_("ops"))) as socket:
         await socket.send_bytes(b"echo mine$((1))\n")
         await until(socket, "mine1")
@@ -217,6 +249,7 @@ def test_in_the_page(web: AgentProcess) -> None:
 
         page.goto(f"{page.url}#/web/terminal")
         page.get_by_label("Command").fill("exec sh")
+        assert page.get_by_role("button", name="Attach to its own").count() == 0
         page.get_by_role("button", name="Open").click()
         screen = page.locator(".xterm-rows")
         expect(screen).to_contain_text("#", timeout=PATIENCE)
@@ -234,5 +267,14 @@ def test_in_the_page(web: AgentProcess) -> None:
         assert page.locator("main img").count() == 0
         page.get_by_role("button", name="Open").click()
         expect(page.get_by_role("treeitem", name=re.compile("terminal-"))).to_be_visible(timeout=PATIENCE)
+        tty = {"container": {"type": "MESOS", "tty_info": {"window_size": {"rows": 30, "columns": 90}}}}
+        assert web.launch("own", "read line; stty size; exec cat", **tty).status == 200
+        page.goto(f"{page.url.partition('#')[0]}#/own/terminal")
+        page.get_by_role("button", name="Attach to its own").click()
+        expect(page.get_by_text("It is that of own itself")).to_be_visible(timeout=PATIENCE)
+        page.keyboard.type("\n")
+        expect(screen).to_contain_text(re.compile(r"\d\d \d+"), timeout=PATIENCE)
+        assert "30 90" not in screen.inner_text()
         page.get_by_role("link", name="Mesocosm").click()
+        assert "own" in web.containers()
         expect(page.get_by_role("treeitem", name=re.compile("terminal-"))).to_be_hidden(timeout=PATIENCE)

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from types import TracebackType
 
 from mesocosm.agent.agent import Agent
-from mesocosm.agent.http.access import Access
+from mesocosm.agent.http.access import Access, named
 from mesocosm.agent.http.reply import Reply, RequestError, bad_request, not_found, not_launched
 from mesocosm.agent.http.streams import Exchange, with_heartbeats
 from mesocosm.api import convert, process_io, validation
@@ -58,6 +58,18 @@ class SessionCalls:
             )
         except MesocosmError as error:
             raise bad_request(str(error)) from None
+
+    def terminal(self, asked: Call.AttachContainerOutput, principal: str | None) -> ContainerID:
+        """The container whose own terminal a `principal` asks for, who may see it and type. Raises RequestError."""
+        container_id = named(asked.container_id)
+        for stream in ("output", "input"):
+            self._access.require_attach(principal, stream, container_id)
+        config = self._agent.containerizer.config(container_id)
+        if config is None:
+            raise not_found(f"Container {container_id} cannot be found")
+        if config.tty_info is None:
+            raise bad_request(f"{container_id} has no terminal of its own")
+        return container_id
 
     async def open(self, container_id: ContainerID, config: ContainerConfig) -> Session | None:
         """Opens it; None if there is one already. Who calls closes it. Raises RequestError."""

@@ -1,4 +1,4 @@
-"""A terminal in a container, for the page: a session by a WebSocket.
+"""A terminal in a container, for the page, by a WebSocket: a session, or the terminal that the container has itself.
 
 A browser sends no name and no secret with a WebSocket. So the page asks for it first, like for all else, and is given a
 ticket, which is good for one connection, and for seconds. It is shown among the subprotocols: addresses end up in logs.
@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated
 
@@ -29,6 +30,7 @@ from mesocosm.api.json import from_json, loads
 from mesocosm.api.v1.agent import Call
 from mesocosm.container import ContainerConfig, ContainerID
 from mesocosm.errors import MesocosmError
+from mesocosm.switchboard.follow import Follow
 from mesocosm.switchboard.input import Input
 from mesocosm.switchboard.session import Session
 from mesocosm.switchboard.switchboard import BusyError
@@ -49,8 +51,7 @@ class _Size(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class _Ticket:
-    container_id: ContainerID
-    config: ContainerConfig
+    talk: Callable[[WebSocket], Awaitable[None]]
     end: float
 
 
@@ -63,19 +64,20 @@ class Terminals:
         self._tickets: dict[str, _Ticket] = {}
 
     async def prepare(self, request: Request) -> Reply:
-        """Takes a LAUNCH_NESTED_CONTAINER_SESSION in JSON, and gives a ticket for it. Raises RequestError."""
+        """Takes a call in JSON, and gives a ticket for it. Raises RequestError.
+
+        LAUNCH_NESTED_CONTAINER_SESSION is for a new terminal, ATTACH_CONTAINER_OUTPUT for that which the container has.
+        """
         if request.executor is not None:
             raise RequestError(HTTPStatus.FORBIDDEN, "a terminal is not for executors")
         if essence(request.headers.get("Content-Type", "")) != JSON:
             raise RequestError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"Expecting 'Content-Type' of {JSON}")
-        container_id, config = self._sessions.asked(_call(await request.read()), request.principal)
-        if config.tty_info is None:
-            raise bad_request("a terminal has a size: container.tty_info is missing")
+        talk = self._asked(_call(await request.read()), request.principal)
         self._tickets = {name: ticket for name, ticket in self._tickets.items() if ticket.end > time.monotonic()}
         if len(self._tickets) >= _MOST_TICKETS:
             raise RequestError(HTTPStatus.TOO_MANY_REQUESTS, "too many terminals wait to be opened")
         name = secrets.token_urlsafe(32)
-        self._tickets[name] = _Ticket(container_id, config, time.monotonic() + _LIFETIME)
+        self._tickets[name] = _Ticket(talk, time.monotonic() + _LIFETIME)
         return json_reply({"ticket": name})
 
     async def connect(self, request: Request) -> Reply:
@@ -85,20 +87,53 @@ class Terminals:
         found = [self._tickets.pop(name) for name in offered if name in self._tickets]
         if PROTOCOL not in offered or len(found) != 1 or found[0].end <= time.monotonic():
             raise RequestError(HTTPStatus.FORBIDDEN, "ask for a ticket at /terminal, and show it at once")
-        return Reply(conversation=Conversation(PROTOCOL, lambda socket: self._open(found[0], socket)))
+        return Reply(conversation=Conversation(PROTOCOL, found[0].talk))
 
-    async def _open(self, ticket: _Ticket, socket: WebSocket) -> None:
+    def _asked(self, call: Call, principal: str | None) -> Callable[[WebSocket], Awaitable[None]]:
+        """What is said by the WebSocket of a call. Raises RequestError."""
+        if call.type == Call.ATTACH_CONTAINER_OUTPUT:
+            return partial(self._attach, self._sessions.terminal(call.attach_container_output, principal))
+        container_id, config = self._sessions.asked(call, principal)
+        if config.tty_info is None:
+            raise bad_request("a terminal has a size: container.tty_info is missing")
+        return partial(self._open, container_id, config)
+
+    async def _attach(self, container_id: ContainerID, socket: WebSocket) -> None:
+        """Shows what comes from then on. The container goes on when the client leaves."""
         with contextlib.suppress(ConnectionError):
             try:
-                session = await self._sessions.open(ticket.container_id, ticket.config)
+                follow = await self._agent.outputs.attach(container_id, {"stdout": bytes})
+            except MesocosmError as error:
+                await _tell(socket, error=str(error))
+                return
+            try:
+                async with self._agent.switchboard.input(container_id) as given:
+                    await _first(self._show_attached(container_id, follow, socket), _type(given, socket))
+            except (MesocosmError, OSError) as error:
+                if isinstance(error, ConnectionError):
+                    raise
+                await _tell(socket, error=str(error))
+            finally:
+                follow.close()
+
+    async def _show_attached(self, container_id: ContainerID, follow: Follow, socket: WebSocket) -> None:
+        async for piece in follow:
+            await socket.send(piece)
+        termination = await self._agent.wait(container_id)
+        await _tell(socket, exit_status=termination.exit_status)
+
+    async def _open(self, container_id: ContainerID, config: ContainerConfig, socket: WebSocket) -> None:
+        with contextlib.suppress(ConnectionError):
+            try:
+                session = await self._sessions.open(container_id, config)
             except RequestError as error:
                 await _tell(socket, error=str(error))
                 return
             if session is None:
-                await _tell(socket, error=f"there is a container {ticket.container_id} already")
+                await _tell(socket, error=f"there is a container {container_id} already")
                 return
             try:
-                async with self._agent.switchboard.input(ticket.container_id) as given:
+                async with self._agent.switchboard.input(container_id) as given:
                     await _first(_show(session, socket), _type(given, socket))
             except BusyError as error:
                 await _tell(socket, error=str(error))
@@ -114,8 +149,8 @@ def _call(body: bytes) -> Call:
         raise bad_request(str(error)) from None
     if (reason := validation.validate(call)) is not None:
         raise bad_request(f"Failed to validate agent::Call: {reason}")
-    if call.type != Call.LAUNCH_NESTED_CONTAINER_SESSION:
-        raise bad_request("Expecting a LAUNCH_NESTED_CONTAINER_SESSION")
+    if call.type not in (Call.LAUNCH_NESTED_CONTAINER_SESSION, Call.ATTACH_CONTAINER_OUTPUT):
+        raise bad_request("Expecting a LAUNCH_NESTED_CONTAINER_SESSION or an ATTACH_CONTAINER_OUTPUT")
     return call
 
 

@@ -44,9 +44,9 @@ export class Api {
     return text === "" ? {} : JSON.parse(text)[type.toLowerCase()] ?? {};
   }
 
-  /** A WebSocket that is the terminal of a session, with what such a call asks for. */
-  async terminal(fields) {
-    const { ticket } = JSON.parse(await this.#post("terminal", "LAUNCH_NESTED_CONTAINER_SESSION", fields));
+  /** A WebSocket that is a terminal: of a session that a call begins, or the one that a call attaches to. */
+  async terminal(type, fields) {
+    const { ticket } = JSON.parse(await this.#post("terminal", type, fields));
     const url = new URL("terminal/connect", document.baseURI);
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     const socket = new WebSocket(url, ["mesocosm.terminal", ticket]);

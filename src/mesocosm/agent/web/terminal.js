@@ -8,6 +8,7 @@ import { h, setText } from "./dom.js";
 
 const SHELL = "if command -v bash > /dev/null; then exec bash; else exec sh; fi";
 const LINES = 5000;
+const ENDS = "Its command ends when this page is closed, or shows another container.";
 
 let library = null;
 
@@ -39,10 +40,12 @@ export class Terminal {
     this.button = h("button", { type: "submit", class: "primary" }, "Open");
     const user = field("User", this.user);
     user.classList.add("short");
-    this.form = h("form", { class: "tools", onsubmit: (event) => this.#submit(event) }, field("Command", this.command), user, this.button);
+    this.own = h("button", { type: "button", hidden: true, onclick: () => this.#open(true) }, "Attach to its own");
+    this.form = h("form", { class: "tools", onsubmit: (event) => this.#submit(event) }, field("Command", this.command), user, this.button, this.own);
     this.place = h("div", { class: "screen", hidden: true });
     this.message = h("p", { class: "empty", role: "status" });
-    this.hint = h("p", { class: "hint", hidden: true }, h("kbd", {}, "F6"), " leaves the terminal. Its command ends when this page is closed, or shows another container.");
+    this.about = h("span");
+    this.hint = h("p", { class: "hint", hidden: true }, h("kbd", {}, "F6"), " leaves the terminal. ", this.about);
     this.element = h("section", { class: "terminal" }, this.form, this.place, this.message, this.hint);
     this.resizing = new ResizeObserver(() => this.#resize());
     this.coloring = () => this.#color();
@@ -54,6 +57,7 @@ export class Terminal {
     this.#container = container;
     if (isFirst && container.user) this.user.value = container.user;
     this.button.disabled = container.state !== "RUNNING" && this.#socket === null;
+    this.own.hidden = !container.has_terminal || container.state !== "RUNNING" || this.#socket !== null;
     this.form.hidden = container.type === "DOCKER";
     if (this.form.hidden) {
       this.say("Docker has made this container, and opens terminals in it by docker exec.", "");
@@ -82,8 +86,9 @@ export class Terminal {
     else this.#socket.close();
   }
 
-  async #open() {
-    this.button.disabled = true;
+  /** A terminal beside the command of the container, or the one that this has itself. */
+  async #open(isItsOwn = false) {
+    this.button.disabled = this.own.disabled = true;
     this.say("Opening…");
     try {
       const found = await load();
@@ -92,13 +97,17 @@ export class Terminal {
         return;
       }
       this.#show(found);
-      this.#socket = await this.api.terminal(this.#request());
+      setText(this.about, isItsOwn ? `It is that of ${this.id} itself, which goes on when this page is closed.` : ENDS);
+      this.#socket = isItsOwn
+        ? await this.api.terminal("ATTACH_CONTAINER_OUTPUT", { container_id: identity(this.id) })
+        : await this.api.terminal("LAUNCH_NESTED_CONTAINER_SESSION", this.#request());
+      this.own.hidden = true;
       this.#connect();
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       this.say(error.kind === "forbidden" ? "You may open no terminal here." : error.message);
     } finally {
-      this.button.disabled = false;
+      this.button.disabled = this.own.disabled = false;
     }
   }
 
@@ -148,6 +157,8 @@ export class Terminal {
     socket.addEventListener("open", () => {
       this.say("", "open");
       setText(this.button, "Close");
+      const { rows, cols: columns } = this.#screen;
+      this.#send(JSON.stringify({ rows, columns })); // One that is attached to had another size.
       this.#resize();
       this.#screen.focus();
     });
