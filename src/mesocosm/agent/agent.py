@@ -38,8 +38,8 @@ from mesocosm.api.value_text import parse_attributes
 from mesocosm.concurrency import Turns, Work, together
 from mesocosm.container import ContainerConfig, ContainerID, ContainerStatus, Termination
 from mesocosm.containerizer.base import DOCKER_PULLS, MESOS_PULLS, Containerizer, LaunchResult, Times
-from mesocosm.containerizer.directory import DirectoryLock
 from mesocosm.containerizer.selection import create_containerizer
+from mesocosm.directories import DirectoryLock
 from mesocosm.errors import MesocosmError, RecoveryError, leaves
 from mesocosm.fetcher.fetcher import Fetcher
 from mesocosm.flags import Flags

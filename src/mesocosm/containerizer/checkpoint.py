@@ -24,8 +24,8 @@ from typing import Any, TypeVar
 
 from mesocosm.container import RUNTIME_SEPARATOR, ContainerConfig, ContainerID, Termination
 from mesocosm.containerizer.base import Times
-from mesocosm.containerizer.directory import make_directories, set_aside
 from mesocosm.dataclass import dataclass
+from mesocosm.directories import make_directories, set_aside
 from mesocosm.errors import ContainerError, RecoveryError
 from mesocosm.linux.tree import remove_path
 from mesocosm.secrets import Hidden

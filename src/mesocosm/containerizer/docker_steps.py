@@ -15,12 +15,12 @@ from typing import Any
 from mesocosm.container import ContainerConfig, ContainerID, ContainerType, Termination
 from mesocosm.containerizer.base import ContainerIO, Fetch
 from mesocosm.containerizer.checkpoint import Checkpoints
-from mesocosm.containerizer.directory import make_directories
 from mesocosm.containerizer.docker_isolator import DockerIsolator, existing
 from mesocosm.containerizer.launching import Launching
 from mesocosm.containerizer.lifecycle import Container
 from mesocosm.containerizer.steps import Steps
 from mesocosm.containerizer.supervision import Supervision
+from mesocosm.directories import make_directories
 from mesocosm.docker.client import Docker, only_credentials, write_credentials
 from mesocosm.docker.values import DockerError
 from mesocosm.errors import ContainerError, UnsupportedError

@@ -23,7 +23,6 @@ from mesocosm.container import (
 )
 from mesocosm.containerizer.base import MESOS_PULLS, ContainerIO, Fetch, LaunchResult, Log, Times
 from mesocosm.containerizer.checkpoint import Checkpoints, boot_id
-from mesocosm.containerizer.directory import DirectoryLock
 from mesocosm.containerizer.ended import EndedContainers
 from mesocosm.containerizer.isolation import Isolation
 from mesocosm.containerizer.launching import Launching
@@ -32,6 +31,7 @@ from mesocosm.containerizer.lives import Lives
 from mesocosm.containerizer.needs import check_image_providers
 from mesocosm.containerizer.steps import Steps
 from mesocosm.containerizer.supervision import Supervision
+from mesocosm.directories import DirectoryLock
 from mesocosm.errors import ContainerError, UnknownContainerError, UnsupportedError
 from mesocosm.flags import Flags
 from mesocosm.launcher.base import Launcher

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from mesocosm.container import ContainerID, sandbox_parts
 from mesocosm.containerizer.base import ContainerIO
-from mesocosm.containerizer.directory import make_directories
 from mesocosm.dataclass import dataclass
+from mesocosm.directories import make_directories, naming
 from mesocosm.launcher.info import Credentials
 from mesocosm.linux.path import make_directory, open_in_root
 from mesocosm.linux.tree import remove_tree
@@ -54,7 +54,7 @@ class Sandbox:
     def _open(self, name: str) -> int:
         # Not through a link: an earlier container could have put it there, to anywhere.
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        with _naming(self.directory / name):
+        with naming(self.directory / name):
             return os.open(name, flags, FILE_MODE, dir_fd=self.descriptor)
 
     def _hand_over(self, descriptor: int) -> int:
@@ -68,7 +68,7 @@ class Sandbox:
 def open_sandbox(container_id: ContainerID, directory: Path, owner: Credentials | None) -> Iterator[Sandbox]:
     """The sandbox at `directory`, made for its owner and his group if it is missing. Raises OSError."""
     base, inside = sandbox_parts(container_id, directory)
-    with _parent(base, inside, make=True) as (parent, name), _naming(directory):
+    with _parent(base, inside, make=True) as (parent, name), naming(directory):
         try:
             os.mkdir(name, DIRECTORY_MODE, dir_fd=parent)
             made = True
@@ -135,15 +135,6 @@ def _parent(base: Path, inside: str, *, make: bool) -> Iterator[tuple[int, str]]
 def _is_directory(name: str, parent: int) -> bool:
     """Whether that is a sandbox. A link in its place is none, but something of the parent's. Raises OSError."""
     return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
-
-
-@contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Has an OSError name the whole path, of which the call knew a part."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _give(descriptor: int, owner: Credentials | None) -> None:

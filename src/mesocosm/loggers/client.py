@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mesocosm.containerizer.directory import make_directories
+from mesocosm.directories import make_directories
 from mesocosm.errors import ContainerError
 from mesocosm.linux import descriptors
 from mesocosm.loggers.rotator import REPLY, is_trusted

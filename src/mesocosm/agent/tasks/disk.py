@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 
 from mesocosm.api.binary import from_bytes
+from mesocosm.directories import make_directories, naming
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ def append(path: Path, position: int, message: Message) -> int:
     """
     data = framed(message)
     make_directories(path.parent)
-    with _naming(path), open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644), "wb", buffering=0) as file:
+    with naming(path), open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644), "wb", buffering=0) as file:
         file.truncate(position)
         file.seek(position)
         _write(file, data)
@@ -79,7 +80,7 @@ def replace(contents: Mapping[Path, bytes], *, synced: bool) -> None:
     for directory in dict.fromkeys(changed):
         changed += make_directories(directory)
     for path, data in contents.items():
-        with _naming(path):
+        with naming(path):
             _replace(path, data, synced=synced)
     if synced:
         for directory in dict.fromkeys(changed):
@@ -117,22 +118,9 @@ def remove(path: Path) -> None:
         sync(path.parent)
 
 
-def make_directories(directory: Path) -> list[Path]:
-    """Makes the directory with its parents: others may pass through, whatever the umask is. Raises OSError.
-
-    Returns the directories in which there is a new one.
-    """
-    if directory.is_dir():
-        return []
-    changed = make_directories(directory.parent)
-    directory.mkdir(exist_ok=True)
-    directory.chmod(0o755)
-    return [*changed, directory.parent]
-
-
 def sync(path: Path) -> None:
     """fsync(2): the content of a file, or the names in a directory, are on the disk then. Raises OSError."""
-    with _naming(path):
+    with naming(path):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
@@ -174,14 +162,3 @@ async def write(function: Callable[[], None]) -> None:
 def _write(file: FileIO, data: bytes) -> None:
     while data:  # A disk that becomes full takes a part, and refuses the rest.
         data = data[file.write(data) :]
-
-
-@contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Has an OSError of calls on descriptors say which file it is about."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is not None:
-            raise
-        raise OSError(error.errno, error.strerror, str(path)) from error

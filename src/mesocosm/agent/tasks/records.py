@@ -18,6 +18,7 @@ from functools import partial
 from mesocosm.agent.tasks import disk
 from mesocosm.agent.tasks.paths import ExecutorPaths, FrameworkPaths, Layout, RunPaths
 from mesocosm.api import internal, v1
+from mesocosm.directories import make_directories
 from mesocosm.libprocess.address import NOBODY, ActorAddress
 
 
@@ -51,7 +52,7 @@ async def write_executor(
 
     def write() -> None:
         disk.replace(contents, synced=False)
-        disk.make_directories(run.path)
+        make_directories(run.path)
         disk.link(executor.latest, container_id, synced=False)
 
     await disk.write(write)

@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 from mesocosm.agent.tasks import disk
 from mesocosm.agent.tasks.paths import AgentPaths, ExecutorPaths, FrameworkPaths, Layout, RunPaths, TaskPaths
 from mesocosm.api import internal, v1
-from mesocosm.containerizer.directory import set_aside
+from mesocosm.directories import set_aside
 from mesocosm.errors import RecoveryError
 from mesocosm.libprocess.address import NOBODY, ActorAddress
 

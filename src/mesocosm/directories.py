@@ -1,9 +1,11 @@
-"""Directories that one process at a time may use."""
+"""Directories of this process's own: made, locked, and what is wrong with what is in them."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from mesocosm.errors import FlagError
@@ -46,12 +48,26 @@ class DirectoryLock:
             self._descriptor = None
 
 
-def make_directories(directory: Path) -> None:
-    """Makes the directory with its parents, whatever the umask is: others may pass through. Raises OSError."""
-    if not directory.exists():
-        make_directories(directory.parent)
-        directory.mkdir(exist_ok=True)
-        directory.chmod(0o755)
+def make_directories(directory: Path) -> list[Path]:
+    """Makes the directory with its parents, whatever the umask is: others may pass through. Raises OSError.
+
+    Returns the directories in which there is a new one.
+    """
+    if directory.exists():
+        return []
+    changed = make_directories(directory.parent)
+    directory.mkdir(exist_ok=True)
+    directory.chmod(0o755)
+    return [*changed, directory.parent]
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Has an OSError name the whole path, of which the call knew a part, or a descriptor."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def set_aside(path: Path, directory: Path) -> Path:
