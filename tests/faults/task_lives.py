@@ -64,6 +64,13 @@ class Life:
     def ends(self) -> list[str]:
         return [state for state in self.states.values() if state in TERMINAL]
 
+    def is_answered(self, status: v1.TaskStatus) -> bool:
+        """Whether the agent has said before that it does not know the task, as it does for each kill and question."""
+        dropped = v1.TaskState.Name(v1.TASK_DROPPED)
+        return (
+            status.source == v1.TaskStatus.SOURCE_AGENT and status.state == v1.TASK_DROPPED and self.ends == [dropped]
+        )
+
 
 class Framework(MasterStandIn):
     """A master with a framework that outlives agents, and keeps count of its tasks."""
@@ -79,7 +86,7 @@ class Framework(MasterStandIn):
         if isinstance(entry.message, internal.StatusUpdateMessage):
             update = entry.message.update
             life = self.lives[update.status.task_id.value]
-            if update.uuid not in life.states:
+            if update.uuid not in life.states and not life.is_answered(update.status):
                 life.states[update.uuid] = v1.TaskState.Name(update.status.state)
                 life.reasons.append(f"{life.states[update.uuid]}: {update.status.message}")
         super().take(entry)
