@@ -469,6 +469,7 @@ def test_one_that_cannot_be_taken_apart(killed: tuple[AgentProcess, int]) -> Non
         agent.start("--cgroups_destroy_timeout=500ms")
         assert re.search(f"x could not be taken apart: .*{intruder.pid}", agent.log.read_text())
         assert agent.containers().keys() == {"x", "y"}
+        assert agent.get("/metrics/snapshot").json["containerizer/mesos/container_destroy_errors"] > 0
         assert agent.launch("z", "exit 5").status == 200
         assert agent.wait_for("z") == {"exit_status": 5 << 8}
         other = init_of(agent, "y")

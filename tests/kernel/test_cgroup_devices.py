@@ -115,6 +115,7 @@ async def test_nothing_is_left_of_a_program(launch: Launch) -> None:
     container = await launch.sleeping(isolation=ISOLATION)
     group = group_of(launch.flags, "devices", container.container_id, unified=True)
     (identity,) = bpf.attached(group)
+    os.close(bpf.open_program(identity))
     await container.destroy()
     assert not cgroup.exists(group)
     async with asyncio.timeout(TIMEOUT):

@@ -127,7 +127,9 @@ async def test_page_cache_at_the_limit_is_no_excess(isolator: MemIsolator, tmp_p
     assert await isolator.limitation(CONTAINER) is None
     usage = await isolator.usage(CONTAINER)
     assert (usage.mem_maximum_bytes or 0) <= 32 * MB
-    assert (usage.mem_low_pressure_counter or 0) > 0
+    low, medium = usage.mem_low_pressure_counter or 0, usage.mem_medium_pressure_counter or 0
+    assert low > 0
+    assert low >= medium >= (usage.mem_critical_pressure_counter or 0)
 
 
 async def test_whose_limit_it_was(isolator: MemIsolator) -> None:

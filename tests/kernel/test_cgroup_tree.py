@@ -42,6 +42,7 @@ def test_create_is_idempotent(group: str) -> None:
     assert cgroup.create(f"{group}/a/b") is None
     assert cgroup.create(f"{group}/a/c/d") == f"{group}/a/c"
     assert cgroup.subtree(group)[-2:] == [f"{group}/a", group]
+    assert sorted(cgroup.subtree(group)) == [group, *(f"{group}/{name}" for name in ("a", "a/b", "a/c", "a/c/d"))]
     assert cgroup.exists(f"{group}/a/c/d", "cgroup.procs")
     assert not cgroup.exists(f"{group}/a/e")
 

@@ -123,6 +123,7 @@ async def test_with_accounting_only_more_may_be_used(launch: Launch, volume: Pat
     usage = await container.containerizer.usage(container.container_id)
     assert usage.disk_used_bytes is not None
     assert usage.disk_used_bytes >= 4 * MB
+    assert usage.disk_limit_bytes == (2 * MB if options else None)
     assert report(volume)[5000][1:] == (0, 0)
     container.say("end")
     assert await container.wait() == 0

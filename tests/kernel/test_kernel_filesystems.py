@@ -72,4 +72,5 @@ async def test_files_of_the_kernel_that_are_hidden(launch: Launch, rootfs: Path)
     assert found
     read = "if [ -d $path ]; then ls $path; else head -c 100 $path; fi"
     script = f"for path in {' '.join(found)}; do [ $({read} | wc -c) = 0 ] || echo $path; done"
+    script += f"; for path in {' '.join(found)}; do [ -d $path ] && mkdir $path/new 2> /dev/null && echo $path; done; :"
     assert await launch.output(script, isolation=LINUX, rootfs=rootfs) == ""

@@ -85,6 +85,8 @@ async def test_two_containers_and_the_host(launch: Launch, blue: Networks) -> No
     usage = await launch.containerizer().usage(server.container_id)
     assert usage.net_rx_bytes
     assert usage.net_tx_packets
+    counted = [f"net_{way}_{what}" for way in ("rx", "tx") for what in ("packets", "bytes", "errors", "dropped")]
+    assert None not in [getattr(usage, name) for name in counted]
     await server.destroy()
     await other.destroy()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mesocosm.container import PersistentVolume, Volume, VolumeMode
+from mesocosm.container import PersistentVolume, SandboxPath, Volume, VolumeMode
 from mesocosm.errors import ContainerError
 from tests.launching import LINUX, Launch
 from tests.machine import mount_points
@@ -56,6 +56,15 @@ async def test_beside_a_volume_of_the_host(
     )
     assert await container.wait() == 0, container.stream("stderr")
     assert (path_of(launch) / "file").read_text() == "of the host"
+
+
+async def test_a_volume_from_its_place_in_the_sandbox(launch: Launch, rootfs: Path) -> None:
+    """Is the persistent volume, not the empty directory that it is mounted on."""
+    seen = Volume("/tmp", sandbox_path=SandboxPath("data"))
+    options = {"isolation": f"{LINUX},volume/sandbox_path", "rootfs": rootfs, "volumes": (seen,)}
+    container = await launch("echo abc > /tmp/file", persistent_volumes=(VOLUME,), **options)
+    assert await container.wait() == 0, container.stream("stderr")
+    assert (path_of(launch) / "file").read_text() == "abc\n"
 
 
 async def test_each_container_has_its_own(launch: Launch, rootfs: Path) -> None:

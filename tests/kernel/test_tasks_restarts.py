@@ -86,11 +86,12 @@ async def test_tasks_of_a_machine_that_was_booted(flags: Flags) -> None:
 
 @pytest.mark.parametrize("checkpoint", [True, False])
 async def test_a_group_comes_back_if_its_framework_checkpoints(flags: Flags, checkpoint: bool) -> None:
-    async with running_agent(flags, destroys=False) as before:
+    collecting = "--gc_non_executor_container_sandboxes"
+    async with running_agent(flags, collecting, destroys=False) as before:
         run(before, [task("a"), task("b")], framework={"checkpoint": checkpoint})
         for name in "ab":
             await before.update(name, v1.TASK_RUNNING)
-    async with running_agent(flags, port=port_of(before)) as master:
+    async with running_agent(flags, collecting, port=port_of(before)) as master:
         if not checkpoint:
             assert not await master.agent.containerizer.containers()
             assert len(master.agent.tasks.frameworks) == 0

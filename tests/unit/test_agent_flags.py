@@ -102,6 +102,18 @@ def test_a_relative_path_is_one_from_here(monkeypatch: pytest.MonkeyPatch, tmp_p
         ("--no-strict=true", "--no-strict takes no value; write --strict='true', or leave the value out"),
         ("--strict=yes", "--strict: 'yes' is neither true nor false; write true or false"),
         ("--port=65536", "--port: '65536' is no whole number from 0 to 65535"),
+        (
+            "--container_ports_isolated_range=[100-65536]",
+            "--container_ports_isolated_range: 100-65536 is no range of ports; the last port is 65535",
+        ),
+        *(
+            (
+                f"--container_ports_isolated_range={text}",
+                f"--container_ports_isolated_range: '{text}' is no list of ranges; "
+                "write [FIRST-LAST], or more of them, with commas",
+            )
+            for text in ("foo", "100")
+        ),
         ("--port=-1", "--port: '-1' is no whole number from 0 to 65535"),
         ("--port=", "--port: '' is no whole number from 0 to 65535"),
         ("--advertise_port=0", "--advertise_port: '0' is no whole number from 1 to 65535"),

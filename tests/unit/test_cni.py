@@ -234,6 +234,7 @@ def test_errors_are_one_line() -> None:
 
 
 def test_a_resolver_configuration() -> None:
+    assert str(Dns.parse({})) == ""
     content = {"nameservers": ["1.1.1.1", "fd00::1"], "domain": "d.", "search": ["a", "b"], "options": ["ndots:2"]}
     assert str(Dns.parse(content)) == (
         "domain d.\nsearch a b\noptions ndots:2\nnameserver 1.1.1.1\nnameserver fd00::1\n"

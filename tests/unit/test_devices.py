@@ -27,12 +27,18 @@ TYPES = {"b": 1, "c": 2}
 BITS = {"m": 1, "r": 2, "w": 4}
 
 
-@pytest.mark.parametrize("text", ["c 1:3 rwm", "b *:* m", "c 136:* rw"])
+@pytest.mark.parametrize("text", ["c 1:3 rwm", "b *:* m", "b *:* r", "b *:* w", "b *:* rwm", "b 1:* rwm", "c 136:* rw"])
 def test_rules_as_the_kernel_writes_them(text: str) -> None:
     assert str(Rule.parse(text)) == text
 
 
-@pytest.mark.parametrize("text", ["a *:* rwm", "c 1:3", "c 1 rwm", "c 1:x r", "c 1:3 x"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "x", "b", "b x", "b *:*", "b *:* x", "b *:* rwmx", "b *:* rwm x", "b x:x rwm", "b *:x rwm", "b x:* rwm"),
+        *("a *:* rwm", "c 1:3", "c 1 rwm", "c 1:x r", "c 1:3 x"),
+    ],
+)
 def test_what_is_no_rule(text: str) -> None:
     with pytest.raises(ValueError, match=r"rule|unpack|invalid literal"):
         Rule.parse(text)

@@ -98,6 +98,7 @@ async def test_output_files(bench: Bench) -> None:
         assert mode(sandbox / "sub/dir/custom.txt") == 0o755
         assert mode(sandbox / "sub/dir") == 0o755
         assert (sandbox / "custom").read_text() == "data"
+        assert len(bench.cached()) == cache, "once for both"
 
 
 async def test_an_output_file_makes_an_archive_known(bench: Bench) -> None:

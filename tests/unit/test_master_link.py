@@ -154,6 +154,8 @@ async def test_an_agent_without_pings_registers_again() -> None:
             assert message.slave.id.value == joined.id
             assert (tuple(message.frameworks), tuple(message.tasks)) == (tasks.known.frameworks, tasks.known.tasks)
             assert tasks.events[:2] == ["connected", "disconnected"]
+            (first, *_) = sent(master, internal.RegisterSlaveMessage)
+            assert message.resource_version_uuid == first.resource_version_uuid
 
 
 async def test_an_agent_whose_pings_end_registers_again() -> None:

@@ -72,7 +72,7 @@ def test_lists_that_make_no_sense(isolation: str, text: str) -> None:
     assert caught.value.hint, "it says what to do"
 
 
-@pytest.mark.parametrize("isolation", ["filesystem/linux", "filesystem/linux,namespaces/pid"])
+@pytest.mark.parametrize("isolation", ["filesystem/linux", "filesystem/linux,namespaces/pid", "network/ports"])
 def test_the_launcher_that_an_isolator_needs(isolation: str) -> None:
     with pytest.raises(FlagError, match="needs the linux launcher"):
         names(isolation, "posix")
