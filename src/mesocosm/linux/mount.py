@@ -126,23 +126,26 @@ def is_shared(path: str) -> bool:
         identity = identity_of(descriptor)
     finally:
         os.close(descriptor)
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:  # proc_pid_mountinfo(5)
-            fields = line.partition(" - ")[0].split()
-            if int(fields[0]) == identity:
-                return any(field.startswith("shared:") for field in fields[6:])
-    return False
+    own, _ = _fields_of(identity)
+    return any(field.startswith("shared:") for field in own[6:])
 
 
 def filesystem_of(descriptor: int) -> str:
     """The type of the file system that an open file is on, such as `xfs`. Raises OSError."""
-    identity = str(identity_of(descriptor))
+    _, filesystem = _fields_of(identity_of(descriptor))
+    if not filesystem:
+        raise OSError(errno.ENOENT, "its mount is not in /proc/self/mountinfo")
+    return filesystem[0]
+
+
+def _fields_of(identity: int) -> tuple[list[str], list[str]]:
+    """What mountinfo (proc_pid_mountinfo(5)) has of a mount, and of its file system; nothing of one out of sight."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:  # proc_pid_mountinfo(5)
-            own, _, kind = line.partition(" - ")
-            if own.split(" ", 1)[0] == identity:
-                return kind.split(" ", 1)[0]
-    raise OSError(errno.ENOENT, "its mount is not in /proc/self/mountinfo")
+        for line in file:
+            own, _, filesystem = line.partition(" - ")
+            if own.split(" ", 1)[0] == str(identity):
+                return own.split(), filesystem.split()
+    return [], []
 
 
 def identity_of(descriptor: int) -> int:
