@@ -10,9 +10,6 @@ from typing import Any
 from mesocosm.cni.result import Dns, Result
 from mesocosm.errors import ContainerError, FlagError
 
-NAMES = ("hosts", "hostname", "resolv.conf")
-"""Below /etc."""
-
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?")
 _LONGEST = 63
 _LOCAL = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import shutil
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from mesocosm.cni.store import NAMES, TAKEN, Store
 from mesocosm.container import ContainerConfig, ContainerID, ContainerStatus
 from mesocosm.errors import ContainerError, FlagError, UnsupportedError
 from mesocosm.flags import Flags
@@ -18,15 +18,13 @@ from mesocosm.isolators.base import NO_STATISTICS, NO_STATUS, ContainerState, Is
 from mesocosm.isolators.records import containers_in
 from mesocosm.launcher.info import LaunchInfo
 from mesocosm.launcher.operations import Bind, Operation, RaiseLoopback
-from mesocosm.linux import capabilities, mount, network
-from mesocosm.linux.mount import Attribute, Propagation
+from mesocosm.linux import capabilities, network
 from mesocosm.linux.namespaces import Namespace, supported
 from mesocosm.networks import IPAddress, NetworkInfo
 from mesocosm.statistics import ResourceStatistics
 
 if TYPE_CHECKING:
     # Not for containers in the network of the host: they would pay for what they do not use.
-    from mesocosm.cni.attachment import Attachment
     from mesocosm.cni.configuration import Network
     from mesocosm.cni.files import DefaultDns
     from mesocosm.cni.plugin import Plugins
@@ -35,12 +33,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _STATE = "isolators/network/cni"
-_NAMESPACE = "ns"
-_FILES = "files"
-_TAKEN = frozenset({_NAMESPACE, _FILES})
-_FILES_OPTIONS = (("size", "1m"), ("nr_inodes", "16"), ("mode", "755"))
-"""The container can write to them, and could fill up the memory of the host."""
-_FILES_ATTRIBUTES = Attribute.NO_SUID | Attribute.NO_DEVICES | Attribute.NO_EXECUTE
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +55,7 @@ class _Joined:
 class CniIsolator(Isolator):
     """Gives a container that names networks a network namespace, and has the plugins of these attach it.
 
-    All that there is to undo is below `<runtime_dir>/isolators/network/cni/<id>`, before it is done: `ns`, the bound
-    network namespace; `files`, with what is mounted on /etc/hosts and the like; and a directory for each network.
+    What there is to undo is kept below `<runtime_dir>/isolators/network/cni`, as Mesos does.
 
     Sources: the specification of CNI, the Mesos pages on CNI, network_namespaces(7).
     """
@@ -75,7 +66,8 @@ class CniIsolator(Isolator):
 
     def __init__(self, flags: Flags) -> None:
         self._flags = flags
-        self._root = (flags.work_dir if flags.network_cni_root_dir_persist else flags.runtime_dir).absolute() / _STATE
+        base = flags.work_dir if flags.network_cni_root_dir_persist else flags.runtime_dir
+        self._store = Store(base.absolute() / _STATE)
         self._scopes: dict[ContainerID, _Scope] = {}
         self._joined: dict[ContainerID, _Joined] = {}
         self._host_names: dict[ContainerID, str] = {}
@@ -113,7 +105,7 @@ class CniIsolator(Isolator):
         for state in sorted(containers, key=lambda state: state.container_id.depth):
             self._recover(state)
         known = {state.container_id for state in containers} | set(orphans)
-        for container_id in containers_in(self._root):
+        for container_id in containers_in(self._store.root):
             if container_id not in known:
                 try:
                     await self.cleanup(container_id)
@@ -129,7 +121,7 @@ class CniIsolator(Isolator):
         if config.networks and not config.debug:
             self._joined[container_id] = await self._find_networks(container_id, config)
         if own_names:
-            await self._make_files(container_id, config)
+            self._make_files(container_id, config)
         self._scopes[container_id] = scope
         if scope == _Scope() and config.rootfs is None:
             return None
@@ -153,23 +145,18 @@ class CniIsolator(Isolator):
         scope = self._scopes[container_id]
         self._pids[container_id] = pid
         if (joined := self._joined.get(container_id)) is not None:
-            self._bind_namespace(container_id, pid)
+            self._store.bind_namespace(container_id, pid)
             for index, configured in enumerate(joined.networks):
-                attachment = self._attachment(container_id, configured.name, f"eth{index}")
+                attachment = self._store.attachment(container_id, configured.name, f"eth{index}")
                 joined.results.append(await attachment.add(configured, self._plugins()))
         if scope.names == container_id:
             self._write_files(container_id, joined)
 
     async def cleanup(self, container_id: ContainerID) -> None:
         """Has the plugins detach the container, and removes what is mounted and kept for it."""
-        directory = self._directory(container_id)
-        if directory.exists():
-            await self._detach(container_id, directory)
-            for name in (_NAMESPACE, _FILES):
-                if mount.is_mount_point(str(directory / name)):
-                    mount.unmount(str(directory / name), detach=True)
-            shutil.rmtree(directory)
-            self._leave_root()
+        if self._store.directory(container_id).exists():
+            await self._detach(container_id)
+            self._store.remove(container_id)
         for known in (self._scopes, self._joined, self._host_names, self._pids):
             known.pop(container_id, None)
 
@@ -212,7 +199,7 @@ class CniIsolator(Isolator):
             results = []
             for index, info in enumerate(config.networks):
                 assert info.name is not None
-                result = self._attachment(container_id, info.name, f"eth{index}").result()
+                result = self._store.attachment(container_id, info.name, f"eth{index}").result()
                 if result is None:
                     logger.warning("%s: nobody knows its addresses in the network %r any more", container_id, info.name)
                     break
@@ -222,7 +209,7 @@ class CniIsolator(Isolator):
     async def _check_all(self) -> None:
         """Has the plugins check what they have made for the containers that were recovered, and tells what they say."""
         for container_id in list(self._joined):
-            for attachment in self._attachments(container_id) if container_id in self._joined else ():
+            for attachment in self._store.attachments(container_id) if container_id in self._joined else ():
                 try:
                     await attachment.check(self._plugins())
                 except (ContainerError, OSError) as error:
@@ -252,7 +239,7 @@ class CniIsolator(Isolator):
             )
         names = [str(info.name) for info in config.networks]
         for name in names:
-            if name in _TAKEN:
+            if name in TAKEN:
                 raise ContainerError(f"{container_id}: no network can be called {name!r}", "give it another name")
             if names.count(name) > 1:
                 raise ContainerError(f"{container_id} asks for the network {name!r} twice", "join it once")
@@ -275,106 +262,31 @@ class CniIsolator(Isolator):
             networks.append(described.asked(info))
         return _Joined(config.networks, tuple(networks))
 
-    async def _detach(self, container_id: ContainerID, directory: Path) -> None:
+    async def _detach(self, container_id: ContainerID) -> None:
         """Detaches it from every network that it was, or was about to be, attached to. Raises ContainerError."""
         errors = []
-        for attachment in reversed(self._attachments(container_id)):
+        for attachment in reversed(self._store.attachments(container_id)):
             try:
                 await attachment.remove(self._plugins())
             except (ContainerError, OSError) as error:
                 errors.append(str(error))
         if errors:
-            raise ContainerError("; ".join(errors), f"what is left is in {directory}")
-
-    # On disk.
-
-    def _directory(self, container_id: ContainerID) -> Path:
-        return self._root / str(container_id)
-
-    def _make_directory(self, container_id: ContainerID) -> Path:
-        """Makes the container's directory, in a mount that hands on to all containers what is unmounted there.
-
-        Those without a root file system of their own have copies of all mounts of the host. Where the host's mounts are
-        private, such a copy would keep the namespace of a container that has ended.
-        """
-        self._root.mkdir(parents=True, exist_ok=True)
-        if not mount.is_mount_point(str(self._root)):
-            tree = mount.clone_tree(str(self._root), recursive=False)
-            try:
-                mount.change(tree, propagation=Propagation.PRIVATE)
-                mount.change(tree, propagation=Propagation.SHARED)
-                mount.attach_at(tree, str(self._root))
-            finally:
-                os.close(tree)
-        directory = self._directory(container_id)
-        directory.mkdir(mode=0o700, exist_ok=True)
-        return directory
-
-    def _leave_root(self) -> None:
-        """Unmounts and removes the directory of all when there is nothing in it. No other can come in between."""
-        if any(self._root.iterdir()):
-            return
-        if mount.is_mount_point(str(self._root)):
-            mount.unmount(str(self._root), detach=True)
-        self._root.rmdir()
-
-    def _bind_namespace(self, container_id: ContainerID, pid: int) -> None:
-        target = self._directory(container_id) / _NAMESPACE
-        target.touch()
-        tree = mount.clone_tree(f"/proc/{pid}/ns/{Namespace.NETWORK.file}", recursive=False)
-        try:
-            mount.attach_at(tree, str(target))
-        finally:
-            os.close(tree)
-
-    def _attachment(self, container_id: ContainerID, name: str, interface: str) -> Attachment:
-        from mesocosm.cni.attachment import Attachment
-
-        directory = self._directory(container_id)
-        return Attachment(directory / name, str(container_id), interface, self._namespace(directory))
-
-    def _attachments(self, container_id: ContainerID) -> list[Attachment]:
-        """Those that are on disk, in the order of the interfaces."""
-        from mesocosm.cni.attachment import Attachment
-
-        directory = self._directory(container_id)
-        if not directory.exists():
-            return []
-        namespace = self._namespace(directory)
-        found = [
-            Attachment.find(entry, str(container_id), namespace)
-            for entry in directory.iterdir()
-            if entry.is_dir() and entry.name != _FILES
-        ]
-        return sorted(found, key=lambda attachment: (len(attachment.interface), attachment.interface))
-
-    def _namespace(self, directory: Path) -> Path | None:
-        """The bound network namespace, unless that went away with a boot."""
-        path = directory / _NAMESPACE
-        return path if mount.is_mount_point(str(path)) else None
+            raise ContainerError("; ".join(errors), f"what is left is in {self._store.directory(container_id)}")
 
     # Files of names.
 
-    async def _make_files(self, container_id: ContainerID, config: ContainerConfig) -> None:
+    def _make_files(self, container_id: ContainerID, config: ContainerConfig) -> None:
         """Makes them empty: the init mounts them while the plugins find out what is to be in them."""
         from mesocosm.cni import files
 
         self._host_names[container_id] = files.host_name(config.hostname, container_id.value)
-        directory = self._make_directory(container_id) / _FILES
-        directory.mkdir()
-        tree = mount.create("tmpfs", _FILES_OPTIONS, _FILES_ATTRIBUTES)
-        try:
-            mount.attach_at(tree, str(directory))
-        finally:
-            os.close(tree)
-        for name in files.NAMES:
-            (directory / name).touch(mode=0o644)
+        self._store.make_files(container_id)
 
     def _write_files(self, container_id: ContainerID, joined: _Joined | None) -> None:
         from mesocosm.cni import files
 
         name = self._host_names[container_id]
-        directory = self._directory(container_id) / _FILES
+        directory = self._store.files(container_id)
         around = self._around(container_id)
         resolver = ""
         if joined is None:
@@ -385,21 +297,21 @@ class CniIsolator(Isolator):
             dns = files.resolver(results, self._dns())
             resolver = str(dns) if dns.nameservers else ""
         contents = (hosts, f"{name}\n", resolver or files.read(Path("/etc/resolv.conf")))
-        for file, content in zip(files.NAMES, contents, strict=True):
+        for file, content in zip(NAMES, contents, strict=True):
             (directory / file).write_text(content)
 
     def _around(self, container_id: ContainerID) -> Path:
         """The directory with the files that the container around it has."""
         scope = self._scopes.get(container_id.parent) if container_id.parent is not None else None
-        return Path("/etc") if scope is None or scope.names is None else self._directory(scope.names) / _FILES
+        return Path("/etc") if scope is None or scope.names is None else self._store.files(scope.names)
 
     def _binds(self, scope: _Scope, config: ContainerConfig) -> Iterator[Bind]:
         """Mounts the files of names; those of the host read-only, and only where they would not be seen otherwise."""
         if scope.names is None and config.rootfs is None:
             return
-        directory = "/etc" if scope.names is None else f"{self._directory(scope.names)}/{_FILES}"
+        directory = "/etc" if scope.names is None else self._store.files(scope.names)
         own_root = config.rootfs is not None
-        for name in ("hosts", "hostname", "resolv.conf"):
+        for name in NAMES:
             source, target = f"{directory}/{name}", f"/etc/{name}"
             if os.path.exists(source) and (own_root or os.path.exists(target)):  # noqa: PTH110 - for each container.
                 yield Bind(source, target, read_only=scope.names is None, create=own_root)
