@@ -137,8 +137,12 @@ async def test_an_absolute_path_without_a_root_filesystem_has_to_exist(
 
 
 async def test_containers_share_a_volume_until_the_last_one_ends(launch: Launch, plugin: Plugin) -> None:
+    """Nested ones, too, which end first."""
     first = await launch.sleeping(isolation=ISOLATION, volumes=(plugin.volume(),))
     second = await launch.sleeping(isolation=ISOLATION, volumes=(plugin.volume(),))
+    nested = await launch("touch data/file", parent=second, volumes=(plugin.volume(),))
+    assert await nested.wait() == 0, nested.stream("stderr")
+    assert (plugin.directory / "volumes/one/file").exists()
     await first.destroy()
     assert plugin.mounted() == ["one"]
     await second.destroy()

@@ -43,6 +43,11 @@ class Isolator:
     A subclass is one file, at the path of its name below `mesocosm/isolators`, and overrides what it needs. Outside
     packages name theirs in the entry point group `mesocosm.isolators`.
 
+    The steps of a launch are `complete`, `prepare`, `isolate`, `joins` and `watch`, each of all isolators before the
+    next one, in the order of `names` in selection.py. The images are there before them, and the init from `isolate` on.
+    One that is `concurrent` is asked to `announce` where the others `prepare`, and to `prepare` before any is to
+    `isolate`. `limitation` is asked when the command has ended, and `cleanup` last, in the reverse order.
+
     Every method may raise MesocosmError or OSError; the launch then fails and `cleanup` is called.
     """
 
