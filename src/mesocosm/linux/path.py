@@ -164,6 +164,21 @@ def open_plain_directory(parent: int, name: str) -> int:
     return descriptor
 
 
+def open_above(directory: int, expected: tuple[int, int]) -> int:
+    """Opens the directory above another one, of the identity that was seen. Raises OSError, ESTALE if it is another."""
+    above = os.open("..", _DIRECTORY, dir_fd=directory)
+    if identity_of(above) == expected:
+        return above
+    os.close(above)
+    raise OSError(errno.ESTALE, "it was moved meanwhile")
+
+
+def identity_of(descriptor: int) -> tuple[int, int]:
+    """What tells an open file from all others: its device and inode."""
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
+
+
 def _give(parent: int, name: str, permissions: Permissions) -> None:
     """Has a new directory be as it is to be, unless somebody has put another one in its place meanwhile."""
     new = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)

@@ -10,8 +10,8 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import field
 
 from mesocosm.dataclass import dataclass
-from mesocosm.linux.mount import identity_of
-from mesocosm.linux.path import open_plain_directory
+from mesocosm.linux import mount
+from mesocosm.linux.path import identity_of, open_above, open_plain_directory
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LONGEST = 200
@@ -53,18 +53,16 @@ def directories(root: int) -> Iterator[int]:
             if todo[-1]:
                 if (below := _open_if_plain(here, todo[-1].pop())) is None:
                     continue
-                above.append(_identity(here))
+                above.append(identity_of(here))
                 os.close(here)
                 here = below
                 yield here
                 todo.append(_subdirectories(here))
             elif above:
                 todo.pop()
-                up = os.open("..", _DIRECTORY, dir_fd=here)
+                up = open_above(here, above.pop())
                 os.close(here)
                 here = up
-                if _identity(here) != above.pop():
-                    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
             else:
                 return
     finally:
@@ -123,7 +121,7 @@ class _Removal:
         self.error: OSError | None = None
         self._mount = _mount_of(parent)
         self._here = self._open(name, parent)
-        self._levels = [_Level(name, _identity(self._here))]
+        self._levels = [_Level(name, identity_of(self._here))]
 
     def close(self) -> None:
         os.close(self._here)
@@ -166,15 +164,16 @@ class _Removal:
             return
         os.close(self._here)
         self._here = below
-        self._levels.append(_Level(name, _identity(below)))
+        self._levels.append(_Level(name, identity_of(below)))
 
     def _ascend(self) -> None:
         level = self._levels.pop()
-        above = os.open("..", _DIRECTORY, dir_fd=self._here)
+        try:
+            above = open_above(self._here, self._levels[-1].identity)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self._path(level.name)) from error
         os.close(self._here)
         self._here = above
-        if _identity(above) != self._levels[-1].identity:
-            raise OSError(errno.ESTALE, "it was moved while it was being removed", self._path(level.name))
         try:
             os.rmdir(level.name, dir_fd=above)
         except FileNotFoundError:
@@ -202,13 +201,8 @@ class _Removal:
         return path if len(path) <= _LONGEST else f"…{path[-_LONGEST:]}"
 
 
-def _identity(descriptor: int) -> tuple[int, int]:
-    status = os.fstat(descriptor)
-    return status.st_dev, status.st_ino
-
-
 def _mount_of(descriptor: int) -> int:
     """What tells the mount of an open file from others: its id, also where one file system is mounted in two places."""
     if sys.platform != "linux":
         return os.fstat(descriptor).st_dev
-    return identity_of(descriptor)
+    return mount.identity_of(descriptor)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from mesocosm.linux.path import open_plain_directory
+from mesocosm.linux.path import identity_of, open_above, open_plain_directory
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _BLOCK = 512
@@ -120,18 +120,15 @@ class Walk:
         with _passing_over(*_CHANGED, *_FORBIDDEN):
             below = open_plain_directory(self._here, name)
             self._go(below)
-            self._levels.append(_Level(name, _identity(below)))
+            self._levels.append(_Level(name, identity_of(below)))
             self.enter(below)
             self._read()
 
     def _ascend(self) -> None:
         self._levels.pop()
         with _passing_over(*_CHANGED, *_FORBIDDEN):
-            above = os.open("..", _DIRECTORY, dir_fd=self._here)
-            if _identity(above) == self._levels[-1].identity:
-                self._go(above)
-                return
-            os.close(above)
+            self._go(open_above(self._here, self._levels[-1].identity))
+            return
         self._return()
 
     def _return(self) -> None:
@@ -141,7 +138,7 @@ class Walk:
             below = None
             with _passing_over(*_CHANGED, *_FORBIDDEN):
                 below = open_plain_directory(self._here, level.name)
-            if below is None or _identity(below) != level.identity:
+            if below is None or identity_of(below) != level.identity:
                 if below is not None:
                     os.close(below)
                 del self._levels[position:]
@@ -151,11 +148,6 @@ class Walk:
     def _go(self, descriptor: int) -> None:
         os.close(self._here)
         self._here = descriptor
-
-
-def _identity(descriptor: int) -> tuple[int, int]:
-    status = os.fstat(descriptor)
-    return status.st_dev, status.st_ino
 
 
 @contextlib.contextmanager
