@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from mesocosm.container import (
 )
 from mesocosm.containerizer.checkpoint import Checkpoints, Launched, boot_id
 from mesocosm.errors import RecoveryError
+from tests.few_descriptors import only
 
 X = ContainerID("x")
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
@@ -152,6 +154,12 @@ def test_containers_with_their_parents_first(checkpoints: Checkpoints) -> None:
     checkpoints.remove(ids[0])
     assert checkpoints.containers() == [ids[3]]
     assert Checkpoints(checkpoints.root / "none").containers() == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+def test_a_boot_whose_name_cannot_be_read_is_not_another_one() -> None:
+    with only(0), pytest.raises(OSError, match="Too many open files"):
+        boot_id()
 
 
 def test_the_boot_has_a_name() -> None:

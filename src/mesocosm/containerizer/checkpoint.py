@@ -146,10 +146,13 @@ class Checkpoints:
 
 
 def boot_id() -> str:
-    """What names this boot of the machine: pids of another one mean nothing. Empty where the system does not tell."""
+    """What names this boot of the machine: pids of another one mean nothing. Empty where the system does not tell.
+
+    Raises OSError: with none for want of a descriptor, say, all containers would be taken for those of another boot.
+    """
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
+    except (FileNotFoundError, PermissionError):
         return ""
 
 

@@ -107,7 +107,7 @@ class LauncherProcess:
             if sys.platform == "linux":
                 process.run_beside(child.init.pid)
             child.channel.start(Start(info, None if status_file is None else str(status_file)))
-        except OSError:
+        except BaseException:
             child.discard()
             raise
         if parent is None and cgroup is None and sys.platform == "linux":
