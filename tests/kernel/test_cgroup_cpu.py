@@ -167,6 +167,7 @@ async def test_no_quota(isolator: CpuIsolator, burn: str, limits: Resources) -> 
     assert times == 0
 
 
+@pytest.mark.slow
 async def test_no_quota_without_the_flag(isolator: CpuIsolator, burn: str, flags: Flags) -> None:
     times, _ = await throttled(CpuIsolator.create(flags), burn, Resources(cpus=0.2), Resources())
     assert times == 0
@@ -218,7 +219,7 @@ async def test_a_quota_around_a_nested_container(isolator: CpuIsolator, burn: st
 @pytest.mark.parametrize("ends", [True, False])
 async def test_a_quota_below_that_of_a_nested_container(isolator: CpuIsolator, ends: bool) -> None:
     """On v1 the kernel refuses it, and for some milliseconds after the nested one has ended, too."""
-    for _ in range(20 if ends else 1):
+    for _ in range(20 if ends and not isolator.unified else 1):
         await isolator.prepare(CONTAINER, config(resources=Resources(cpus=0.7)))
         await isolator.prepare(NESTED, config(limits=Resources(cpus=0.5), linux_info=LinuxInfo(share_cgroups=False)))
         with blocked("exit 0") as process:
@@ -249,7 +250,7 @@ async def test_revocable_cpus(contest: Contest, flags: Flags, low: bool, least: 
     assert (await isolator.usage(OTHER)).cpus_soft_limit == 1
 
 
-@pytest.mark.parametrize("counted", [True, False])
+@pytest.mark.parametrize("counted", [True, pytest.param(False, marks=pytest.mark.slow)])
 async def test_processes_and_threads(flags: Flags, counted: bool) -> None:
     isolator = created(CpuIsolator, replace(flags, cgroups_cpu_enable_pids_and_tids_count=counted))
     await isolator.prepare(CONTAINER, config())

@@ -65,6 +65,7 @@ async def test_devices_are_refused(launch: Launch) -> None:
     assert await tried(free, FIRST_LOOP) == REFUSED
 
 
+@pytest.mark.slow
 async def test_without_the_isolator_they_are_not(launch: Launch) -> None:
     if not CONTROL.exists():
         pytest.skip(f"no {CONTROL} here")

@@ -124,6 +124,7 @@ async def test_handles_are_given_back(flags: Flags, legacy: Mount) -> None:
         await isolator.cleanup(container)
 
 
+@pytest.mark.slow
 async def test_handles_are_kept_over_a_recovery(legacy: Mount, launch: Launch) -> None:
     launch.containerizer(ISOLATION, cgroups_hierarchy=legacy("net_cls"), cgroups_net_cls_primary_handle=hex(PRIMARY))
     first = await launch.sleeping(isolation=ISOLATION)
@@ -146,6 +147,7 @@ async def test_nested_containers(legacy: Mount, launch: Launch) -> None:
     assert [(await container.status()).net_cls_classid for container in (outer, sharing, own)] == [FIRST, FIRST, SECOND]
 
 
+@pytest.mark.slow
 async def test_the_operator_manages_handles_without_the_flag(legacy: Mount, launch: Launch) -> None:
     launch.containerizer(ISOLATION, cgroups_hierarchy=legacy("net_cls"))
     container = await launch.sleeping(isolation=ISOLATION)

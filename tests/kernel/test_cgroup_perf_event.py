@@ -63,6 +63,7 @@ async def test_nested_containers_and_recovery(launch: Launch) -> None:
     assert (await sampled(outer, sample.timestamp)).counts["page_faults"] > 0
 
 
+@pytest.mark.slow
 async def test_without_events_nothing_is_counted(launch: Launch) -> None:
     container = await launch.sleeping(isolation=ISOLATION)
     assert (await container.containerizer.usage(container.container_id)).perf is None

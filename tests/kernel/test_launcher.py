@@ -66,6 +66,7 @@ asyncio.run(main(Path(sys.argv[1])))
 """
 
 
+@pytest.mark.slow
 async def test_a_user_who_is_not_root(run_directory: Path) -> None:
     """The capability lets the user read the interpreter, should that lie in a directory of root's; no more."""
     if shutil.which("setpriv") is None:
@@ -179,6 +180,7 @@ async def test_one_init_is_cloned_in_advance_and_no_second(monkeypatch: pytest.M
     await process.close()
 
 
+@pytest.mark.slow
 async def test_a_command_may_use_every_cpu_of_its_caller(launch: Launch) -> None:
     """Also one whose init was woken on another: the second and the third have inits that were cloned in advance."""
     allowed = Path("/proc/self/status").read_text().split("Cpus_allowed:", 1)[1].split()[0]
@@ -186,6 +188,7 @@ async def test_a_command_may_use_every_cpu_of_its_caller(launch: Launch) -> None
         assert await launch.output("sed -n 's/^Cpus_allowed:[^0-9a-f]*//p' /proc/self/status") == allowed
 
 
+@pytest.mark.slow
 async def test_a_launcher_that_is_stopped_is_ended_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "_PATIENCE", 0.2)
     process = client.LauncherProcess()
@@ -198,6 +201,7 @@ async def test_a_launcher_that_is_stopped_is_ended_all_the_same(monkeypatch: pyt
         os.kill(pid, 0)
 
 
+@pytest.mark.slow
 def test_a_root_that_may_not_switch_groups_can_have_a_launcher() -> None:
     """It rehearses what it may not do in earnest."""
     if shutil.which("setpriv") is None:
@@ -208,6 +212,7 @@ def test_a_root_that_may_not_switch_groups_can_have_a_launcher() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 async def test_an_init_goes_on_whose_containerizer_ends_before_the_command_runs(run_directory: Path) -> None:
     """It has nobody to tell that it runs, and records how it has ended all the same."""
     status_file = run_directory / "status"

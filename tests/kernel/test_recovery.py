@@ -63,6 +63,7 @@ async def test_a_container_survives_kill_9_of_its_launcher(flags: Flags, isolati
         await containerizer.remove(X)
 
 
+@pytest.mark.slow
 async def test_the_status_of_one_that_ended_while_nobody_was_there(flags: Flags, isolation: str) -> None:
     flags = replace(flags, isolation=isolation)
     with running(flags, command=BLOCKED) as (_, pid):
@@ -79,6 +80,7 @@ def _children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+@pytest.mark.slow
 async def test_a_signal_and_a_destroy_reach_a_recovered_container(flags: Flags, isolation: str) -> None:
     flags = replace(flags, isolation=isolation)
     with running(flags, command="trap 'exit 9' TERM; while :; do sleep 1; done"):
