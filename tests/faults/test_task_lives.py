@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
 @pytest.mark.parametrize("seed", [11, 12])
 def test_every_task_comes_to_one_end(agent: AgentProcess, seed: int) -> None:
-    """A thousand are for a longer evening: see task_lives.py."""
+    """A thousand take 11 minutes and more: see task_lives.py."""
     with Framework() as master:
         TaskLives(agent, master, seed).live(15)
 
