@@ -9,6 +9,7 @@ what one user was allowed to read, no other gets. Nothing is kept from one start
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import tempfile
@@ -21,6 +22,8 @@ from mesocosm.private import make_private_directory
 
 _DIRECTORY_MODE = 0o700
 _PARTIAL = "part-"
+_NOT_OURS = (errno.ENOTDIR, errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT)
+"""What rmdir(2) says of what is no directory, or has something in it that is not the cache's."""
 _OURS = re.compile(rf"[0-9]+/([0-9a-f]{{64}}|{_PARTIAL}\w+)")
 
 
@@ -136,8 +139,11 @@ class Cache:
             if _OURS.fullmatch(f"{path.parent.name}/{path.name}"):
                 path.unlink(missing_ok=True)
         for path in list(self._directory.glob("[0-9]*")):
-            with contextlib.suppress(OSError):  # There is something in it that is not the cache's.
+            try:
                 path.rmdir()
+            except OSError as error:
+                if error.errno not in _NOT_OURS:
+                    raise
 
     def _open(self, file: _File) -> int | None:
         """Opens a file, if it still is what it was: somebody may have cleaned up."""

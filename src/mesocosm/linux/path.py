@@ -109,9 +109,12 @@ def _make_or_read_link(parent: int, path: str) -> str:
         # O_EXCL does not follow a link, which could lead anywhere.
         os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=parent))
     except FileExistsError:
-        # No link any more: another container that shares the directory was faster.
-        with contextlib.suppress(OSError):
+        try:
             return posixpath.join(posixpath.dirname(path), os.readlink(name, dir_fd=parent))
+        except OSError as error:
+            # No link any more: another container that shares the directory was faster.
+            if error.errno not in (errno.EINVAL, errno.ENOENT):
+                raise
     return path
 
 
