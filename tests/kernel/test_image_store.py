@@ -330,6 +330,38 @@ async def test_a_full_disk_is_told_and_leaves_nothing(run_directory: Path) -> No
         call("umount", directory)
 
 
+def test_a_hold_that_a_full_disk_did_not_take_is_taken_the_next_time(run_directory: Path) -> None:
+    directory, layers = run_directory / "small", ["a" * 64, "b" * 64]
+    directory.mkdir(mode=0o700)
+    call("mount", "-t", "tmpfs", "-o", "size=64k", "none", directory)
+    try:
+        disk = StoreDirectory(directory / "store")
+        filler = directory / "filler"
+        with pytest.raises(OSError, match="No space left"):
+            filler.write_bytes(bytes(1 << 20))
+        with pytest.raises(OSError, match="No space left"):
+            disk.hold(layers)
+        filler.unlink()
+        disk.hold(layers)
+        (use,) = (directory / "store/sessions").glob("*/uses/*")
+        assert use.read_text().split() == layers
+        disk.release(layers)
+        assert not use.exists()
+        disk.close()
+    finally:
+        call("umount", directory)
+
+
+def test_a_store_that_cannot_be_opened_leaves_no_session(run_directory: Path) -> None:
+    (run_directory / "store/pulls/what/is/this").mkdir(parents=True)
+    (run_directory / "store").chmod(0o700)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(OSError, match="directory"):
+        StoreDirectory(run_directory / "store")
+    assert list((run_directory / "store/sessions").iterdir()) == []
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
 def kill_workers() -> None:
     """Kills the processes that unpack layers, as the kernel does when there is no memory left."""
     for child in children(os.getpid()):

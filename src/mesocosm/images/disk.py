@@ -100,8 +100,13 @@ class StoreDirectory:
             for name in ("", "uses", "staging", "trash"):
                 (self._session / name).mkdir(_DIRECTORY_MODE)
             self._descriptor = _try_lock(self._session)
-            self._take_over()
-        self._empty_trash()
+        try:
+            with self._locked():
+                self._take_over()
+            self._empty_trash()
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Lets go of all that this process uses."""
@@ -228,9 +233,9 @@ class StoreDirectory:
 
     def _hold(self, layers: Collection[str]) -> None:
         held = tuple(layers)
-        self._held[held] += 1
-        if self._held[held] == 1:
+        if not self._held[held]:
             self._use_of(held).write_text("\n".join(held))
+        self._held[held] += 1
 
     def _use_of(self, layers: tuple[str, ...]) -> Path:
         """The file that tells others of layers held together: one, as each takes the disk a while."""

@@ -45,7 +45,8 @@ class Puller:
             raise group_error.exceptions[0] from group_error
         finally:
             await asyncio.wait([holding])
-            await asyncio.shield(asyncio.to_thread(self._disk.release, names))
+            if holding.exception() is None:
+                await asyncio.shield(asyncio.to_thread(self._disk.release, names))
 
     async def close(self) -> None:
         """Ends the processes that unpack layers."""
