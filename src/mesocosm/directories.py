@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from mesocosm.errors import FlagError
+from mesocosm.linux.lock import try_lock
 
 _SHOWN = 64
 """Characters of a name that are part of another one."""
@@ -32,13 +32,9 @@ class DirectoryLock:
             raise FlagError(
                 f"--{self._flag}: {error.filename}: {error.strerror}", "give a directory that can be written to"
             ) from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(descriptor):
             os.close(descriptor)
-            raise FlagError(
-                f"--{self._flag}: {self._directory} is in use by another process", "give each one its own"
-            ) from None
+            raise FlagError(f"--{self._flag}: {self._directory} is in use by another process", "give each one its own")
         self._descriptor = descriptor
 
     def release(self) -> None:

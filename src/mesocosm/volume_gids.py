@@ -7,7 +7,6 @@ volume is changed, so that what was begun can be ended by whoever comes next.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import stat
 from collections.abc import Callable, Collection, Iterator
@@ -22,6 +21,7 @@ from mesocosm.dataclass import dataclass
 from mesocosm.errors import ContainerError, RecoveryError
 from mesocosm.flags import Flags
 from mesocosm.launcher.operations import HostDirectory
+from mesocosm.linux.lock import locked
 from mesocosm.linux.path import Permissions, make_directory, open_in_root
 from mesocosm.linux.tree import directories
 from mesocosm.users import resolve
@@ -143,8 +143,7 @@ class VolumeGids:
     def _changing(self) -> Iterator[list[_Allocation]]:
         """What is on record, to be changed, and written again in any case: what was done is done."""
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        with open(self._file.with_suffix(".lock"), "wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self._file.with_suffix(".lock"), os.O_WRONLY | os.O_CREAT):
             before = self._read()
             entries = list(before)
             try:

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import logging
 import os
@@ -29,6 +28,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeVar
 
@@ -38,6 +38,7 @@ from mesocosm.images.errors import StoreError
 from mesocosm.images.image import ImageConfig
 from mesocosm.images.paths import find_containers, read_layers
 from mesocosm.images.turn import remove_abandoned
+from mesocosm.linux.lock import locked, open_locked
 from mesocosm.linux.tree import remove_path
 from mesocosm.private import make_private_directory
 
@@ -95,11 +96,11 @@ class StoreDirectory:
         self.partial = self.path / "partial"
         self._session = self.path / "sessions" / secrets.token_hex(8)
         self._held: Counter[tuple[str, ...]] = Counter()
-        self._descriptor = -1
+        self._descriptor: int | None = None
         with self._locked():
             for name in ("", "uses", "staging", "trash"):
                 (self._session / name).mkdir(_DIRECTORY_MODE)
-            self._descriptor = _try_lock(self._session)
+            self._descriptor = open_locked(self._session)
         try:
             with self._locked():
                 self._take_over()
@@ -110,10 +111,10 @@ class StoreDirectory:
 
     def close(self) -> None:
         """Lets go of all that this process uses."""
-        if self._descriptor != -1:
+        if self._descriptor is not None:
             _remove(self._session)
             os.close(self._descriptor)
-            self._descriptor = -1
+            self._descriptor = None
 
     def layer(self, name: str) -> Path:
         """Where the files of a layer are, or would be."""
@@ -222,14 +223,8 @@ class StoreDirectory:
         self._empty_trash()
         return [record for _, record in images], [record for record in records if record is not None]
 
-    @contextlib.contextmanager
-    def _locked(self, *, wait: bool = True) -> Iterator[None]:
-        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
-        finally:
-            os.close(descriptor)
+    def _locked(self, *, wait: bool = True) -> AbstractContextManager[None]:
+        return locked(self.path / "lock", os.O_RDWR | os.O_CREAT, wait=wait)
 
     def _hold(self, layers: Collection[str]) -> None:
         held = tuple(layers)
@@ -258,7 +253,7 @@ class StoreDirectory:
     def _take_over(self) -> None:
         """Takes from sessions whose process is gone what there is, and old downloads."""
         for session in (self.path / "sessions").iterdir():
-            if session != self._session and (descriptor := _try_lock(session)) != -1:
+            if session != self._session and (descriptor := open_locked(session)) is not None:
                 session.rename(self._trash())
                 os.close(descriptor)
         for path in (self.path / "pulls").iterdir():
@@ -267,7 +262,7 @@ class StoreDirectory:
 
     def _remove_partial(self, age: float) -> None:
         for path in self.partial.iterdir():
-            if time.time() - path.stat().st_mtime >= age and (descriptor := _try_lock(path)) != -1:
+            if time.time() - path.stat().st_mtime >= age and (descriptor := open_locked(path)) is not None:
                 path.unlink()
                 os.close(descriptor)
 
@@ -323,17 +318,3 @@ def _remove(path: Path) -> None:
     """Removes a file or directory, if it is there, with all that is in it."""
     with contextlib.suppress(FileNotFoundError):
         remove_path(path)
-
-
-def _try_lock(path: Path) -> int:
-    """A descriptor of `path` that holds its lock (flock(2)); -1 if another process does, or it is gone."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return -1
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return -1
-    return descriptor

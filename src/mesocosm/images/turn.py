@@ -8,11 +8,11 @@ left (POLLHUP, poll(2)), however that ended.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+from mesocosm.linux.lock import try_lock
 from mesocosm.linux.poll import readable
 
 
@@ -37,7 +37,7 @@ def remove_abandoned(path: Path) -> None:
     except FileNotFoundError:
         return
     try:
-        if _locks(reader):
+        if try_lock(reader):
             path.unlink()
     finally:
         os.close(reader)
@@ -71,16 +71,7 @@ def _try(reader: int) -> int:
     with contextlib.ExitStack() as opened:
         writer = os.open(f"/proc/self/fd/{reader}", os.O_RDWR | os.O_CLOEXEC)  # At its path may be the next one.
         opened.callback(os.close, writer)
-        if not _locks(writer):
+        if not try_lock(writer):
             return -1
         opened.pop_all()
         return writer
-
-
-def _locks(descriptor: int) -> bool:
-    """Locks it; False if somebody else has done so, or has removed it."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return os.fstat(descriptor).st_nlink > 0

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import stat
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import field, replace
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from mesocosm.dataclass import dataclass
 from mesocosm.errors import FlagError
 from mesocosm.flags import Flags
 from mesocosm.images.settings import DEFAULT_STORE
+from mesocosm.linux.lock import locked, open_locked
 from mesocosm.linux.tree import remove_path
 from mesocosm.oneshot.images import RUNTIME
 from mesocosm.oneshot.network import CONFIGURATIONS, PLUGINS
@@ -136,7 +136,7 @@ class Place:
                 make_private(self.base.parent)
             make_private(self.base)
             with contextlib.ExitStack() as undo:
-                with _locked(self.base):
+                with locked(self.base):
                     self._make_directory()
                     undo.callback(self._give_up)
                     self._lock = _lock(self.directory)
@@ -227,8 +227,8 @@ def stale(base: Path) -> Generator[Path]:
     if not base.is_dir():
         return
     for directory in sorted(entry for entry in base.iterdir() if entry.is_dir() and not entry.is_symlink()):
-        with _locked(base):
-            lock = _try_lock(directory)
+        with locked(base):
+            lock = open_locked(directory)
         if lock is not None:
             try:
                 yield directory
@@ -244,7 +244,7 @@ def any_stale(base: Path) -> bool:
 
 def await_owner(directory: Path) -> None:
     """Returns when the owner of a place has let go of it. Raises OSError."""
-    with contextlib.suppress(FileNotFoundError), _locked(directory):
+    with contextlib.suppress(FileNotFoundError), locked(directory):
         pass
 
 
@@ -286,33 +286,8 @@ def _remove_tree(directory: Path) -> None:
         remove_path(directory)
 
 
-@contextlib.contextmanager
-def _locked(base: Path) -> Iterator[None]:
-    """Keeps others from looking for stale places while one is made that is not locked yet."""
-    lock = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
-
-
 def _lock(directory: Path) -> int:
-    lock = _try_lock(directory)
+    lock = open_locked(directory)
     if lock is None:
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(directory))
-    return lock
-
-
-def _try_lock(directory: Path) -> int | None:
-    """A descriptor that holds the lock of a directory; None if somebody has it, or there is no such directory."""
-    try:
-        lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        return None
     return lock

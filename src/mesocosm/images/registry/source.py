@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import functools
 import os
 import tempfile
@@ -22,6 +21,7 @@ from mesocosm.images.registry.answers import RegistryError
 from mesocosm.images.registry.client import RegistryClient
 from mesocosm.images.registry.download import Download
 from mesocosm.images.sources.base import Description, Layer
+from mesocosm.linux.lock import open_locked
 
 _ACCEPT = ", ".join((*MANIFEST_TYPES, *INDEX_TYPES))
 _MOST_INDEXES = 4
@@ -132,14 +132,8 @@ class _Partial:
     def open(cls, directory: Path, digest: str) -> _Partial:
         """The file for `digest`, or one without a name if another process has that."""
         path = directory / digest.replace(":", "-")
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(descriptor).st_nlink:
-                return cls(descriptor, path)
-        except BlockingIOError:
-            pass
-        os.close(descriptor)
+        if (descriptor := open_locked(path, os.O_RDWR | os.O_CREAT)) is not None:
+            return cls(descriptor, path)
         with tempfile.TemporaryFile(dir=directory) as file:
             return cls(os.dup(file.fileno()), None)
 
