@@ -23,6 +23,7 @@ from mesocosm.flags import Flags
 from mesocosm.launcher.operations import HostDirectory
 from mesocosm.linux.lock import locked
 from mesocosm.linux.path import Permissions, make_directory, open_in_root
+from mesocosm.linux.replace import replace_file
 from mesocosm.linux.tree import directories
 from mesocosm.users import resolve
 
@@ -161,12 +162,7 @@ class VolumeGids:
             raise RecoveryError(f"{self._file} is damaged: {error}", "remove it, or restore it") from None
 
     def _write(self, entries: list[_Allocation]) -> None:
-        temporary = self._file.with_suffix(".new")
-        with open(temporary, "wb") as file:
-            file.write(msgspec.json.encode(_Record(allocations=entries)))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(self._file)
+        replace_file(self._file, msgspec.json.encode(_Record(allocations=entries)), synced=True)
 
 
 def _open(sandbox: HostDirectory, path: str) -> int:

@@ -19,9 +19,10 @@ import pytest
 from mesocosm.container import ContainerID
 from mesocosm.errors import FlagError
 from mesocosm.images import pull
-from mesocosm.images.disk import StoreDirectory
+from mesocosm.images.disk import ImageRecord, StoreDirectory
 from mesocosm.images.errors import ImageError
 from mesocosm.images.extraction.process import Blob, Extractors
+from mesocosm.images.image import ImageConfig
 from mesocosm.images.paths import layers_file
 from mesocosm.images.store import ImageStore
 from tests.command_line import MESOCOSM, children
@@ -330,7 +331,7 @@ async def test_a_full_disk_is_told_and_leaves_nothing(run_directory: Path) -> No
         call("umount", directory)
 
 
-def test_a_hold_that_a_full_disk_did_not_take_is_taken_the_next_time(run_directory: Path) -> None:
+def test_what_a_full_disk_did_not_take_is_taken_the_next_time(run_directory: Path) -> None:
     directory, layers = run_directory / "small", ["a" * 64, "b" * 64]
     directory.mkdir(mode=0o700)
     call("mount", "-t", "tmpfs", "-o", "size=64k", "none", directory)
@@ -341,7 +342,12 @@ def test_a_hold_that_a_full_disk_did_not_take_is_taken_the_next_time(run_directo
             filler.write_bytes(bytes(1 << 20))
         with pytest.raises(OSError, match="No space left"):
             disk.hold(layers)
+        record = ImageRecord("name", "place", "sha256:0", ImageConfig(), tuple(layers), 0)
+        with pytest.raises(OSError, match="No space left"):
+            disk.add(record)
+        assert list((directory / "store/sessions").glob("*/staging/*")) == []
         filler.unlink()
+        disk.add(record)
         disk.hold(layers)
         (use,) = (directory / "store/sessions").glob("*/uses/*")
         assert use.read_text().split() == layers

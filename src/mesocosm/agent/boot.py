@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from mesocosm.containerizer.checkpoint import boot_id
+from mesocosm.linux.replace import replace_file
 
 _FILE = "boot_id"
 
@@ -33,11 +33,4 @@ class Boot:
         """Puts this boot on record, unless it is. Raises OSError, which names the file."""
         if self.is_recorded:
             return  # Nor shall a full disk keep the agent from starting again.
-        file, temporary = self.directory / _FILE, self.directory / f"{_FILE}.new"
-        try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with open(descriptor, "w") as opened:
-                opened.write(self.current)
-            temporary.rename(file)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(file)) from error
+        replace_file(self.directory / _FILE, self.current.encode())

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ from mesocosm.cni.plugin import PluginError, Plugins, end_recorded
 from mesocosm.cni.result import Result
 from mesocosm.errors import ContainerError
 from mesocosm.linux import interfaces
+from mesocosm.linux.replace import replace_file
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Attachment:
         """Attaches the container. Raises PluginError, OSError; what it has made then, `remove` takes away."""
         await _check_versions(network, plugins)
         self._result_file.parent.mkdir(parents=True)
-        _write(self.directory / _CONFIGURATION, network.dump())
+        replace_file(self.directory / _CONFIGURATION, network.dump(), synced=True)  # A reboot must not lose it.
         result: Result | None = None
         for plugin in network.plugins:
             output = await self._run("ADD", network, plugin, None if result is None else result.content, plugins)
@@ -62,7 +62,7 @@ class Attachment:
                 result = Result.parse(output)
             except ValueError as error:
                 raise PluginError(f"the CNI plugin {plugin['type']!r} answered ADD with no result: {error}") from error
-            _write(self._result_file, output)
+            replace_file(self._result_file, output, synced=True)
         assert result is not None
         return result
 
@@ -155,13 +155,3 @@ async def _check_versions(network: Network, plugins: Plugins) -> None:
                 f"the CNI plugin {kind!r} does not speak the version {network.version} of the network {network.name!r}",
                 f"set cniVersion to one of {', '.join(sorted(spoken))}",
             )
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Replaces the file, and has it on disk: a reboot must not lose it. Raises OSError."""
-    temporary = path.with_name(f"{path.name}.new")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

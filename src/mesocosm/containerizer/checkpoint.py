@@ -27,6 +27,7 @@ from mesocosm.containerizer.base import Times
 from mesocosm.dataclass import dataclass
 from mesocosm.directories import make_directories, set_aside
 from mesocosm.errors import ContainerError, RecoveryError
+from mesocosm.linux.replace import replace_file
 from mesocosm.linux.tree import remove_path
 from mesocosm.secrets import Hidden
 
@@ -180,18 +181,7 @@ def _find(directory: str, parent: ContainerID | None, found: list[ContainerID], 
 
 def _write(path: str, value: object) -> None:
     """Replaces the file. Raises OSError, which names it."""
-    data = _PREFIX + _encode(value)[1:]
-    temporary = f"{path}.new"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        with open(descriptor, "wb", buffering=0) as file:
-            if file.write(data) != len(data):  # So it is when the disk becomes full.
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        os.rename(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        raise OSError(error.errno, error.strerror, path) from error
+    replace_file(path, _PREFIX + _encode(value)[1:])
 
 
 def _written(path: str) -> float | None:

@@ -39,6 +39,7 @@ from mesocosm.images.image import ImageConfig
 from mesocosm.images.paths import find_containers, read_layers
 from mesocosm.images.turn import remove_abandoned
 from mesocosm.linux.lock import locked, open_locked
+from mesocosm.linux.replace import sync_directory
 from mesocosm.linux.tree import remove_path
 from mesocosm.private import make_private_directory
 
@@ -174,7 +175,7 @@ class StoreDirectory:
     def install(self, staged: Path, name: str, record: LayerRecord) -> None:
         """Makes a staged layer whose files are on the disk one of the store, if it has not got that yet."""
         _write(staged / "layer", record)
-        _sync(staged)
+        sync_directory(staged)
         target = self.path / "layers" / name
         with self._locked():
             if target.exists() and not (target / "layer").exists():
@@ -184,16 +185,19 @@ class StoreDirectory:
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
-        _sync(target.parent)
+        sync_directory(target.parent)
 
     def add(self, record: ImageRecord) -> None:
         """Makes an image known, whose layers are here."""
         path = self._record_of(record.reference, record.place)
-        temporary = self._session / "staging" / f"{path.name}.image"
-        _write(temporary, record)
-        with self._locked():
-            temporary.rename(path)
-        _sync(path.parent)
+        temporary = self._session / "staging" / secrets.token_hex(8)
+        try:
+            _write(temporary, record)
+            with self._locked():
+                temporary.rename(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_directory(path.parent)
 
     def register(self, provisioner: Path) -> None:
         """Makes it known that the containers in a provisioner's directory use layers. See `paths`."""
@@ -213,7 +217,7 @@ class StoreDirectory:
             ]
             for path, _ in images:
                 path.unlink()
-            _sync(self.path / "images")
+            sync_directory(self.path / "images")
             used |= {name for _, record in self._records() for name in record.layers}
             layers = [path for path in (self.path / "layers").iterdir() if path.name not in used]
             records = [_read(path / "layer", LayerRecord) for path in layers]
@@ -304,14 +308,6 @@ def _write(path: Path, record: LayerRecord | ImageRecord) -> None:
         file.write(msgspec.json.encode(record))
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _remove(path: Path) -> None:

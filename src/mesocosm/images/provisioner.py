@@ -38,6 +38,7 @@ from mesocosm.images.removal import Removal
 from mesocosm.images.settings import ImageSettings
 from mesocosm.images.store import ImageStore, Pruned
 from mesocosm.linux.overlay import MOST_LAYERS
+from mesocosm.linux.replace import replace_file
 from mesocosm.secret_resolver import SecretResolver, create_resolver, resolve
 
 _LAYERED = "overlay"
@@ -231,10 +232,8 @@ class Provisioner:
                 path = path.parent
 
     def _write_layers(self, container_id: ContainerID, layers: Sequence[Path]) -> None:
-        path = layers_file(self._directory, container_id)
-        temporary = path.with_suffix(".new")
-        temporary.write_text(json.dumps({"version": _FORMAT_VERSION, "layers": [str(layer) for layer in layers]}))
-        temporary.rename(path)
+        record = {"version": _FORMAT_VERSION, "layers": [str(layer) for layer in layers]}
+        replace_file(layers_file(self._directory, container_id), json.dumps(record).encode())
 
 
 def _make_mount_points(directory: Path, sandbox_directory: str) -> Path:

@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 from collections import defaultdict
 from collections.abc import Collection
 from pathlib import Path
@@ -24,6 +23,7 @@ from mesocosm.isolators.base import ContainerState, Isolator, Phase
 from mesocosm.isolators.records import containers_in
 from mesocosm.launcher.info import LaunchInfo
 from mesocosm.launcher.operations import Bind
+from mesocosm.linux.replace import replace_file
 from mesocosm.users import resolve
 
 logger = logging.getLogger(__name__)
@@ -175,11 +175,7 @@ def _write(record: Path, keys: list[_Key]) -> None:
     """Records them, as Mesos does (DockerVolumes of its state.proto), and whole or not at all."""
     record.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     text = json.dumps({"volumes": [{"driver": driver, "name": name} for driver, name in keys]})
-    with tempfile.NamedTemporaryFile("w", dir=record.parent, delete=False) as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(file.name).rename(record)
+    replace_file(record, text.encode(), synced=True)
 
 
 def _read_all(records: Path) -> dict[ContainerID, set[_Key]]:
