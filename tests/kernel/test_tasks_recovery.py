@@ -14,6 +14,7 @@ import pytest
 from mesocosm.api import v1
 from mesocosm.flags import Flags
 from tests.command_line import TIMEOUT
+from tests.kernel.test_executor_access import post
 from tests.task_agent import (
     AGENT_ID,
     EXECUTOR,
@@ -54,6 +55,24 @@ async def test_an_executor_comes_back(flags: Flags, command: bool) -> None:
         assert [each.state for each in known.tasks] == [v1.TASK_RUNNING]
         assert [each.id.value for each in known.frameworks] == ["framework-0000"]
         assert [each.executor_id.value for each in known.executor_infos] == ([] if command else ["shell"])
+        master.kill("long")
+        await master.update("long", v1.TASK_KILLED)
+
+
+async def test_who_asks_an_agent_that_ends_is_to_ask_again(flags: Flags, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not told that there is no such container: an executor would take it for one that has ended."""
+    answers = []
+    async with left_running(flags, task_info("long")) as before:
+        wait = {"container_id": {"value": before.executor().container_id.value}}
+        close = before.agent.containerizer.close
+
+        async def close_and_ask() -> None:
+            await close()
+            answers.append(await post(before, "/api/v1", {"type": "WAIT_CONTAINER", "wait_container": wait}, None))
+
+        monkeypatch.setattr(before.agent.containerizer, "close", close_and_ask)
+    assert answers == [503]
+    async with running_agent(flags, port=port_of(before)) as master:
         master.kill("long")
         await master.update("long", v1.TASK_KILLED)
 

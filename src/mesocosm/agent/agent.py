@@ -237,6 +237,7 @@ class Agent:
 
         Raises MesocosmError, OSError or ExceptionGroup.
         """
+        self.recovered = False  # Who asks from now on is to ask again: of what goes on, this agent knows nothing more.
         async with contextlib.AsyncExitStack() as held:
             held.callback(self._lock.release)
             held.callback(self._cgroups.leave)
