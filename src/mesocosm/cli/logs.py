@@ -155,8 +155,9 @@ def _nth_from_the_end(data: bytes, number: int) -> int:
 
 
 def _content(connection: Connection, path: str, offset: int) -> Iterator[bytes]:
-    """A file from there to its present end. Raises AgentError."""
-    while data := _data(connection, path, offset, _BLOCK):
+    """A file from there to its present end, however fast it grows. Raises AgentError."""
+    end = int(_read(connection, path, offset, 0)["size"])
+    while offset < end and (data := _data(connection, path, offset, min(end - offset, _BLOCK))):
         yield data
         offset += len(data)
 

@@ -62,7 +62,8 @@ export class Terminal {
     if (this.form.hidden) {
       this.say("Docker has made this container, and opens terminals in it by docker exec.", "");
     } else if (this.#said === "" && this.#socket === null) {
-      this.say(container.state === "RUNNING" ? "Run a command in this container, in a terminal of its own." : "Only a container that runs has room for a terminal.", "");
+      const also = container.has_terminal ? ", or attach to the one that it has itself" : "";
+      this.say(container.state === "RUNNING" ? `Run a command in this container, in a new terminal${also}.` : "Only a container that runs has room for a terminal.", "");
     }
   }
 
