@@ -284,6 +284,7 @@ def test_what_cannot_be_followed(agent: AgentProcess) -> None:
             *("", "path=/nope", "path=/containers/x/nope", "path=/containers/x", "path=/containers/x/../y/stdout"),
             *("path=/containers/x/stdout&offset=-1", "path=/containers/x/stdout&until=a..b"),
             "path=/containers/x/stdout&offset=9",
+            "path=/containers/x/stdout&offset=0&oldest=true",
         )
     }
     assert {query: (answer.status, answer.text) for query, answer in answers.items()} == {
@@ -294,6 +295,7 @@ def test_what_cannot_be_followed(agent: AgentProcess) -> None:
         "path=/containers/x/../y/stdout": (400, "'/containers/x/../y/stdout' leads out of what it begins in"),
         "path=/containers/x/stdout&offset=-1": (400, "Negative offset provided: -1"),
         "path=/containers/x/stdout&offset=9": (416, "offset 9 is beyond the end of the file, which has 7 bytes"),
+        "path=/containers/x/stdout&offset=0&oldest=true": (400, "Expecting either 'offset' or 'oldest=true' in query"),
         "path=/containers/x/stdout&until=a..b": (400, answers["path=/containers/x/stdout&until=a..b"].text),
     }
     go(agent, 1)

@@ -34,9 +34,11 @@ async def read(files: SharedFiles, tmp_path: Path) -> AsyncIterator[Reader]:
     """Begins to follow `log` of the test's directory; what has ended is what the test says."""
     begun: list[Follow] = []
 
-    async def begin(offset: int | None = 0, ended: asyncio.Future[None] | None = None) -> Follow:
+    async def begin(
+        offset: int | None = 0, ended: asyncio.Future[None] | None = None, *, oldest: bool = False
+    ) -> Follow:
         directory = os.open(tmp_path, os.O_PATH)
-        begun.append(await follow(files, directory, [Beginning("log", bytes, offset)], ended))
+        begun.append(await follow(files, directory, [Beginning("log", bytes, offset, oldest)], ended))
         return begun[-1]
 
     yield begin
@@ -169,6 +171,21 @@ async def test_what_is_truncated_begins_anew(read: Reader, log: Path) -> None:
     assert await some(early) == b"old\n"
     log.write_bytes(b"x\n")
     assert (await some(early), await some(late)) == (b"x\n", b"x\n")
+
+
+async def test_those_that_were_full_come_first(read: Reader, log: Path) -> None:
+    """Also if they are renamed meanwhile."""
+    alone = await read(None, ended(), oldest=True)
+    assert await rest(alone) == b"old\n"
+    log.rename(log.with_name("log.2"))
+    log.with_name("log.1").write_bytes(b"full\n")
+    log.write_bytes(b"now\n")
+    reader = await read(None, ended(), oldest=True)
+    assert await some(reader) == b"old\n"
+    for newer, older in (("log.2", "log.3"), ("log.1", "log.2"), ("log", "log.1")):
+        log.with_name(newer).rename(log.with_name(older))
+    log.write_bytes(b"last\n")
+    assert await rest(reader) == b"full\nnow\nlast\n"
 
 
 async def test_nothing_is_followed_from_beyond_the_end(read: Reader, log: Path) -> None:

@@ -35,14 +35,20 @@ class Outputs:
         return await self._follow(directory, beginnings, container_id)
 
     async def follow(
-        self, path: str, offset: int | None, principal: str | None, until: ContainerID | None = None
+        self,
+        path: str,
+        offset: int | None,
+        principal: str | None,
+        until: ContainerID | None = None,
+        *,
+        oldest: bool = False,
     ) -> Follow:
-        """What comes into a file that is shown, from `offset` on (None: from its present end).
+        """What comes into a file that is shown, from `offset` on (None: from its present end), or from the `oldest` on.
 
         It goes on until a container has ended, if one is given. Raises FilesError.
         """
         directory, name = await self._files.open_parent(path, principal)
-        return await self._follow(directory, [Beginning(name, bytes, offset)], until)
+        return await self._follow(directory, [Beginning(name, bytes, offset, oldest)], until)
 
     def close(self) -> None:
         """Tells of nothing more."""

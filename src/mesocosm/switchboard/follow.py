@@ -46,6 +46,8 @@ class Beginning:
     name: str
     encode: Encode
     offset: int | None = None
+    oldest: bool = False
+    """Whether it begins with the oldest of the files that were full, instead of there."""
 
 
 class Follow:
@@ -123,7 +125,7 @@ async def follow(
     Raises BeyondError, and OSError with the name of a file that cannot be followed.
     """
     try:
-        descriptors = await _in_thread(files, _open_all, directory, [each.name for each in beginnings])
+        descriptors = await _in_thread(files, _open_all, directory, beginnings)
     except BaseException:
         os.close(directory)
         raise
@@ -147,7 +149,8 @@ class _Tail:
         self._directory = directory
         self._name = beginning.name
         self._file = file
-        self._offset = file.size() if beginning.offset is None else beginning.offset
+        start = 0 if beginning.oldest else beginning.offset
+        self._offset = file.size() if start is None else start
         self._next: SharedFile | None = None
 
     async def read(self) -> Chunk | None:
@@ -212,14 +215,29 @@ def _discard(opening: asyncio.Future[list[int]]) -> None:
             os.close(descriptor)
 
 
-def _open_all(directory: int, names: Sequence[str]) -> list[int]:
+def _open_all(directory: int, beginnings: Sequence[Beginning]) -> list[int]:
     with contextlib.ExitStack() as opened:
         descriptors = []
-        for name in names:
-            descriptors.append(open_regular(directory, name))
+        for each in beginnings:
+            open_one = _open_oldest if each.oldest else open_regular
+            descriptors.append(open_one(directory, each.name))
             opened.callback(os.close, descriptors[-1])
         opened.pop_all()
     return descriptors
+
+
+def _open_oldest(directory: int, name: str) -> int:
+    """The first of the files that were begun as `name`, as far as they are kept. Raises OSError."""
+    for _ in range(_TRIES):
+        number = 0
+        while number < _MOST_FILES and _exists(directory, f"{name}.{number + 1}"):
+            number += 1
+        found = _open_if_regular(directory, f"{name}.{number}" if number else name)
+        if found and not _exists(directory, f"{name}.{number + 1}"):
+            return found[0]
+        for descriptor in found:  # Everything was renamed meanwhile.
+            os.close(descriptor)
+    return open_regular(directory, name)
 
 
 def _open_next(directory: int, name: str, current: int) -> list[int]:

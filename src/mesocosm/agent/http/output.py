@@ -12,7 +12,7 @@ from mesocosm.agent.http.access import Access, named
 from mesocosm.agent.http.reply import Reply, RequestError, StreamCutError, bad_request, not_found
 from mesocosm.agent.http.routes import Request
 from mesocosm.agent.http.streams import PATIENCE, Exchange, with_heartbeats
-from mesocosm.agent.http.v0 import integer_of, path_of
+from mesocosm.agent.http.v0 import integer_of, path_of, switch_of
 from mesocosm.api import process_io
 from mesocosm.api.v1.agent import Call
 from mesocosm.container import ContainerID
@@ -51,11 +51,13 @@ class Output:
     async def follow(self, request: Request) -> Reply:
         """Sends what comes into the file `path` from `offset` on, until the container `until` has ended, if any.
 
-        Raises RequestError.
+        With `oldest=true` it begins with those that were full, if they are kept. Raises RequestError.
         """
-        until = self._until(request)
+        until, offset, oldest = self._until(request), _offset(request), switch_of(request, "oldest")
+        if oldest and offset is not None:
+            raise bad_request("Expecting either 'offset' or 'oldest=true' in query")
         try:
-            follow = await self._agent.outputs.follow(path_of(request), _offset(request), request.principal, until)
+            follow = await self._agent.outputs.follow(path_of(request), offset, request.principal, until, oldest=oldest)
         except FilesError as error:
             raise self._refusal(error) from None
         except BeyondError as error:
