@@ -93,6 +93,11 @@ def test_a_container_is_followed_to_its_end(agent: AgentProcess) -> None:
     agent.start()
     client = Client(agent)
     agent.launch("top", "sleep 1000")
+    agent.launch("one", "rm stderr; echo only; mkfifo go; cat go")
+    with following(client, "-f", "one") as follow:
+        assert line(follow) == "only"
+        (agent.sandbox("one") / "go").write_text("")
+        assert (follow.wait(TIMEOUT), follow.stderr and follow.stderr.read()) == (0, b"")
     agent.launch("x", "mkfifo go; echo before; echo now; cat go; echo err >&2; cat go", nested_in="top")
     go = agent.sandbox("top") / "containers/x/go"
     with following(client, "-f", "--tail", "1", "top.x") as follow:

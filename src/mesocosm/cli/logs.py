@@ -98,11 +98,11 @@ class _Log:
 
     def read(self, connection: Connection, tail: int | None, until: str | None) -> Iterator[bytes]:
         """The last lines, or all of them; then what comes until the container `until` has ended. Raises AgentError."""
-        if tail is None and until is not None:
+        paths = self.paths(connection)
+        if paths and tail is None and until is not None:
             query = {"path": f"{self.root}/{self.name}", "oldest": "true", "until": until}
             yield from connection.download("/files/follow", query)
             return
-        paths = self.paths(connection)
         first, offset = (0, 0) if tail is None else _beginning(connection, paths, tail)
         for path in paths[first:]:
             if path != paths[-1] or until is None:
