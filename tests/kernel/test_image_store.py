@@ -25,6 +25,7 @@ from mesocosm.images.extraction.process import Blob, Extractors
 from mesocosm.images.image import ImageConfig
 from mesocosm.images.paths import layers_file
 from mesocosm.images.store import ImageStore
+from mesocosm.linux.lock import locked
 from tests.command_line import MESOCOSM, children
 from tests.docker_archive import docker_archive
 from tests.image_store import layer as directory_of
@@ -186,6 +187,20 @@ async def test_a_pull_that_nobody_waits_for_any_more_is_stopped(run_directory: P
     finally:
         pull.Extractors.extract = extract  # type: ignore[method-assign, attr-defined]
         await store.close()
+
+
+async def test_nothing_is_left_of_who_was_cancelled_while_the_store_was_opened(run_directory: Path) -> None:
+    store, other = ImageStore(run_directory / "store"), StoreDirectory(run_directory / "store")
+    with locked(other.path / "lock"):
+        listing = asyncio.ensure_future(store.images())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        listing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await listing
+    await store.close()
+    other.close()
+    assert leftovers(run_directory / "store") == []
 
 
 async def test_prune_removes_what_nobody_uses(run_directory: Path) -> None:

@@ -165,7 +165,14 @@ class ImageStore:
     async def _opened(self) -> StoreDirectory:
         async with self._opening:
             if self._disk is None:
-                self._disk = await asyncio.to_thread(StoreDirectory, self._directory)
+                opening = asyncio.ensure_future(asyncio.to_thread(StoreDirectory, self._directory))
+                try:
+                    self._disk = await asyncio.shield(opening)
+                except asyncio.CancelledError:
+                    await asyncio.wait([opening])
+                    if opening.exception() is None:
+                        self._disk = opening.result()  # Whose session `close` ends.
+                    raise
             return self._disk
 
 
