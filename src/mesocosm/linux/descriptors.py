@@ -36,6 +36,14 @@ def write_all(descriptor: int, data: bytes, patience: int | None = None) -> None
                 raise
 
 
+def write_all_at(descriptor: int, data: bytes, offset: int) -> None:
+    """Writes all of it to a file, from the byte `offset` on. Raises OSError, and a part may be written then."""
+    rest = memoryview(data)
+    while rest:
+        written = os.pwrite(descriptor, rest, offset)
+        rest, offset = rest[written:], offset + written
+
+
 @contextlib.contextmanager
 def socket_path(directory: Path, name: str) -> Iterator[str]:
     """A path of the socket `name` that is never too long: an address has 108 bytes (unix(7)). Raises OSError."""

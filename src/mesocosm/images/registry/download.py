@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Callable
 
 from mesocosm.images.registry.answers import RegistryError, Retries
 from mesocosm.images.registry.client import RegistryClient
+from mesocosm.linux.descriptors import write_all_at
 
 _CHUNK = 1 << 18
 _PARTIAL = 206
@@ -96,14 +97,7 @@ class Download:
     async def _write(self, data: bytes) -> None:
         if self.available + len(data) > self._size:
             raise RegistryError(f"{self._client.host} sends more than the {self._size} bytes of the layer")
-        await asyncio.to_thread(_write_all, self._descriptor, data, self.available)
+        await asyncio.to_thread(write_all_at, self._descriptor, data, self.available)
         self.available += len(data)
         self._tell(len(data))
         self._grown.set()
-
-
-def _write_all(descriptor: int, data: bytes, offset: int) -> None:
-    rest = memoryview(data)
-    while rest:
-        written = os.pwrite(descriptor, rest, offset)
-        rest, offset = rest[written:], offset + written
