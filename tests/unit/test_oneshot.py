@@ -14,7 +14,7 @@ import pytest
 import mesocosm
 from mesocosm.container import Resources, Tmpfs, Volume, VolumeMode
 from mesocosm.errors import FlagError
-from mesocosm.oneshot import agent
+from mesocosm.oneshot import agent, runner
 from mesocosm.oneshot.choice import Choice
 from mesocosm.oneshot.place import Place, any_stale, find, make_private, stale
 from mesocosm.oneshot.request import parse_environment, parse_tmpfs, parse_volume
@@ -37,6 +37,12 @@ def test_result_of_an_exit() -> None:
     assert mesocosm.Result(exit_status=3, status=3 << 8).signal is None
     assert mesocosm.Result(exit_status=0, status=0).ok
     assert not mesocosm.Result(exit_status=0, status=0, limit="mem").ok
+
+
+def test_all_that_went_wrong_is_told() -> None:
+    errors = ExceptionGroup("several", [OSError(16, "busy", "/a"), ExceptionGroup("more", [OSError(5, "broken")])])
+    assert runner._reasons(errors) == "[Errno 16] busy: '/a'; [Errno 5] broken"
+    assert runner._reasons(errors.exceptions[0]) == "[Errno 16] busy: '/a'"
 
 
 def test_an_unknown_name_of_the_package() -> None:

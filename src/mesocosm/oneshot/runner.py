@@ -18,7 +18,7 @@ from mesocosm.concurrency import together
 from mesocosm.container import CommandInfo, ContainerConfig, ContainerID, Termination
 from mesocosm.containerizer.base import ContainerIO
 from mesocosm.containerizer.mesos import MesosContainerizer
-from mesocosm.errors import ContainerError, MesocosmError
+from mesocosm.errors import ContainerError, MesocosmError, leaves
 from mesocosm.images.image import Image
 from mesocosm.images.settings import DEFAULT_STORE
 from mesocosm.oneshot import janitor
@@ -185,7 +185,7 @@ class _WarmContainerizer:
         try:
             return await self._run_job(job)
         except (OSError, ExceptionGroup) as error:
-            raise ContainerError(str(error)) from error
+            raise ContainerError(_reasons(error)) from error
 
     async def _run_job(self, job: _Job) -> Result:
         container_id = ContainerID(f"run-{next(self._numbers)}")
@@ -231,7 +231,7 @@ class _WarmContainerizer:
         try:
             asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
         except (OSError, ExceptionGroup) as error:
-            raise MesocosmError(str(error)) from error
+            raise MesocosmError(_reasons(error)) from error
         finally:
             self._end_thread()
 
@@ -257,6 +257,10 @@ class _WarmContainerizer:
         """Lets go of what a fork copied: the parent still uses it, and its end must show."""
         self._place.forget()
         self._containerizer.forget_launcher()
+
+
+def _reasons(error: Exception) -> str:
+    return "; ".join(map(str, leaves(error)))
 
 
 def _result(
