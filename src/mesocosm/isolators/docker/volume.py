@@ -124,8 +124,8 @@ class DockerVolumeIsolator(Isolator):
             except RefusedError:
                 self._used[container_id].discard(key)
                 raise
-            except (ContainerError, OSError):
-                self._unsure.add((container_id, key))  # It may have mounted it.
+            except BaseException:
+                self._unsure.add((container_id, key))  # It may have mounted it, also where a launch ends meanwhile.
                 raise
 
     async def _unmount_all(self, container_id: ContainerID) -> None:

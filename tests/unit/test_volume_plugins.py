@@ -18,6 +18,7 @@ from mesocosm.isolators.base import ContainerState
 from mesocosm.isolators.docker import volume as volume_module
 from mesocosm.isolators.docker.volume import DockerVolumeIsolator
 from mesocosm.launcher.info import Credentials
+from mesocosm.linux.poll import readable
 
 NAMESAKES = (ContainerID.parse("a.x"), ContainerID.parse("b.x"))
 
@@ -128,6 +129,22 @@ async def test_a_volume_that_stays_mounted_is_not_forgotten_for_another_of_the_i
     await isolator.cleanup(ContainerID("c"))
     assert recorded(flags) == {}
     assert dvdcli.read_text().splitlines() == ["mount old", "unmount old", "unmount old"]
+
+
+async def test_a_launch_that_ends_while_its_volume_is_being_mounted(tmp_path: Path, flags: Flags) -> None:
+    """Nobody knows whether it was mounted: that it cannot be unmounted does not keep the container."""
+    os.mkfifo(tmp_path / "begun")
+    begun = os.open(tmp_path / "begun", os.O_RDWR | os.O_NONBLOCK)
+    script = f"[ $1 = unmount ] && exit 1; echo > {tmp_path}/begun; exec sleep 1000"
+    (tmp_path / "programs/dvdcli").write_text(f"#!/bin/sh\n{script}\n")
+    isolator = DockerVolumeIsolator.create(flags)
+    launch = asyncio.create_task(isolator.prepare(ContainerID("c"), config_of(tmp_path, "v")))
+    await asyncio.wait_for(readable(begun), 30)
+    os.close(begun)
+    launch.cancel()
+    await asyncio.wait((launch,))
+    await isolator.cleanup(ContainerID("c"))
+    assert recorded(flags) == {}
 
 
 async def test_others_go_on_while_names_of_users_are_looked_up(
