@@ -360,7 +360,10 @@ def test_what_a_full_disk_did_not_take_is_taken_the_next_time(run_directory: Pat
         record = ImageRecord("name", "place", "sha256:0", ImageConfig(), tuple(layers), 0)
         with pytest.raises(OSError, match="No space left"):
             disk.add(record)
+        with pytest.raises(OSError, match="No space left"):
+            disk.register(run_directory)
         assert list((directory / "store/sessions").glob("*/staging/*")) == []
+        assert list((directory / "store/users").iterdir()) == []
         filler.unlink()
         disk.add(record)
         disk.hold(layers)

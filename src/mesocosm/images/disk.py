@@ -174,7 +174,7 @@ class StoreDirectory:
 
     def install(self, staged: Path, name: str, record: LayerRecord) -> None:
         """Makes a staged layer whose files are on the disk one of the store, if it has not got that yet."""
-        _write(staged / "layer", record)
+        _write(staged / "layer", msgspec.json.encode(record))
         sync_directory(staged)
         target = self.path / "layers" / name
         with self._locked():
@@ -189,21 +189,12 @@ class StoreDirectory:
 
     def add(self, record: ImageRecord) -> None:
         """Makes an image known, whose layers are here."""
-        path = self._record_of(record.reference, record.place)
-        temporary = self._session / "staging" / secrets.token_hex(8)
-        try:
-            _write(temporary, record)
-            with self._locked():
-                temporary.rename(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        sync_directory(path.parent)
+        self._put(self._record_of(record.reference, record.place), msgspec.json.encode(record))
 
     def register(self, provisioner: Path) -> None:
         """Makes it known that the containers in a provisioner's directory use layers. See `paths`."""
         path = self.path / "users" / hashlib.sha256(os.fsencode(provisioner)).hexdigest()
-        with self._locked():
-            path.write_bytes(os.fsencode(provisioner))
+        self._put(path, os.fsencode(provisioner))
 
     def prune(self, excluded: Collection[str], in_use: Collection[Path]) -> tuple[list[ImageRecord], list[LayerRecord]]:
         """Removes images and layers, and returns which. See `store.ImageStore.prune`."""
@@ -229,6 +220,17 @@ class StoreDirectory:
 
     def _locked(self, *, wait: bool = True) -> AbstractContextManager[None]:
         return locked(self.path / "lock", os.O_RDWR | os.O_CREAT, wait=wait)
+
+    def _put(self, path: Path, data: bytes) -> None:
+        """Gives a file its content. Whoever looks what there is finds all of it or none, and no file beside it."""
+        temporary = self._session / "staging" / secrets.token_hex(8)
+        try:
+            _write(temporary, data)
+            with self._locked():
+                temporary.rename(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_directory(path.parent)
 
     def _hold(self, layers: Collection[str]) -> None:
         held = tuple(layers)
@@ -302,10 +304,10 @@ def _read(path: Path, kind: type[Record]) -> Record | None:
     return record if record.version <= _VERSION else None
 
 
-def _write(path: Path, record: LayerRecord | ImageRecord) -> None:
-    """Writes a record that is on the disk when it is renamed."""
+def _write(path: Path, data: bytes) -> None:
+    """Writes a new file that is on the disk when it is renamed."""
     with path.open("xb") as file:
-        file.write(msgspec.json.encode(record))
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
 
