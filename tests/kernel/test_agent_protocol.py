@@ -186,8 +186,9 @@ def test_streams_are_for_calls_that_have_one(agent: AgentProcess) -> None:
         415,
         f"Expecting 'Message-Content-Type' of {JSON} or {PROTOBUF}",
     )
-    for body in (b"", b"5\n{}", record(attach)[:-1]):
-        assert said(post(agent, body, **stream)) == (400, "Received EOF while reading request body")
+    assert said(post(agent, b"", **stream)) == (400, "Received EOF while reading request body")
+    for body in (b"5\n{}", record(attach)[:-1]):
+        assert said(post(agent, body, **stream)) == (400, "the stream ended within a record")
     for body in (b"x\n", b"99999999999999999999999\n", b"-1\n{}", record("x"), b"5\n{...}"):
         assert post(agent, body, **stream).status == 400
     encoded = recordio.encode(from_json(attach, Call).SerializeToString())
