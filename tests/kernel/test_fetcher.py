@@ -19,9 +19,9 @@ import pytest
 
 from mesocosm.container import RUNTIME_SEPARATOR, URI, ContainerID
 from mesocosm.errors import FlagError
-from mesocosm.fetcher import process
 from mesocosm.fetcher.base import FetchError
 from mesocosm.launcher.info import Credentials
+from mesocosm.linux import helper
 from tests.command_line import children
 from tests.fetching import TIMEOUT, Bench, Halting, Server, names
 from tests.machine import await_end
@@ -277,8 +277,8 @@ def acme(run_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-fetcher\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text("[mesocosm.fetchers]\nacme = acme_fetcher:AcmeFetcher\n")
-    bootstrap = f"import sys; sys.path.append({str(packages)!r}); {process._BOOTSTRAP}"
-    monkeypatch.setattr(process, "_BOOTSTRAP", bootstrap)
+    bootstrap = f"import sys; sys.path.append({str(packages)!r}); {helper.BOOTSTRAP}"
+    monkeypatch.setattr(helper, "BOOTSTRAP", bootstrap)
     return started
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from mesocosm.container import URI
-from mesocosm.fetcher import process
 from mesocosm.fetcher.base import FetchError
+from mesocosm.linux import helper
 from tests.fetching import Bench, mode, names, tarball
 
 DOCS = Path(__file__).parents[2] / "docs" / "fetcher.md"
@@ -42,8 +42,8 @@ def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (metadata / "entry_points.txt").write_text(
         "[mesocosm.fetchers]\nacme = acme_fetcher:AcmeFetcher\nbroken = acme_fetcher:Nothing\nodd = builtins:object\n"
     )
-    line = f"import sys; sys.path.append({str(packages)!r}); {process._BOOTSTRAP}"
-    monkeypatch.setattr(process, "_BOOTSTRAP", line)
+    line = f"import sys; sys.path.append({str(packages)!r}); {helper.BOOTSTRAP}"
+    monkeypatch.setattr(helper, "BOOTSTRAP", line)
     return packages / "acme_fetcher.py"
 
 
@@ -111,7 +111,7 @@ def test_a_worker_imports_nothing_more_once_it_is_somebody_else(tmp_path: Path) 
     program = f"""
 import bz2, io, os, socket, sys, threading, zipfile
 import zstandard
-sys.path.append({str(Path(process.__file__).parents[2])!r})
+sys.path.append({str(Path(helper.__file__).parents[2])!r})
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from mesocosm.container import URI, CommandInfo, ContainerConfig, ContainerID
 from mesocosm.containerizer.checkpoint import Checkpoints

@@ -7,16 +7,13 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 from mesocosm.fetcher.base import FetchError
 from mesocosm.fetcher.messages import END, Reply, Request, Start, pack, unpack
 from mesocosm.flags import DEFAULT_PATH
-from mesocosm.linux import descriptors
+from mesocosm.linux import descriptors, helper
 
-_BOOTSTRAP = "import sys; sys.path.append(sys.argv[1]); from mesocosm.fetcher.worker import main; main()"
 _KEPT = frozenset({"http_proxy", "https_proxy", "no_proxy", "ssl_cert_file", "ssl_cert_dir"})
 """What a worker has of the environment: how to get to a server, and whom to trust. In either case of letters."""
 _CHUNK = 65536
@@ -66,7 +63,7 @@ async def started(start: Start, sandbox: int, log: int) -> AsyncIterator[WorkerP
     with channel:
         with theirs:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-c", _BOOTSTRAP, str(Path(__file__).parents[2])),
+                *helper.command("mesocosm.fetcher.worker", site=True),
                 stdin=theirs.fileno(),
                 stdout=log,
                 stderr=log,

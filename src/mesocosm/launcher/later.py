@@ -8,16 +8,14 @@ import pickle
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 from mesocosm.dataclass import dataclass
 from mesocosm.launcher.operations import Bind, HostDirectory, Root
+from mesocosm.linux import helper
 from mesocosm.linux import mount as mounts
 from mesocosm.linux.mount import Propagation
 from mesocosm.linux.namespaces import Namespace, enter
 from mesocosm.linux.path import open_in_root
-
-_BOOTSTRAP = "import sys; sys.path.append(sys.argv[1]); from mesocosm.launcher.later import main; main()"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +38,7 @@ def unmount(pidfd: int, target: str, within: HostDirectory | None) -> None:
 
 
 def _run(pidfd: int, what: Bind | _Unmount) -> None:
-    arguments = [sys.executable, "-I", "-S", "-c", _BOOTSTRAP, str(Path(__file__).parents[2]), str(pidfd)]
+    arguments = helper.command("mesocosm.launcher.later", str(pidfd))
     done = subprocess.run(
         arguments, input=pickle.dumps(what), stdout=subprocess.PIPE, env={}, cwd="/", pass_fds=[pidfd], check=False
     )
@@ -53,7 +51,7 @@ def main() -> None:
     """The process: does what it reads, and tells what failed. It imports nothing once it is inside."""
     what = pickle.loads(sys.stdin.buffer.read())
     try:
-        _do(int(sys.argv[2]), what)
+        _do(int(sys.argv[1]), what)
     except OSError as error:
         sys.stdout.buffer.write(pickle.dumps((error.errno, error.strerror)))
         sys.stdout.flush()

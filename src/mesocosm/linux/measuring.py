@@ -8,10 +8,10 @@ import errno
 import itertools
 import json
 import os
-import sys
 from pathlib import Path
 
-_BOOTSTRAP = "import sys; sys.path.append(sys.argv[1]); from mesocosm.linux.usage import main; main()"
+from mesocosm.linux import helper
+
 _AT_ONCE = 8
 """How many directories are measured at the same time; others wait."""
 _LONGEST = 600.0
@@ -71,7 +71,7 @@ class MeasuringProcess:
             if self._process is not None:
                 await self._process.wait()
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-S", "-c", _BOOTSTRAP, str(Path(__file__).parents[2])),
+                *helper.command("mesocosm.linux.usage"),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 env={},

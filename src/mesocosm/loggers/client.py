@@ -12,14 +12,13 @@ from pathlib import Path
 
 from mesocosm.directories import make_directories
 from mesocosm.errors import ContainerError
-from mesocosm.linux import descriptors
+from mesocosm.linux import descriptors, helper
 from mesocosm.loggers.rotator import REPLY, is_trusted
 
 _NAME = "logger.sock"
 _MODE = 0o600
 _PATIENCE = 30.0
 """Seconds. A process that waits for a disk takes long, but who launches a container should not wait forever."""
-_BOOTSTRAP = "import sys; sys.path.insert(0, sys.argv.pop(1)); from mesocosm.loggers.rotator import main; main()"
 
 
 class RotatorClient:
@@ -115,7 +114,7 @@ class RotatorClient:
 
 async def _execute(listener: int, path: Path) -> None:
     """Starts the process; returns when it has let go of this one. Raises OSError or ContainerError."""
-    arguments = ("-I", "-S", "-c", _BOOTSTRAP, str(Path(__file__).parents[2]), str(listener), str(path))
+    _, *arguments = helper.command("mesocosm.loggers.rotator", str(listener), str(path))
     starter = await asyncio.create_subprocess_exec(
         str(Path(sys.executable).resolve()),
         *arguments,

@@ -7,7 +7,6 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,8 @@ from pathlib import Path
 from mesocosm.flags import DEFAULT_PATH
 from mesocosm.images.errors import ImageError
 from mesocosm.images.extraction.messages import END, Extract, Extracted, Grown, pack, unpack
-from mesocosm.linux import descriptors
+from mesocosm.linux import descriptors, helper
 
-_BOOTSTRAP = "import sys; sys.path.append(sys.argv[1]); from mesocosm.images.extraction.worker import main; main()"
 _CHUNK = 65536
 _MOST_WORKERS = 2
 """More would take more memory than they save time: a pull is to stay below 150 MB."""
@@ -86,7 +84,7 @@ class _Worker:
         try:
             with theirs:
                 process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-I", "-c", _BOOTSTRAP, str(Path(__file__).parents[3])),
+                    *helper.command("mesocosm.images.extraction.worker", site=True),
                     stdin=theirs.fileno(),
                     env={"PATH": DEFAULT_PATH},
                     cwd="/",
