@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mesocosm.container import PersistentVolume
 from tests.executor_agent import EXECUTOR, ExecutorAgent, seconds, task_info
 
 pytestmark = pytest.mark.kernel
@@ -234,8 +235,11 @@ async def test_an_agent_that_speaks_tls(executor_agent: ExecutorAgent, certifica
 
 async def test_a_task_in_an_image(executor_agent: ExecutorAgent, rootfs: Path) -> None:
     """The executor is not in it, and needs nothing of it: there is neither an interpreter nor a library."""
-    script = "id; pwd; ls /; echo $MESOS_SANDBOX"
-    executor = await executor_agent.run(script, executor={"rootfs": rootfs, "user": "app"})
+    script = "echo kept > data/file; id; pwd; ls /; echo $MESOS_SANDBOX"
+    volumes = (PersistentVolume("v", "web", 1 << 20, "data"),)
+    executor = await executor_agent.run(
+        script, executor={"rootfs": rootfs, "user": "app", "persistent_volumes": volumes}
+    )
     await executor_agent.update("TASK_FINISHED")
     assert await executor.wait() == 0
     lines = executor.stream().splitlines()
@@ -243,6 +247,8 @@ async def test_a_task_in_an_image(executor_agent: ExecutorAgent, rootfs: Path) -
     assert lines[1] == lines[-1] == "/mnt/mesos/sandbox"
     assert "etc" in lines
     assert "work" not in lines
+    kept = executor_agent.launch.flags.work_dir / "volumes/roles/web/v/file"
+    assert kept.read_text() == "kept\n"
 
 
 async def test_an_executor_that_is_killed_takes_its_task_along(executor_agent: ExecutorAgent) -> None:
