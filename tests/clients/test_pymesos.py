@@ -87,8 +87,9 @@ def test_nested_containers(agent: AgentProcess, driver_of: Callable[[AgentProces
     assert {file["path"]: file["size"] for file in files} == {f"{directory}/stdout": 6, f"{directory}/stderr": 0}
     read = driver.readFile(f"{directory}/stdout", 3, 1)["read_file"]
     assert (base64.b64decode(read["data"]), read["size"]) == (b"ell", 6)
-    driver.removeNestedContainer("kid", "top")
-    for method in (driver.removeNestedContainer, driver.waitNestedContainer, driver.killNestedContainer):
+    for _ in range(2):  # As in Mesos, what is not there is removed.
+        driver.removeNestedContainer("kid", "top")
+    for method in (driver.waitNestedContainer, driver.killNestedContainer):
         with pytest.raises(RuntimeError, match="code=404"):
             method("kid", "top")
     with pytest.raises(RuntimeError, match="code=400"):

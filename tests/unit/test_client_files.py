@@ -51,3 +51,12 @@ def test_a_name_may_be_as_long_as_names_are(tmp_path: Path, capsys: pytest.Captu
     copy.add("", None, tmp_path / "to")
     assert capsys.readouterr().err == ""
     assert {path.name for path in (tmp_path / "to").iterdir()} == {LONG, "other"}
+
+
+def test_a_link_is_followed_and_not_replaced(tmp_path: Path) -> None:
+    """As root, a copy to /dev/stdout would take that from everybody."""
+    (tmp_path / "file").write_text("before, and longer")
+    (tmp_path / "link").symlink_to("file")
+    Copy(Given({})).add("name", {"path": "/root/name", "mode": "-rw-r--r--"}, tmp_path / "link")
+    assert (tmp_path / "link").readlink() == Path("file")
+    assert (tmp_path / "file").read_text() == "name"

@@ -216,7 +216,8 @@ class Copy:
         return inside[::-1]
 
     def _add_file(self, path: str, entry: Json, target: Path) -> None:
-        if target.exists() and not target.is_file():  # Such as a pipe.
+        # A pipe, or a link, such as /dev/stdout: what it leads to is written, and not another file put in its place.
+        if target.is_symlink() or (target.exists() and not target.is_file()):
             with target.open("wb") as file:
                 file.writelines(self._sandbox.read(path))
             return
