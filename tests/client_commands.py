@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 
 import pexpect
 import pyte
@@ -80,6 +81,8 @@ class Screen:
 
     def until(self, *texts: str) -> list[str]:
         """The lines, when all these texts are among them."""
+        deadline = time.monotonic() + TIMEOUT
         while not all(any(text in line for line in self._screen.display) for text in texts):
+            assert time.monotonic() < deadline, "\n".join([f"not all of {texts}:", *self._screen.display])
             self._stream.feed(self.program.read_nonblocking(1 << 16, TIMEOUT))
         return list(self._screen.display)

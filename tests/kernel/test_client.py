@@ -227,7 +227,7 @@ def test_top(client: Client, agent: AgentProcess) -> None:
     first = next(number for number, line in enumerate(lines) if line.startswith("container"))
     assert lines[first + 1].startswith("busy")
     screen.resize(12, 40)
-    screen.until("memory ░", "cpu▾")
+    screen.until("% of ", "cpu▾")  # It has room for the ends of the bars again.
     program.send("r")
     screen.until("cpu▴")
     agent.stop()
