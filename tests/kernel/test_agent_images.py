@@ -131,9 +131,11 @@ def test_nested_containers_and_volumes_of_images(agent: AgentProcess, archives: 
         "image": {"type": "DOCKER", "docker": {"name": "other"}},
     }
     asked = {"type": "MESOS", "volumes": [volume]}
-    answer = agent.launch("probe", "cat tools/else; cat /etc/hostname", nested_in="web", container=asked)
+    answer = agent.launch("probe", "cat tools/else; cat /etc/hostname; id -u", nested_in="web", container=asked)
     assert answer.status == 200, answer.text
     assert agent.wait_for("probe", nested_in="web")["exit_status"] == 0
+    seen = (agent.sandbox("web") / "containers/probe/stdout").read_text()
+    assert seen.endswith("\n1000\n"), "by number it is the user of the image, of whose name the host does not know"
     answer = agent.launch("own", ["cat", "/else"], nested_in="web", container=of_image("other"))
     assert answer.status == 200, answer.text
     assert agent.wait_for("own", nested_in="web")["exit_status"] == 0

@@ -49,6 +49,7 @@ from mesocosm.loggers.base import ContainerLogger, LoggerSettings
 from mesocosm.loggers.selection import DEFAULT, create_logger
 from mesocosm.statistics import ResourceStatistics
 from mesocosm.switchboard.switchboard import Switchboard
+from mesocosm.users import resolve
 from mesocosm.volume_gids import VolumeGids
 
 logger = logging.getLogger(__name__)
@@ -265,7 +266,7 @@ class Agent:
 
     async def _launch(self, container_id: ContainerID, config: ContainerConfig) -> LaunchResult:
         if config.user is None and container_id.parent is not None:
-            config = replace(config, user=self.user_of(container_id.parent))
+            config = replace(config, user=await self._user_within(container_id.parent))
         result = await self._start(container_id, config)
         if result is LaunchResult.SUCCESS:
             self.sandboxes.show(container_id, config.user)
@@ -330,6 +331,17 @@ class Agent:
         """
         config = self.containerizer.config(container_id)
         return self.sandboxes.user_of(container_id) if config is None else config.user
+
+    async def _user_within(self, parent: ContainerID) -> str | None:
+        """As whom a container nested in `parent` runs that does not say it. Raises ContainerError.
+
+        By numbers where the parent has a root file system of its own: others need not know its names.
+        """
+        config = self.containerizer.config(parent)
+        if config is None or config.user is None or not config.root_layers:
+            return self.user_of(parent)
+        found = await asyncio.to_thread(resolve, config.user, config.root_layers)
+        return f"{found.uid}:{found.gid}"
 
     async def observe(self, *, nested: bool = True, standalone: bool = True, measured: bool = True) -> list[Observed]:
         """The running containers, in the order of their names: executors', others if `standalone` or `nested`.
