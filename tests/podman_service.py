@@ -16,6 +16,7 @@ import pytest
 
 from tests import rootfs
 from tests.docker_daemon import IMAGE
+from tests.machine import hierarchies
 
 _TIMEOUT = 60
 # As root of a container on a host with both versions of cgroups has it: the limits of Debian's cannot be raised here.
@@ -60,7 +61,22 @@ def podman() -> Iterator[Podman]:
         archive = ["tar", "-C", str(rootfs.make(directory / "rootfs")), "-c", "."]
         with _service(directory) as found:
             found("import", "-", IMAGE, data=subprocess.run(archive, capture_output=True, check=True).stdout)
-            yield found
+            with _common_cgroups():
+                found("run", "--rm", "--net=host", IMAGE, "true")  # What it makes once for all, it makes now.
+                yield found
+
+
+@contextlib.contextmanager
+def _common_cgroups() -> Iterator[None]:
+    """Removes at the end the cgroups of all its containers, where they were not there before."""
+    common = [hierarchy / "libpod_parent" for hierarchy in hierarchies()]
+    missing = [cgroup for cgroup in common if not cgroup.exists()]
+    try:
+        yield
+    finally:
+        for cgroup in missing:
+            for directory, _, _ in os.walk(cgroup, topdown=False):
+                Path(directory).rmdir()
 
 
 @contextlib.contextmanager
