@@ -465,6 +465,18 @@ async def test_a_terminal_outlives_its_container(launch: Launch) -> None:
     assert not any("ptmx" in str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink())
 
 
+async def test_removed_while_one_is_that_is_nested_in_it(launch: Launch) -> None:
+    """As an executor and its agent may do it: the second finds no sandbox that somebody else still removes."""
+    outer = await launch("sleep 1000")
+    nested = await launch("mkdir d; i=0; while [ $i -lt 300 ]; do : > d/$i; i=$((i+1)); done", parent=outer)
+    assert await nested.wait() == 0
+    containerizer = launch.containerizer()
+    await containerizer.destroy(outer.container_id)
+    await asyncio.gather(*(containerizer.remove(each.container_id) for each in (nested, outer)))
+    assert not outer.sandbox.exists()
+    assert not containerizer.terminated()
+
+
 async def test_removed_by_two_at_once(launch: Launch) -> None:
     """The second is refused, and not told that all is gone while the first still removes it."""
     container = await launch("mkdir d; i=0; while [ $i -lt 300 ]; do : > d/$i; i=$((i+1)); done")

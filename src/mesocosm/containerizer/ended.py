@@ -23,7 +23,7 @@ class EndedContainers:
         self._checkpoints = checkpoints
         self._terminations: dict[ContainerID, Termination] = {}
         self._unrecorded: set[ContainerID] = set()  # Those of which that is not on disk.
-        self._removing: set[ContainerID] = set()
+        self._removing: dict[ContainerID, asyncio.Future[None]] = {}
         self._terminals: dict[ContainerID, int] = {}  # Those that nobody has attached to.
 
     def __contains__(self, container_id: ContainerID) -> bool:
@@ -58,17 +58,25 @@ class EndedContainers:
         return True
 
     async def remove(self, container_id: ContainerID, sandbox: Path) -> None:
-        """Forgets a container, those nested in it, and its `sandbox`. Raises ContainerError and OSError."""
+        """Forgets a container, those nested in it, and its `sandbox`. Raises ContainerError and OSError.
+
+        The removal of a nested one that has begun comes to its end before.
+        """
+        while nested := [
+            end for other, end in self._removing.items() if other != container_id and other.is_within(container_id)
+        ]:
+            await asyncio.wait(nested)
         if container_id not in self._terminations:
             raise UnknownContainerError(f"there is no container {container_id}")
-        if any(container_id.is_within(other) or other.is_within(container_id) for other in self._removing):
+        if any(container_id.is_within(other) for other in self._removing):
             raise ContainerError(f"{container_id} is being removed")
-        self._removing.add(container_id)
+        end = self._removing[container_id] = asyncio.get_running_loop().create_future()
         try:
             self._checkpoints.remove(container_id)
             await asyncio.to_thread(remove_sandbox, container_id, sandbox)
         finally:
-            self._removing.discard(container_id)
+            del self._removing[container_id]
+            end.set_result(None)
         for other in [other for other in self._terminations if other.is_within(container_id)]:
             del self._terminations[other]
             self._unrecorded.discard(other)
