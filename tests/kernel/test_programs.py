@@ -147,8 +147,10 @@ async def test_nothing_is_imported_where_it_runs(
         "server.main()"
     )
     monkeypatch.setattr(spawn, "_BOOTSTRAP", bootstrap)
+    executor_agent.acknowledges = False  # With nothing left to be told, it would end before it subscribes again.
     executor = await executor_agent.run("exit 1")
     await executor_agent.stop()
+    executor_agent.acknowledges = True
     await executor_agent.start()
     subscribe = await executor_agent.subscribed()
     for update in subscribe["unacknowledged_updates"]:
