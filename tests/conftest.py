@@ -54,6 +54,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
+def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
+    """Frees the threads of a failed test that wait at a FIFO for somebody who does not come.
+
+    Its event loop would not end before they do.
+    """
+    directory: Path | None = getattr(node, "funcargs", {}).get("run_directory")
+    for path in () if directory is None else directory.rglob("*"):
+        if path.is_fifo():
+            os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))
+
+
 @pytest.fixture(autouse=True)
 def unchanged_machine(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fails a kernel test that leaves anything of what it made, or takes away what it did not make.

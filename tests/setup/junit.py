@@ -8,6 +8,7 @@ from typing import Literal, Self
 from xml.etree import ElementTree
 
 Verdict = Literal["passed", "failed", "skipped"]
+_FAILED = {"failure", "error"}
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,16 @@ class Counts:
         return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
 
 
+def failures(file: Path) -> list[str]:
+    """A line for each test in `file` that failed. Raises OSError, or ElementTree.ParseError if it is incomplete."""
+    return [
+        f"{'::'.join(filter(None, map(case.get, ('classname', 'name'))))}: {' '.join(child.get('message', '').split())}"
+        for case in ElementTree.parse(file).iter("testcase")
+        for child in case
+        if child.tag in _FAILED
+    ]
+
+
 def add(file: Path, name: str, verdict: Verdict, message: str) -> None:
     """Adds a test called `name` to the results in `file`, made if absent or incomplete. Raises OSError."""
     try:
@@ -46,6 +57,6 @@ def add(file: Path, name: str, verdict: Verdict, message: str) -> None:
 
 def _verdict(case: ElementTree.Element) -> Verdict:
     outcomes = {child.tag for child in case}
-    if outcomes & {"failure", "error"}:
+    if outcomes & _FAILED:
         return "failed"
     return "skipped" if "skipped" in outcomes else "passed"

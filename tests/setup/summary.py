@@ -1,4 +1,4 @@
-"""Prints the closing line of "make test": the sum of what its steps have written.
+"""Prints the end of "make test": what failed, in a line each, and the sum of what its steps have written.
 
     python -m tests.setup.summary RESULTS STEP...
 
@@ -9,7 +9,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.setup.junit import Counts
+from tests.setup.junit import Counts, failures
+
+MOST_FAILURES = 20
+LINE_LENGTH = 240
 
 
 def main(directory: Path, steps: Sequence[str]) -> int:
@@ -18,7 +21,13 @@ def main(directory: Path, steps: Sequence[str]) -> int:
     missing = [step for step, file in files.items() if not file.exists()]
     for step in missing:
         sys.stderr.write(f"{step}: left no results\n")
-    counts = sum((Counts.read(file) for file in files.values() if file.exists()), Counts())
+    written = {step: file for step, file in files.items() if file.exists()}
+    failed = [f"{step}: {failure}" for step, file in written.items() for failure in failures(file)]
+    for line in failed[:MOST_FAILURES]:
+        sys.stdout.write(f"{line[:LINE_LENGTH]}\n")
+    if len(failed) > MOST_FAILURES:
+        sys.stdout.write(f"and {len(failed) - MOST_FAILURES} more\n")
+    counts = sum(map(Counts.read, written.values()), Counts())
     sys.stdout.write(f"{counts}\n")
     return 1 if missing or counts.failed or not counts.passed else 0
 

@@ -45,6 +45,8 @@ XFS with quotas, by how overlayfs is told of layers, by privileges that a host m
 as it does on the host, and takes ten times as long. Single tests of the files for which that is true, too, are marked
 `slow`."""
 SERVICE_TESTS = "test_service.py"
+TEST_SECONDS = 900
+"""How long a test may take there."""
 SYSTEMD = Path("/lib/systemd/systemd")
 
 
@@ -92,7 +94,7 @@ def _pytest(arguments: list[str], patterns: Sequence[str]) -> str:
     # Given no files, pytest takes those of testpaths; of two -m, the latter. So every default can be overridden.
     words = [
         *("python", "-m", "pytest", "-p", "no:cacheprovider", "-o", f"testpaths={' '.join(map(str, files))}"),
-        *("-m", "kernel and not slow", *arguments),
+        *("-o", f"timeout={TEST_SECONDS}", "-m", "kernel and not slow", *arguments),
     ]
     _compile(words[1:])
     return shlex.join([*words, f"--junit-xml={machine.RESULTS}/junit.xml"])
