@@ -1,22 +1,26 @@
-"""The `dataclass` of the standard library, without what that costs at each import.
+"""The `dataclass` of the standard library, without what that costs.
 
 For each class the standard library writes the source of up to eight methods and compiles it: about a millisecond, and
-`mesocosm run` loads ninety of them. Here the methods of all classes are closures of the same few functions, which come
-compiled. For `fields`, `replace`, `asdict`, pickle and msgspec they are dataclasses like any others.
+`mesocosm run` loads ninety of them. It also loads `inspect`, with a megabyte that every container's init would inherit,
+and give back at its end. Here the methods of all classes are closures of the same few functions, which come compiled,
+and the standard library is asked only when somebody wants to know the fields of a class. For `fields`, `replace`,
+`asdict`, pickle and msgspec they are dataclasses like any others.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, TypeVar
 
+TYPE_CHECKING = False  # As `typing` has it, which would have to be loaded.
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from dataclasses import dataclass as dataclass
+    from dataclasses import field as field
+    from typing import Any, TypeVar
 
     Get = Callable[[object], tuple[Any, ...]]
     Puts = dict[str, Callable[[object, Any], None]]
+    Entries = dict[str, "_Options"]
 
     Class = TypeVar("Class", bound=type)
 else:
@@ -25,25 +29,112 @@ else:
         *, slots: bool, frozen: bool = False, eq: bool = True, kw_only: bool = False
     ) -> Callable[[Class], Class]:
         """As in the standard library, for classes with slots, and without an order."""
+        if not slots:
+            raise TypeError("only classes with slots")
 
         def complete(cls: Class) -> Class:
-            cls = dataclasses.dataclass(init=False, repr=False, eq=False, slots=slots, kw_only=kw_only)(cls)
-            for name, method in _methods(cls, frozen=frozen, eq=eq).items():
+            entries = {**_inherited(cls), **_own(cls, kw_only=kw_only)}
+            cls = _with_slots(cls, entries, frozen=frozen)
+            for name, method in _methods(cls, entries, frozen=frozen, eq=eq).items():
                 if name not in cls.__dict__:
                     setattr(cls, name, method)
             return cls
 
         return complete
 
+    def field(**options: Any) -> _Options:
+        """As in the standard library, with its options."""
+        return _Options(options)
 
-def _methods(cls: type[Any], *, frozen: bool, eq: bool) -> dict[str, Any]:
+
+_FIELDS = "__dataclass_fields__"
+_UNSAID = object()
+
+
+class _Options(dict[str, "Any"]):
+    """What is said of a field, by the names of the standard library."""
+
+
+class _Description:
+    """What the standard library keeps of a class: made by itself, of a class like this one, when it is asked for."""
+
+    def __init__(self, cls: type[Any], entries: Entries, *, frozen: bool) -> None:
+        self.entries = entries
+        self._cls = cls
+        self._frozen = frozen
+        self._made: type[Any] | None = None
+
+    @property
+    def made(self) -> type[Any]:
+        """The other class."""
+        if self._made is None:
+            import dataclasses
+
+            types = {name: kind for base in reversed(self._cls.__mro__) for name, kind in _annotations(base).items()}
+            namespace: dict[str, Any] = {name: dataclasses.field(**options) for name, options in self.entries.items()}
+            namespace["__annotations__"] = {name: types[name] for name in self.entries}
+            namespace["__module__"] = self._cls.__module__  # Where the types have their names.
+            like: type[Any] = type(self._cls.__name__, (), namespace)
+            self._made = dataclasses.dataclass(init=False, repr=False, eq=False, frozen=self._frozen)(like)
+        return self._made
+
+
+class _Described:
+    """An attribute of a class that is in its description."""
+
+    def __init__(self, name: str, description: _Description) -> None:
+        self._name = name
+        self.description = description
+
+    def __get__(self, _instance: object, _owner: type[Any]) -> Any:
+        return getattr(self.description.made, self._name)
+
+
+def _annotations(cls: type[Any]) -> dict[str, Any]:
+    found: dict[str, Any] = getattr(cls, "__annotations__", {})
+    return found
+
+
+def _inherited(cls: type[Any]) -> Entries:
+    found: Entries = {}
+    for base in reversed(cls.__mro__[1:]):
+        if (known := base.__dict__.get(_FIELDS)) is not None:
+            found |= known.description.entries
+    return found
+
+
+def _own(cls: type[Any], *, kw_only: bool) -> Entries:
+    found: Entries = {}
+    for name, kind in _annotations(cls).items():
+        if "ClassVar" not in str(kind):
+            given = cls.__dict__.get(name, _UNSAID)
+            said = {} if given is _UNSAID else given if isinstance(given, _Options) else {"default": given}
+            found[name] = _Options(kw_only=kw_only, **said)
+    return found
+
+
+def _with_slots(cls: Any, entries: Entries, *, frozen: bool) -> Any:
+    """A class like `cls`, which was made without them."""
+    taken = {name for base in cls.__mro__[1:] for name in base.__dict__.get("__slots__", ())}
+    left_out = {*entries, "__dict__", "__weakref__"}
+    namespace = {name: value for name, value in cls.__dict__.items() if name not in left_out}
+    namespace["__slots__"] = tuple(name for name in entries if name not in taken)
+    namespace["__match_args__"] = tuple(name for name, options in entries.items() if not options["kw_only"])
+    made = type(cls)(cls.__name__, cls.__bases__, namespace)
+    made.__qualname__ = cls.__qualname__
+    description = _Description(made, entries, frozen=frozen)
+    for name in (_FIELDS, "__dataclass_params__"):
+        setattr(made, name, _Described(name, description))
+    return made
+
+
+def _methods(cls: type[Any], entries: Entries, *, frozen: bool, eq: bool) -> dict[str, Any]:
     """The methods of a class by their names; one that it has itself is not replaced."""
-    entries = dataclasses.fields(cls)
-    puts = {entry.name: getattr(cls, entry.name).__set__ for entry in entries}
-    compared = _getter([entry.name for entry in entries if entry.compare])
+    puts = {name: getattr(cls, name).__set__ for name in entries}
+    compared = _getter([name for name, options in entries.items() if options.get("compare", True)])
     methods: dict[str, Any] = {
         "__init__": _initializer(cls, entries, puts),
-        "__repr__": _representation([entry.name for entry in entries if entry.repr]),
+        "__repr__": _representation([name for name, options in entries.items() if options.get("repr", True)]),
         **_pickling(_getter([*puts]), puts),
     }
     if eq:
@@ -60,11 +151,12 @@ def _getter(names: Sequence[str]) -> Get:
     return lambda value: tuple(getattr(value, name) for name in names)
 
 
-def _initializer(cls: type[Any], entries: Sequence[dataclasses.Field[Any]], puts: Puts) -> Callable[..., None]:
-    missing = dataclasses.MISSING
+def _initializer(cls: type[Any], entries: Entries, puts: Puts) -> Callable[..., None]:
     positional: tuple[str, ...] = cls.__match_args__
-    defaults = {entry.name: entry.default for entry in entries if entry.default is not missing}
-    factories = [(entry.name, entry.default_factory) for entry in entries if entry.default_factory is not missing]
+    defaults = {name: options["default"] for name, options in entries.items() if "default" in options}
+    factories = [
+        (name, options["default_factory"]) for name, options in entries.items() if "default_factory" in options
+    ]
     names, assignments = puts.keys(), [*puts.items()]
     after = getattr(cls, "__post_init__", None)
 
@@ -120,4 +212,6 @@ def _hash(get: Get) -> Callable[[object], int]:
 
 
 def _refuse(self: object, name: str, *_value: Any) -> None:
+    import dataclasses
+
     raise dataclasses.FrozenInstanceError(f"a {type(self).__name__} does not change, nor does its {name!r}")

@@ -6,13 +6,13 @@ import copy
 import dataclasses
 import pickle
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError, field, fields, replace
+from dataclasses import FrozenInstanceError, fields, replace
 from typing import Any
 
 import msgspec
 import pytest
 
-from mesocosm.dataclass import dataclass
+from mesocosm.dataclass import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,8 @@ class Point:
 class Standard:
     x: int
     y: int = 2
-    labels: list[str] = field(default_factory=list, compare=False)
-    secret: str = field(default="s", repr=False)
+    labels: list[str] = dataclasses.field(default_factory=list, compare=False)
+    secret: str = dataclasses.field(default="s", repr=False)
 
 
 @dataclass(slots=True)
@@ -140,6 +140,15 @@ def test_copies_are_equal(value: Any) -> None:
     assert copy.deepcopy(value) == value
     assert replace(value) == value
     assert msgspec.json.decode(msgspec.json.encode(value), type=type(value)) == value
+
+
+def test_the_standard_library_makes_one_of_it() -> None:
+    @dataclasses.dataclass(frozen=True, slots=True)
+    class More(Point):
+        z: int = 0
+
+    assert repr(More(1, z=5)).endswith("More(x=1, y=2, labels=[], z=5)")
+    assert dataclasses.asdict(More(1)) == {**dataclasses.asdict(Point(1)), "z": 0}
 
 
 def test_patterns_match_by_position() -> None:

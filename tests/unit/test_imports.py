@@ -140,6 +140,17 @@ def test_a_container_that_asks_for_nothing_loads_nothing_for_more(tmp_path: Path
     assert among(UNUSED, loaded) == []
 
 
+def test_the_launcher_loads_little_as_every_init_gives_it_back_at_its_end() -> None:
+    program = f"import sys; sys.path[:0] = {[str(PACKAGE.parent)]}; import mesocosm.launcher.server"
+    command = [sys.executable, "-I", "-S", "-X", "importtime", "-c", program]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    loaded = modules_in(done.stderr)
+    assert "mesocosm.launcher.init" in loaded
+    others = ("asyncio", "dataclasses", "inspect", "ipaddress", "logging", "pathlib", "subprocess", "typing", "urllib")
+    own = ("container", "containerizer", "isolators", "images", "agent", "api", "switchboard")
+    assert among((*others, *(f"mesocosm.{name}" for name in own)), loaded) == []
+
+
 @pytest.mark.parametrize("command", [["ps"], ["kill", "x"], ["inspect", "x"]])
 def test_a_command_for_an_agent_loads_no_agent(command: list[str]) -> None:
     loaded = loaded_by(*command, "--agent", "http://127.0.0.1:1")
@@ -171,7 +182,12 @@ def loaded_by(*arguments: str) -> list[str]:
     command = [sys.executable, "-X", "importtime", "-m", "mesocosm", *arguments]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode in (0, 125), done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    return modules_in(done.stderr)
+
+
+def modules_in(report: str) -> list[str]:
+    """What an interpreter says that it has loaded, with `-X importtime`."""
+    lines = [line for line in report.splitlines() if line.startswith("import time:")]
     return [line.rpartition("|")[2].strip() for line in lines]
 
 

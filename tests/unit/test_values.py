@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from mesocosm.container import CommandInfo, ContainerID, Termination
 from mesocosm.errors import ContainerError
 from mesocosm.launcher import operations
-from mesocosm.launcher.info import Command, Credentials, LaunchInfo, merge
+from mesocosm.launcher.info import Command, Credentials, LaunchInfo
 from mesocosm.launcher.kernel_filesystems import CgroupMounts, KernelFilesystems
+from mesocosm.launcher.merging import merge
 from mesocosm.launcher.messages import REPORT_SIZE, Kind, Report
 from mesocosm.launcher.operations import Operation, TakeShared
 from mesocosm.linux.namespaces import Namespace

@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from mesocosm.api.headers import EXIT_STATUS
-from mesocosm.dataclass import dataclass
+from mesocosm.dataclass import dataclass, field
 from mesocosm.errors import FlagError, MesocosmError
 
 if TYPE_CHECKING:

@@ -18,13 +18,13 @@ import logging
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import field, is_dataclass
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from mesocosm.container import RUNTIME_SEPARATOR, ContainerConfig, ContainerID, Termination
 from mesocosm.containerizer.base import Times
-from mesocosm.dataclass import dataclass
+from mesocosm.dataclass import dataclass, field
 from mesocosm.directories import make_directories, set_aside
 from mesocosm.errors import ContainerError, RecoveryError
 from mesocosm.linux.replace import replace_file

@@ -19,7 +19,8 @@ from mesocosm.dataclass import dataclass
 from mesocosm.flags import Flags
 from mesocosm.launcher.base import Child, Launcher
 from mesocosm.launcher.failure import error_of
-from mesocosm.launcher.info import Credentials, LaunchInfo, merge
+from mesocosm.launcher.info import Credentials, LaunchInfo
+from mesocosm.launcher.merging import merge
 from mesocosm.launcher.messages import Kind
 
 if TYPE_CHECKING:

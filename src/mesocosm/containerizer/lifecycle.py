@@ -6,11 +6,10 @@ import asyncio
 import enum
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import field
 
 from mesocosm.container import ContainerConfig, ContainerID, Termination
 from mesocosm.containerizer.checkpoint import Launched
-from mesocosm.dataclass import dataclass
+from mesocosm.dataclass import dataclass, field
 from mesocosm.errors import ContainerError
 from mesocosm.launcher.base import Child, InitProcess
 from mesocosm.launcher.channel import Channel

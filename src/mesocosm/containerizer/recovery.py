@@ -6,14 +6,13 @@ import contextlib
 import logging
 import sys
 from collections.abc import Collection, Iterable
-from dataclasses import field
 from pathlib import Path
 
 from mesocosm.concurrency import Turns, together
 from mesocosm.container import CommandInfo, ContainerConfig, ContainerID, Termination
 from mesocosm.containerizer.checkpoint import Checkpoints, Launched
 from mesocosm.containerizer.lifecycle import Container, Record, State
-from mesocosm.dataclass import dataclass
+from mesocosm.dataclass import dataclass, field
 from mesocosm.errors import RecoveryError, leaves
 from mesocosm.launcher.base import InitProcess, Launcher
 from mesocosm.launcher.channel import Channel

@@ -9,13 +9,12 @@ import csv
 import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mesocosm.cni.result import Dns
 from mesocosm.container import ContainerConfig, LinuxInfo, MountPropagation, Resources, Volume, persistent_volume_path
-from mesocosm.dataclass import dataclass
+from mesocosm.dataclass import dataclass, field
 from mesocosm.docker.info import DockerInfo, DockerNetwork
 from mesocosm.errors import ContainerError, FlagError
 from mesocosm.flags import Flags

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, MutableMapping
-from dataclasses import asdict, field
+from dataclasses import asdict
 
-from mesocosm.dataclass import dataclass
+from mesocosm.dataclass import dataclass, field
 from mesocosm.docker.values import DockerError
 
 _VARIABLE = "MESOCOSM_DOCKER_ORDERS"

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
 from typing import Any
 
-from mesocosm.dataclass import dataclass
+from mesocosm.dataclass import dataclass, field
 from mesocosm.errors import ContainerError
 
 _NEVER = "0001-01-01T00:00:00Z"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
 from pathlib import Path
 from typing import Any
 
-from mesocosm.dataclass import dataclass
+from mesocosm.dataclass import dataclass, field
 
 DEFAULT_REGISTRY = "https://registry-1.docker.io"
 DEFAULT_STORE = Path("/var/lib/mesocosm/images")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import field
 from typing import ClassVar, Generic, Self, TypeVar
 
 from mesocosm.container import ContainerConfig, ContainerID, ContainerStatus, Resources
-from mesocosm.dataclass import dataclass
+from mesocosm.dataclass import dataclass, field
 from mesocosm.flags import Flags
 from mesocosm.launcher.info import LaunchInfo
 from mesocosm.statistics import Limitation, ResourceStatistics

@@ -15,13 +15,16 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NoReturn
 
 from mesocosm.launcher import confinement, programs
 from mesocosm.launcher.info import Command, Credentials, LaunchInfo
 from mesocosm.launcher.messages import REPORT_SIZE, Kind, Report
 from mesocosm.launcher.step import Failure, Step
 from mesocosm.linux import process
+from mesocosm.linux.libc import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 ALL_SIGNALS = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}
 FileAction = tuple[int, int, str, int, int] | tuple[int, int, int]

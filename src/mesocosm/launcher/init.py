@@ -17,7 +17,6 @@ import socket
 import sys
 import termios
 from collections.abc import Collection, Sequence
-from typing import NoReturn
 
 from mesocosm.launcher import execution
 from mesocosm.launcher.execution import ALL_SIGNALS
@@ -28,9 +27,13 @@ from mesocosm.launcher.operations import Bind, Mount, Operation, Root
 from mesocosm.launcher.status import write_status
 from mesocosm.launcher.step import Failure, Step
 from mesocosm.linux import descriptors, mount, prctl, process
+from mesocosm.linux.libc import TYPE_CHECKING
 from mesocosm.linux.mount import Attribute
 from mesocosm.linux.namespaces import Namespace, unshare
 from mesocosm.linux.path import make_directory
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 _REHEARSALS = 20
 _STREAMS = 3

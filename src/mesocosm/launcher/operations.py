@@ -13,9 +13,8 @@ import itertools
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import field
 
-from mesocosm.dataclass import dataclass
+from mesocosm.dataclass import dataclass, field
 from mesocosm.linux import mount, network, overlay
 from mesocosm.linux.mount import Attribute, Propagation
 from mesocosm.linux.path import Permissions, make_directory, make_file, open_in_root

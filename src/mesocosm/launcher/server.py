@@ -17,14 +17,17 @@ import signal
 import socket
 import struct
 import sys
-from typing import NoReturn
 
 from mesocosm.launcher import execution, init, programs
 from mesocosm.launcher.messages import receive_object
 from mesocosm.launcher.requests import REPLY, CloneRequest, Farewell, JanitorRequest, ProgramRequest
 from mesocosm.launcher.spawn import CONTROL
 from mesocosm.linux import capabilities, descriptors, prctl, process
+from mesocosm.linux.libc import TYPE_CHECKING
 from mesocosm.linux.namespaces import Namespace, enter
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 _ERRNO = struct.Struct("=i")
 _MOST_DESCRIPTORS = 4

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import sys
-from pathlib import Path
 
 from mesocosm.linux.memfd import sealed_copy
 
@@ -53,15 +52,15 @@ def _spawn(*arguments: str) -> tuple[int, socket.socket]:
 
 def _execute(control: int, options: tuple[str, ...]) -> int:
     """Executes an interpreter, from memory where the system can, with no part of the environment; returns its pid."""
-    interpreter = Path(sys.executable).resolve()
-    package_root = Path(__file__).parents[2]
-    arguments = [str(interpreter), "-I", "-S", "-c", _BOOTSTRAP, str(package_root), *options]
+    interpreter = os.path.realpath(sys.executable)
+    package_root = os.path.realpath(f"{__file__}/../../..")
+    arguments = [interpreter, "-I", "-S", "-c", _BOOTSTRAP, package_root, *options]
     with open(os.devnull, "r+b") as null:
         actions = [(os.POSIX_SPAWN_DUP2, null.fileno(), number) for number in (0, 1)]
         actions.append((os.POSIX_SPAWN_DUP2, control, CONTROL))
         executable = sealed_copy(interpreter, "mesocosm-launcher") if sys.platform == "linux" else None
         try:
-            path = str(interpreter) if executable is None else f"/proc/self/fd/{executable}"
+            path = interpreter if executable is None else f"/proc/self/fd/{executable}"
             return os.posix_spawn(path, arguments, {}, file_actions=actions, setsid=True, setsigmask=())
         finally:
             if executable is not None:

@@ -9,7 +9,11 @@ import select
 import socket
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+
+from mesocosm.linux.libc import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def open_pipe() -> tuple[int, int]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from pathlib import Path
 
 MFD_EXEC = 0x10
 
 
-def sealed_copy(path: Path, name: str) -> int:
+def sealed_copy(path: str | os.PathLike[str], name: str) -> int:
     """A read-only descriptor, closed on exec, of a copy of `path` in memory that is sealed against any change.
 
     A program executed from it has no file on disk that a process could reach by /proc/PID/exe and overwrite
@@ -18,7 +17,7 @@ def sealed_copy(path: Path, name: str) -> int:
     """
     writable = _create(name)
     try:
-        with path.open("rb") as source:
+        with open(path, "rb") as source:
             length = os.fstat(source.fileno()).st_size
             while (offset := os.lseek(writable, 0, os.SEEK_CUR)) < length:
                 if os.sendfile(writable, source.fileno(), offset, length - offset) == 0:

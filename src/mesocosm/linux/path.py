@@ -9,10 +9,12 @@ import os
 import posixpath
 import stat
 import sys
-from typing import Self
 
 from mesocosm.dataclass import dataclass
-from mesocosm.linux.libc import system_call
+from mesocosm.linux.libc import TYPE_CHECKING, system_call
+
+if TYPE_CHECKING:
+    from typing import Self
 
 RESOLVE_NO_XDEV = 0x01
 RESOLVE_NO_MAGICLINKS = 0x02

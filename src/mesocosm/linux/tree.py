@@ -7,9 +7,8 @@ import os
 import stat
 import sys
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import field
 
-from mesocosm.dataclass import dataclass
+from mesocosm.dataclass import dataclass, field
 from mesocosm.linux import mount
 from mesocosm.linux.path import identity_of, open_above, open_plain_directory
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import field
 
 from mesocosm.container import ContainerConfig, Resources
-from mesocosm.dataclass import dataclass
+from mesocosm.dataclass import dataclass, field
 from mesocosm.errors import FlagError, UnsupportedError
 from mesocosm.flags import Flags
 from mesocosm.isolators.concerns import concerns
