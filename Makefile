@@ -39,6 +39,8 @@ LIMIT_test-vm := 2400
 LIMIT_test-systemd := 900
 STEP = @$(if $(ALL),-)$(PYTHON) -m tests.setup.step --limit $(or $(LIMIT_$@),$(LIMIT)) $(RESULTS)/$@.xml
 JUNIT = --junit-xml=$(RESULTS)/$@.xml
+# A test that fails is run once more, and named in the end if it passes then: a race is no reason to lose all the rest.
+AGAIN := --reruns=1 --max-suite-reruns=20
 
 # Two chains, which "make test" runs side by side: on this machine, and in the virtual one, which changes nothing here.
 # So the tests of this kernel can look at all that changes on the machine.
@@ -63,20 +65,20 @@ test: $(VENV)/installed-dev packages ## Run all checks and tests, on this kernel
 	@$(PYTHON) -m tests.setup.summary $(RESULTS) $(HOST) $(GUEST)
 
 test-unit: $(VENV)/installed-dev ## Run the tests that need no privilege
-	$(STEP) $(PYTHON) -m pytest -m 'not kernel' $(JUNIT)
+	$(STEP) $(PYTHON) -m pytest -m 'not kernel' $(AGAIN) $(JUNIT)
 
 test-kernel: $(VENV)/installed-dev packages ## Run the tests of real containers, as root on Linux
 ifeq ($(shell uname -s) $(shell id -u),Linux 0)
-	$(STEP) $(PYTHON) -m pytest -m kernel $(JUNIT)
+	$(STEP) $(PYTHON) -m pytest -m kernel $(AGAIN) $(JUNIT)
 else
 	$(STEP) sh -c 'echo "test-kernel: skipped: needs root on Linux"; exit 77'
 endif
 
 test-vm: $(VENV)/installed-dev packages ## Run those that depend on the kernel on Debian's, in a virtual machine
-	$(STEP) $(PYTHON) -m tests.vm $(JUNIT)
+	$(STEP) $(PYTHON) -m tests.vm $(AGAIN) $(JUNIT)
 
 test-systemd: $(VENV)/installed-dev packages ## Run those of the agent as a service of systemd, in the same machine
-	$(STEP) $(PYTHON) -m tests.vm --systemd --timeout 840 $(JUNIT)
+	$(STEP) $(PYTHON) -m tests.vm --systemd --timeout 840 $(AGAIN) $(JUNIT)
 
 lint: lint-rules lint-format lint-types lint-tools ## Check style, format and types
 

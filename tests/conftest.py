@@ -33,6 +33,7 @@ from tests.machine import (
     mount_points,
     settle,
 )
+from tests.setup import junit
 
 pytest_plugins = ["pytester"]
 hypothesis.settings.register_profile("any machine", deadline=None)  # One that is busy, or emulated, is no failure.
@@ -54,12 +55,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
-def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
-    """Frees the threads of a failed test that wait at a FIFO for somebody who does not come.
+def pytest_exception_interact(
+    node: pytest.Item | pytest.Collector, report: pytest.TestReport | pytest.CollectReport
+) -> None:
+    """Notes how a test failed, which may be run again, and frees its threads."""
+    if isinstance(node, pytest.Item):
+        crash = getattr(report.longrepr, "reprcrash", None)
+        node.user_properties.append((junit.FAILED_BEFORE, crash.message if crash else str(report.longrepr)))
+        free_threads(getattr(node, "funcargs", {}).get("run_directory"))
 
-    Its event loop would not end before they do.
-    """
-    directory: Path | None = getattr(node, "funcargs", {}).get("run_directory")
+
+def free_threads(directory: Path | None) -> None:
+    """Frees those that wait at a FIFO for somebody who does not come. An event loop would not end before they do."""
     for path in () if directory is None else directory.rglob("*"):
         if path.is_fifo():
             os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
@@ -9,6 +10,8 @@ from xml.etree import ElementTree
 
 Verdict = Literal["passed", "failed", "skipped"]
 _FAILED = {"failure", "error"}
+FAILED_BEFORE = "failed before"
+"""The property of a test that is run again: how it had failed."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Counts:
     @classmethod
     def read(cls, file: Path) -> Self:
         """Counts the results in `file`. Raises OSError, or ElementTree.ParseError if it is incomplete."""
-        verdicts = [_verdict(case) for case in ElementTree.parse(file).iter("testcase")]
+        verdicts = [_verdict(case) for case in _cases(file)]
         return cls(*(verdicts.count(verdict) for verdict in ("passed", "failed", "skipped")))
 
     def __add__(self, other: Counts) -> Counts:
@@ -34,11 +37,16 @@ class Counts:
 
 def failures(file: Path) -> list[str]:
     """A line for each test in `file` that failed. Raises OSError, or ElementTree.ParseError if it is incomplete."""
+    return [_line(case, child.get("message", "")) for case in _cases(file) for child in case if child.tag in _FAILED]
+
+
+def passed_at_last(file: Path) -> list[str]:
+    """A line for each test that passed when it was run again, after what pytest calls a property. Raises as above."""
     return [
-        f"{'::'.join(filter(None, map(case.get, ('classname', 'name'))))}: {' '.join(child.get('message', '').split())}"
-        for case in ElementTree.parse(file).iter("testcase")
-        for child in case
-        if child.tag in _FAILED
+        _line(case, child.get("value", ""))
+        for case in _cases(file)
+        for child in case.iter("property")
+        if child.get("name") == FAILED_BEFORE and _verdict(case) == "passed"
     ]
 
 
@@ -55,8 +63,18 @@ def add(file: Path, name: str, verdict: Verdict, message: str) -> None:
     ElementTree.ElementTree(suites).write(file, encoding="unicode")
 
 
+def _cases(file: Path) -> Collection[ElementTree.Element]:
+    """Of a test that was run again, the last."""
+    cases = ElementTree.parse(file).iter("testcase")
+    return {(case.get("classname"), case.get("name")): case for case in cases}.values()
+
+
 def _verdict(case: ElementTree.Element) -> Verdict:
     outcomes = {child.tag for child in case}
     if outcomes & _FAILED:
         return "failed"
     return "skipped" if "skipped" in outcomes else "passed"
+
+
+def _line(case: ElementTree.Element, text: str) -> str:
+    return f"{'::'.join(filter(None, map(case.get, ('classname', 'name'))))}: {' '.join(text.split())}"

@@ -1,4 +1,4 @@
-"""Prints the end of "make test": what failed, in a line each, and the sum of what its steps have written.
+"""Prints the end of "make test": what failed, and what did so once, in a line each, and the sum of all results.
 
     python -m tests.setup.summary RESULTS STEP...
 
@@ -6,12 +6,12 @@ Fails if anything failed, nothing passed, or a step left no results in the direc
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from tests.setup.junit import Counts, failures
+from tests.setup.junit import Counts, failures, passed_at_last
 
-MOST_FAILURES = 20
+MOST_LINES = 20
 LINE_LENGTH = 240
 
 
@@ -22,14 +22,19 @@ def main(directory: Path, steps: Sequence[str]) -> int:
     for step in missing:
         sys.stderr.write(f"{step}: left no results\n")
     written = {step: file for step, file in files.items() if file.exists()}
-    failed = [f"{step}: {failure}" for step, file in written.items() for failure in failures(file)]
-    for line in failed[:MOST_FAILURES]:
-        sys.stdout.write(f"{line[:LINE_LENGTH]}\n")
-    if len(failed) > MOST_FAILURES:
-        sys.stdout.write(f"and {len(failed) - MOST_FAILURES} more\n")
+    _list("passed when run again, and had failed", written, passed_at_last)
+    _list("failed", written, failures)
     counts = sum(map(Counts.read, written.values()), Counts())
     sys.stdout.write(f"{counts}\n")
     return 1 if missing or counts.failed or not counts.passed else 0
+
+
+def _list(what: str, written: Mapping[str, Path], find: Callable[[Path], list[str]]) -> None:
+    lines = [f"{what}: {step}: {line}" for step, file in written.items() for line in find(file)]
+    for line in lines[:MOST_LINES]:
+        sys.stdout.write(f"{line[:LINE_LENGTH]}\n")
+    if len(lines) > MOST_LINES:
+        sys.stdout.write(f"and {len(lines) - MOST_LINES} more\n")
 
 
 if __name__ == "__main__":

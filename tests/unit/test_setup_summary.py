@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import pytest_exception_interact
+from tests.conftest import free_threads
 from tests.setup import junit, summary
 
 
@@ -17,11 +17,11 @@ def test_what_failed_is_said_last(tmp_path: Path, capsys: pytest.CaptureFixture[
     junit.add(tmp_path / "b.xml", "test_x", "failed", "assert 1 == 2\n  +1\n")
     junit.add(tmp_path / "b.xml", "test_y", "skipped", "no root")
     assert summary.main(tmp_path, ["a", "b"]) == 1
-    assert capsys.readouterr().out == "b: test_x: assert 1 == 2 +1\n1 passed, 1 failed, 1 skipped\n"
+    assert capsys.readouterr().out == "failed: b: test_x: assert 1 == 2 +1\n1 passed, 1 failed, 1 skipped\n"
 
 
 def test_long_lists_are_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for number in range(summary.MOST_FAILURES + 2):
+    for number in range(summary.MOST_LINES + 2):
         junit.add(tmp_path / "a.xml", f"test_{number}", "failed", "long " * 1000)
     assert summary.main(tmp_path, ["a"]) == 1
     *lines, more, _ = capsys.readouterr().out.splitlines()
@@ -29,13 +29,40 @@ def test_long_lists_are_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert more == "and 2 more"
 
 
+AT_LAST = """
+import pytest
+from tests.conftest import pytest_exception_interact
+
+runs = 0
+
+def test_second():
+    global runs
+    runs += 1
+    assert runs == 2
+
+def test_always():
+    pass
+"""
+
+
+def test_what_passed_at_last_is_said(pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]) -> None:
+    checkout = str(Path(__file__).parents[2])
+    pytester.makeconftest(f"import sys; sys.path.append({checkout!r}); from tests.conftest import *")
+    pytester.makepyfile(test_it=AT_LAST)
+    assert pytester.runpytest_subprocess("--reruns=1", "--junit-xml=a.xml").ret == 0
+    capsys.readouterr()
+    assert summary.main(pytester.path, ["a"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "passed when run again, and had failed: a: test_it::test_second: assert 1 == 2",
+        "2 passed, 0 failed, 0 skipped",
+    ]
+
+
 @pytest.mark.parametrize("opens", ["read_text", "write_text"])
-async def test_the_threads_of_a_failed_test_do_not_wait_for_ever(
-    request: pytest.FixtureRequest, run_directory: Path, opens: str
-) -> None:
+async def test_the_threads_of_a_failed_test_do_not_wait_for_ever(run_directory: Path, opens: str) -> None:
     os.mkfifo(fifo := run_directory / "fifo")
     waiting = asyncio.ensure_future(asyncio.to_thread(getattr(fifo, opens), *([""] if opens == "write_text" else [])))
     done, _ = await asyncio.wait([waiting], timeout=0.1)
     assert not done
-    pytest_exception_interact(request.node)
+    free_threads(run_directory)
     assert await waiting in ("", 0)
