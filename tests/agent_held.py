@@ -56,10 +56,6 @@ class Held:
         """Tasks that connections have."""
         return sum(name.startswith(_OF_A_CONNECTION) for name in self.tasks.elements())
 
-    def count(self) -> int:
-        """How much it is."""
-        return self.descriptors.total() + self.tasks.total()
-
 
 class Holdings:
     """Looks at an agent that was started in the environment `env`."""
@@ -98,8 +94,8 @@ class Holdings:
     def await_more(self, before: Held, number: int) -> None:
         """Returns when it holds `number` more."""
         deadline = time.monotonic() + TIMEOUT
-        while self.now().count() < before.count() + number:
-            assert time.monotonic() < deadline, f"no {number} more: {self.now().more_than(before)}"
+        while len(more := self.now().more_than(before)) < number:
+            assert time.monotonic() < deadline, f"{len(more)}, not {number} more: {Counter(more)}"
 
     def _tasks(self) -> list[str]:
         reading = os.open(self._fifo, os.O_RDONLY | os.O_NONBLOCK)

@@ -145,8 +145,8 @@ class MasterStandIn:
         if self._server is not None:
             self._server.shutdown()
             self._server.end()
-            self._server = None
         with self._sending:
+            self._server = None  # What is being answered gets no new connection.
             for connection in self._connections.values():
                 connection.close()
             self._connections.clear()
@@ -222,6 +222,8 @@ class MasterStandIn:
 
     def _request(self, authority: str, path: str, body: bytes, actor: str) -> int:
         """Sends a request on the connection that there is. Raises OSError and HTTPException."""
+        if self._server is None:
+            raise ConnectionAbortedError("this master has stopped")
         connection = self._connections.get(authority) or self._connect(authority)
         sender = f"{actor}@{self.address}"
         headers = {"User-Agent": f"libprocess/{sender}", "Libprocess-From": sender, "Connection": "Keep-Alive"}

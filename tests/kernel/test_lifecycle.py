@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,9 @@ from mesocosm.errors import CommandError, ContainerError, UnknownContainerError
 from mesocosm.flags import Flags
 from mesocosm.isolators.base import Isolator
 from mesocosm.isolators.selection import NamedIsolator
+from mesocosm.launcher.channel import Channel
 from mesocosm.launcher.info import LaunchInfo
+from mesocosm.launcher.messages import Report
 from mesocosm.statistics import Limitation
 from tests.launching import LINUX, TIMEOUT, Launch
 
@@ -299,6 +302,36 @@ async def test_destroy_while_its_files_are_fetched(flags: Flags) -> None:
         assert cancelled.is_set()
         with pytest.raises(ContainerError, match="destroyed"):
             await launch
+        await containerizer.remove(X)
+
+
+@pytest.mark.parametrize("change", ["update", "kill"])
+async def test_who_changes_a_container_waits_for_the_word_that_it_runs(
+    flags: Flags, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """Its command may ask for that before."""
+    released, told, report = asyncio.Event(), asyncio.Event(), Channel.report
+
+    async def hear_late(channel: Channel, *unless: Any) -> Report | None:
+        released.set()
+        await told.wait()
+        return await report(channel, *unless)
+
+    async with MesosContainerizer(replace(flags, isolation=LINUX)) as containerizer:
+        monkeypatch.setattr(Channel, "report", hear_late)
+        launching = asyncio.create_task(containerizer.launch(X, ContainerConfig(CommandInfo("sleep 1000"))))
+        await released.wait()
+        changing = asyncio.create_task(
+            containerizer.update(X, Resources(cpus=1), Resources())
+            if change == "update"
+            else containerizer.kill(X, signal.SIGKILL)
+        )
+        done, _ = await asyncio.wait([changing], timeout=0.1)
+        assert not done
+        told.set()
+        assert await changing is (None if change == "update" else True)
+        assert await launching is LaunchResult.SUCCESS
+        await containerizer.destroy(X)
         await containerizer.remove(X)
 
 

@@ -624,7 +624,7 @@ def is_running(pid: int) -> bool:
 
 def recorded(record: Path, plugin: str) -> int | None:
     """The process that a record names, if that is the plugin, and has begun."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, IndexError):  # Nothing is in it yet.
         pid = int(record.read_text().split()[0])
         return pid if plugin in Path(f"/proc/{pid}/cmdline").read_text() else None
     return None

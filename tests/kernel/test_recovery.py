@@ -19,6 +19,7 @@ from mesocosm.containerizer.base import LaunchResult
 from mesocosm.containerizer.mesos import MesosContainerizer
 from mesocosm.errors import ContainerError, FlagError, RecoveryError
 from mesocosm.flags import Flags
+from mesocosm.launcher.channel import Channel
 from tests.faults.support import running
 from tests.launching import LINUX, TIMEOUT, Launch
 from tests.machine import await_end
@@ -89,6 +90,34 @@ async def test_a_signal_and_a_destroy_reach_a_recovered_container(flags: Flags, 
         await containerizer.recover()
         assert await containerizer.kill(X, signal.SIGTERM)
         assert await end_of(containerizer) in (9, 143)
+        await containerizer.remove(X)
+
+
+async def test_a_command_that_may_run_survives_a_close(
+    flags: Flags, isolation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it does a kill: its containerizer only was not told yet that it runs."""
+    flags = replace(flags, isolation=isolation)
+    released = asyncio.Event()
+
+    async def hear_nothing(_: Channel) -> None:
+        released.set()
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Channel, "report", hear_nothing)
+        before = MesosContainerizer(flags)
+        before.start()
+        launching = asyncio.create_task(before.launch(X, ContainerConfig(CommandInfo(BLOCKED))))
+        await released.wait()
+        await before.close()
+    with pytest.raises(ContainerError, match="x goes on, and its containerizer is closed"):
+        await launching
+    async with MesosContainerizer(flags) as containerizer:
+        await containerizer.recover()
+        waiting = asyncio.create_task(end_of(containerizer))
+        release(flags, 7)
+        assert await waiting == 7
         await containerizer.remove(X)
 
 

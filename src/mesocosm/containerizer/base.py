@@ -126,7 +126,7 @@ class Containerizer(Protocol):
         """
 
     async def close(self) -> None:
-        """Lets go of everything. Containers that run go on; one whose launch is not complete leaves nothing."""
+        """Lets go of everything. Containers whose commands run, or may, go on; any other leaves nothing."""
 
     # What can be done with a container.
 

@@ -95,6 +95,13 @@ class Container:
         self.state = state
 
     @property
+    def may_run(self) -> bool:
+        """Whether its command runs, also if nobody has been told so yet."""
+        return self.state is State.RUNNING or (
+            self.released and not self.destroyed and self.state is not State.DESTROYING
+        )
+
+    @property
     def has_pid_namespace(self) -> bool:
         """Whether all of its processes end with its init."""
         return self.launched is not None and self.launched.has_pid_namespace

@@ -91,11 +91,11 @@ class Lives:
             return parent.config.directory / RUNTIME_SEPARATOR / container_id.value
         return self._work_dir / RUNTIME_SEPARATOR / container_id.join(RUNTIME_SEPARATOR)
 
-    async def parent_started(self, container_id: ContainerID) -> None:
-        """Returns when it is known whether the parent runs: its command may be faster than the word of that."""
-        parent = None if container_id.parent is None else self.get(container_id.parent)
-        if parent is not None and parent.released and not parent.started.done():
-            await asyncio.wait([parent.started])
+    async def told(self, container_id: ContainerID | None) -> None:
+        """Returns when it is known whether a container runs: its command may be faster than the word of that."""
+        container = None if container_id is None else self.get(container_id)
+        if container is not None and container.may_run and container.state is not State.RUNNING:
+            await asyncio.wait([container.started])
 
     def check_parent(self, container: Container) -> None:
         """Raises ContainerError for one that is to be nested in nothing that runs."""
@@ -174,8 +174,8 @@ class Lives:
         return await asyncio.shield(container.ended)
 
     async def destroy_incomplete(self) -> None:
-        """Ends those that are not RUNNING; of launches that are not complete nothing is left. Raises ExceptionGroup."""
-        incomplete = [container for container in self if container.state is not State.RUNNING]
+        """Ends those whose commands do not run, nor may: nothing is left of their launches. Raises ExceptionGroup."""
+        incomplete = [container for container in self if not container.may_run]
         for container in incomplete:
             if not container.started.done() and container.record is Record.KEPT:
                 container.record = Record.REMOVED

@@ -183,9 +183,9 @@ class MesosContainerizer:
             self._provisioner.time_pulls(partial(record, MESOS_PULLS))
 
     async def close(self) -> None:
-        """Lets go of everything, also where something fails. Containers that run go on.
+        """Lets go of everything, also where something fails. Containers whose commands run, or may, go on.
 
-        One whose launch is not complete leaves nothing. Raises OSError or ExceptionGroup.
+        Any other whose launch is not complete leaves nothing. Raises OSError or ExceptionGroup.
         """
         self._closing = True
         async with contextlib.AsyncExitStack() as held:
@@ -244,7 +244,7 @@ class MesosContainerizer:
         """
         if config.type is not self._steps.kind:
             return LaunchResult.NOT_SUPPORTED
-        await self._lives.parent_started(container_id)
+        await self._lives.told(container_id.parent)
         if self.knows(container_id):
             return LaunchResult.ALREADY_LAUNCHED
         if self._sole not in (None, config):
@@ -284,12 +284,14 @@ class MesosContainerizer:
 
     async def update(self, container_id: ContainerID, resources: Resources, limits: Resources) -> None:
         """Changes what a running container may use. Raises ContainerError or OSError."""
+        await self._lives.told(container_id)
         container = self._lives.running(container_id)
         await self._isolation.update(container_id, resources, limits)
         self._lives.change(container, replace(container.config, resources=resources, limits=limits))
 
     async def update_volumes(self, container_id: ContainerID, volumes: tuple[PersistentVolume, ...]) -> None:
         """Changes which persistent volumes a running container has. Raises ContainerError or OSError."""
+        await self._lives.told(container_id)
         container = self._lives.running(container_id)
         if container.init is None or set(volumes) == set(container.config.persistent_volumes):
             return
@@ -325,6 +327,7 @@ class MesosContainerizer:
 
     async def kill(self, container_id: ContainerID, number: int) -> bool:
         """Sends a signal to the container's command; False if that has ended. Raises ContainerError or OSError."""
+        await self._lives.told(container_id)
         container = self._lives.running(container_id)
         if container.init is None:
             return False
