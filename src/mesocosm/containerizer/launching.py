@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 Describe = Callable[[ContainerConfig, Credentials | None, Flags], LaunchInfo]
 """The part of a launch that is no isolator's."""
+Streams = tuple[int, int, int]
+"""Descriptors for 0, 1 and 2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +69,17 @@ class Launching:
             info = merge([self._describe(container, parent, credentials), *parts])
 
             container.enter(State.ISOLATING)
-            status_file = self.checkpoints.status_file(container_id)
-            child = await self.launcher.fork(container_id, info, None if parent is None else parent.init, status_file)
-            launched = container.adopt(child, info, self.boot_id, records_status=self.launcher.records_status)
-            await self.isolation.isolate(container_id, config, child.init.pid)
-
-            if info.tty is not None:
-                await _receive_terminal(container_id, child)
-            container.enter(State.FETCHING)
-            async with self._output(container, io) as output:
-                await self._release(container, child, launched, sandbox, output, None if io else self.switchboard)
+            async with (
+                self._output(container, io) as output,
+                self._forked(container, parent, info, sandbox, output) as (child, launched, streams),
+            ):
+                await self.isolation.isolate(container_id, config, child.init.pid)
+                if info.tty is not None:
+                    await _receive_terminal(container_id, child)
+                container.enter(State.FETCHING)
+                if self.fetch is not None:
+                    await self.fetch(container_id, config, sandbox.owner, streams[2])
+                await self._release(container, child, launched, streams, None if io else self.switchboard)
         container.watches = self.isolation.watch(container_id)  # There is nothing else to do until the command runs.
         report = await child.channel.report()
         if report is None or report.kind is not Kind.RUNNING:
@@ -104,25 +107,46 @@ class Launching:
         finally:
             given.close()
 
+    @contextlib.asynccontextmanager
+    async def _forked(
+        self,
+        container: Container,
+        parent: Container | None,
+        info: LaunchInfo,
+        sandbox: Sandbox,
+        io: ContainerIO,
+    ) -> AsyncIterator[tuple[Child, Launched, Streams]]:
+        """The init, which the container has then, and the streams of the command, which are opened meanwhile."""
+        forking = asyncio.ensure_future(self._fork(container, parent, info))
+        with contextlib.ExitStack() as opened:
+            try:
+                await asyncio.sleep(0)  # The launcher is asked.
+                streams = opened.enter_context(sandbox.streams(io))
+            finally:
+                child, launched = await forking
+            yield child, launched, streams
+
+    async def _fork(self, container: Container, parent: Container | None, info: LaunchInfo) -> tuple[Child, Launched]:
+        container_id = container.container_id
+        status_file = self.checkpoints.status_file(container_id)
+        child = await self.launcher.fork(container_id, info, None if parent is None else parent.init, status_file)
+        return child, container.adopt(child, info, self.boot_id, records_status=self.launcher.records_status)
+
     async def _release(
         self,
         container: Container,
         child: Child,
         launched: Launched,
-        sandbox: Sandbox,
-        io: ContainerIO,
+        streams: Streams,
         switchboard: Switchboard | None,
     ) -> None:
-        """Brings what the command needs, and lets the init go on."""
-        container_id, config = container.container_id, container.config
-        with sandbox.streams(io) as streams:
-            if self.fetch is not None:
-                await self.fetch(container_id, config, sandbox.owner, streams[2])
-            async with _connected(container, child, streams, switchboard) as given:
-                self.checkpoints.write_launched(container_id, launched)
-                joins = [*child.joins, *self.isolation.joins(container_id)]
-                child.channel.release(given, joins, recoverable=not launched.records_status)
-                container.released = True
+        """Lets the init go on, when the record of it is on disk."""
+        container_id = container.container_id
+        async with _connected(container, child, streams, switchboard) as given:
+            self.checkpoints.write_launched(container_id, launched)
+            joins = [*child.joins, *self.isolation.joins(container_id)]
+            child.channel.release(given, joins, recoverable=not launched.records_status)
+            container.released = True
 
     def _describe(self, container: Container, parent: Container | None, credentials: Credentials | None) -> LaunchInfo:
         """The command's part; that of a debug container is in the environment and the directory of its parent."""
@@ -148,8 +172,8 @@ async def _receive_terminal(container_id: ContainerID, child: Child) -> None:
 
 @contextlib.asynccontextmanager
 async def _connected(
-    container: Container, child: Child, streams: tuple[int, int, int], switchboard: Switchboard | None
-) -> AsyncIterator[tuple[int, int, int]]:
+    container: Container, child: Child, streams: Streams, switchboard: Switchboard | None
+) -> AsyncIterator[Streams]:
     """The streams of the command: `streams`, or what the switchboard holds the other ends of."""
     if switchboard is None:
         yield streams

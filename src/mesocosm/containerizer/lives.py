@@ -77,11 +77,18 @@ class Lives:
 
     def running(self, container_id: ContainerID) -> Container:
         """The container, which is RUNNING. Raises ContainerError."""
+        container = self.released(container_id)
+        if container.state is not State.RUNNING:
+            raise _not_running(container)
+        return container
+
+    def released(self, container_id: ContainerID) -> Container:
+        """The container, whose command runs, or may already. Raises ContainerError."""
         container = self._containers.get(container_id)
         if container is None:
             raise UnknownContainerError(f"there is no container {container_id} that has not ended")
-        if container.state is not State.RUNNING:
-            raise ContainerError(f"{container_id} is not running, but {container.state.value}")
+        if not container.may_run:
+            raise _not_running(container)
         return container
 
     def sandbox(self, container_id: ContainerID) -> Path:
@@ -270,3 +277,7 @@ class Lives:
             remove_sandbox(container_id, directory)
         elif directory is not None and directory == self.sandbox(container_id).absolute():
             remove_unused_sandbox(container_id, directory)
+
+
+def _not_running(container: Container) -> ContainerError:
+    return ContainerError(f"{container.container_id} is not running, but {container.state.value}")

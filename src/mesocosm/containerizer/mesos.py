@@ -301,12 +301,12 @@ class MesosContainerizer:
 
     async def usage(self, container_id: ContainerID) -> ResourceStatistics:
         """What a running container uses. Raises ContainerError or OSError."""
-        self._lives.running(container_id)
+        self._lives.released(container_id)
         return await self._isolation.usage(container_id)
 
     async def status(self, container_id: ContainerID) -> ContainerStatus:
         """What a running container is. Raises ContainerError or OSError."""
-        container = self._lives.running(container_id)
+        container = self._lives.released(container_id)
         known = ContainerStatus(container_id, None if container.init is None else container.init.pid)
         return await self._isolation.status(container_id, known)
 
