@@ -10,10 +10,9 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from mesocosm.dataclass import dataclass, field
+from mesocosm.dataclass import dataclass, field, replace
 from mesocosm.docker.info import DockerInfo
 from mesocosm.errors import ContainerError
 from mesocosm.images.image import ImageConfig

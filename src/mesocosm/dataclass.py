@@ -9,17 +9,20 @@ and the standard library is asked only when somebody wants to know the fields of
 
 from __future__ import annotations
 
-from operator import attrgetter
+from collections import deque
+from itertools import repeat
+from operator import attrgetter, call, itemgetter
 
 TYPE_CHECKING = False  # As `typing` has it, which would have to be loaded.
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from dataclasses import dataclass as dataclass
     from dataclasses import field as field
+    from dataclasses import replace as replace
     from typing import Any, TypeVar
 
     Get = Callable[[object], tuple[Any, ...]]
-    Puts = dict[str, Callable[[object, Any], None]]
+    Put = Callable[[object, Any], None]
     Entries = dict[str, "_Options"]
 
     Class = TypeVar("Class", bound=type)
@@ -45,6 +48,14 @@ else:
     def field(**options: Any) -> _Options:
         """As in the standard library, with its options."""
         return _Options(options)
+
+    def replace(value: Any, /, **changes: Any) -> Any:
+        """As in the standard library, in a fraction of the time for values of classes of this module."""
+        if (make := getattr(value, "__replace__", None)) is None:
+            import dataclasses
+
+            return dataclasses.replace(value, **changes)
+        return make(**changes)
 
 
 _FIELDS = "__dataclass_fields__"
@@ -85,9 +96,12 @@ class _Described:
     def __init__(self, name: str, description: _Description) -> None:
         self._name = name
         self.description = description
+        self._value: Any = None
 
     def __get__(self, _instance: object, _owner: type[Any]) -> Any:
-        return getattr(self.description.made, self._name)
+        if self._value is None:
+            self._value = getattr(self.description.made, self._name)
+        return self._value
 
 
 def _annotations(cls: type[Any]) -> dict[str, Any]:
@@ -130,12 +144,15 @@ def _with_slots(cls: Any, entries: Entries, *, frozen: bool) -> Any:
 
 def _methods(cls: type[Any], entries: Entries, *, frozen: bool, eq: bool) -> dict[str, Any]:
     """The methods of a class by their names; one that it has itself is not replaced."""
-    puts = {name: getattr(cls, name).__set__ for name in entries}
+    names = tuple(entries)
+    get, put = _getter(names), _putter(cls, names)
     compared = _getter([name for name, options in entries.items() if options.get("compare", True)])
     methods: dict[str, Any] = {
-        "__init__": _initializer(cls, entries, puts),
+        "__init__": _initializer(cls, entries, put),
         "__repr__": _representation([name for name, options in entries.items() if options.get("repr", True)]),
-        **_pickling(_getter([*puts]), puts),
+        "__replace__": _replacement(cls, names, get, put),
+        "__getstate__": lambda self: get(self),  # An attrgetter is no method.
+        "__setstate__": put,
     }
     if eq:
         methods |= {"__eq__": _equality(compared), "__hash__": _hash(compared) if frozen else None}
@@ -151,13 +168,29 @@ def _getter(names: Sequence[str]) -> Get:
     return lambda value: tuple(getattr(value, name) for name in names)
 
 
-def _initializer(cls: type[Any], entries: Entries, puts: Puts) -> Callable[..., None]:
+def _taker(names: Sequence[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+    """The same of the items of a mapping."""
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda values: tuple(values[name] for name in names)
+
+
+def _putter(cls: type[Any], names: Sequence[str]) -> Callable[[object, Iterable[Any]], None]:
+    """What sets all attributes, also of a value that does not change."""
+    puts: list[Put] = [getattr(cls, name).__set__ for name in names]
+
+    def put(self: object, values: Iterable[Any]) -> None:
+        deque(map(call, puts, repeat(self), values), 0)
+
+    return put
+
+
+def _initializer(cls: type[Any], entries: Entries, put: Callable[[object, Iterable[Any]], None]) -> Callable[..., None]:
     positional: tuple[str, ...] = cls.__match_args__
+    names, take = entries.keys(), _taker(tuple(entries))
     defaults = {name: options["default"] for name, options in entries.items() if "default" in options}
-    factories = [
-        (name, options["default_factory"]) for name, options in entries.items() if "default_factory" in options
-    ]
-    names, assignments = puts.keys(), [*puts.items()]
+    said = [(name, options.get("default_factory")) for name, options in entries.items()]
+    factories = [(name, make) for name, make in said if make is not None]
     after = getattr(cls, "__post_init__", None)
 
     def initialize(self: object, /, *args: Any, **named: Any) -> None:
@@ -171,25 +204,30 @@ def _initializer(cls: type[Any], entries: Entries, puts: Puts) -> Callable[..., 
                 values[name] = make()
         if values.keys() != names:
             raise TypeError(f"{cls.__name__}() lacks or does not know {sorted(values.keys() ^ names)}")
-        for name, put in assignments:
-            put(self, values[name])
+        put(self, take(values))
         if after is not None:
             after(self)
 
     return initialize
 
 
-def _pickling(get: Get, puts: Puts) -> dict[str, Callable[..., Any]]:
-    """Pickle and copy could not set the attributes of a value that does not change."""
+def _replacement(
+    cls: type[Any], names: Sequence[str], get: Get, put: Callable[[object, Iterable[Any]], None]
+) -> Callable[..., Any]:
+    after = getattr(cls, "__post_init__", None)
 
-    def state(self: object) -> tuple[Any, ...]:
-        return get(self)
+    def replaced(self: object, /, **changes: Any) -> Any:
+        values = dict(zip(names, get(self), strict=True))
+        values |= changes
+        if len(values) != len(names):
+            raise TypeError(f"{cls.__name__}() does not know {sorted(values.keys() - set(names))}")
+        made = object.__new__(cls)
+        put(made, values.values())
+        if after is not None:
+            after(made)
+        return made
 
-    def restore(self: object, state: tuple[Any, ...]) -> None:
-        for put, value in zip(puts.values(), state, strict=True):
-            put(self, value)
-
-    return {"__getstate__": state, "__setstate__": restore}
+    return replaced
 
 
 def _representation(names: Sequence[str]) -> Callable[[object], str]:

@@ -10,14 +10,13 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 import msgspec
 
 from mesocosm.container import ContainerConfig
-from mesocosm.dataclass import dataclass, field
+from mesocosm.dataclass import dataclass, field, replace
 from mesocosm.errors import ContainerError, RecoveryError
 from mesocosm.flags import Flags
 from mesocosm.launcher.operations import HostDirectory

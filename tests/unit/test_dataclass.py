@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from mesocosm import dataclass as dataclass_module
 from mesocosm.dataclass import dataclass, field
 
 
@@ -140,6 +141,17 @@ def test_copies_are_equal(value: Any) -> None:
     assert copy.deepcopy(value) == value
     assert replace(value) == value
     assert msgspec.json.decode(msgspec.json.encode(value), type=type(value)) == value
+
+
+def test_replaced() -> None:
+    point = Point(1, labels=["a"])
+    assert dataclass_module.replace(point, y=3, secret="t") == Point(1, 3, ["a"], "t") != point
+    assert dataclass_module.replace(Derived(1), more=2) == Derived(1, 2)
+    assert dataclass_module.replace(Standard(1), x=2) == Standard(2)
+    with pytest.raises(TypeError, match="z"):
+        dataclass_module.replace(point, z=1)
+    with pytest.raises(ValueError, match="-1"):
+        dataclass_module.replace(Checked(1), value=-1)
 
 
 def test_the_standard_library_makes_one_of_it() -> None:

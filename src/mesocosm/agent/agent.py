@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -39,6 +39,7 @@ from mesocosm.concurrency import Turns, Work, together
 from mesocosm.container import ContainerConfig, ContainerID, ContainerStatus, Termination
 from mesocosm.containerizer.base import DOCKER_PULLS, MESOS_PULLS, Containerizer, LaunchResult, Times
 from mesocosm.containerizer.selection import create_containerizer
+from mesocosm.dataclass import replace
 from mesocosm.directories import DirectoryLock
 from mesocosm.errors import MesocosmError, RecoveryError, leaves
 from mesocosm.fetcher.fetcher import Fetcher

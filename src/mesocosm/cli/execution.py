@@ -7,7 +7,6 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from mesocosm.cli.messages import FAILED, complain, describe
@@ -16,7 +15,7 @@ from mesocosm.cli.streams import Streams
 from mesocosm.cli.terminal import RawTerminal, set_window_size, window_size
 from mesocosm.container import CommandInfo, ContainerConfig, ContainerID, Resources, RLimit, Termination, TTYInfo
 from mesocosm.containerizer.mesos import MesosContainerizer
-from mesocosm.dataclass import dataclass
+from mesocosm.dataclass import dataclass, replace
 from mesocosm.errors import CommandError, FlagError, MesocosmError
 from mesocosm.oneshot import janitor
 from mesocosm.oneshot.choice import Choice, choose

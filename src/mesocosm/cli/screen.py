@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from operator import attrgetter
 
 from mesocosm.cli.containers import Overview
 from mesocosm.cli.shown import in_tree, since
 from mesocosm.cli.table import Column, columns_of, cut, render
 from mesocosm.cli.usage import COLUMNS, Usage, cells, machine_usage, rate_of, size_of, usages
-from mesocosm.dataclass import dataclass, field
+from mesocosm.dataclass import dataclass, field, replace
 from mesocosm.errors import FlagError
 
 _HELP = "q quit  ←→ sort  r reverse  t tree  ↑↓ scroll  +- interval  space now"

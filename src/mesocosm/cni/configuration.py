@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mesocosm.dataclass import replace
 from mesocosm.errors import ContainerError
 from mesocosm.networks import IPAddress, Label, NetworkInfo, PortMapping
 

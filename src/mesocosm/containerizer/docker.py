@@ -11,7 +11,6 @@ import logging
 import re
 import shutil
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
 from functools import partial
 
 from mesocosm.concurrency import together
@@ -21,6 +20,7 @@ from mesocosm.containerizer.docker_isolator import LABEL, DockerIsolator
 from mesocosm.containerizer.docker_steps import DockerSteps
 from mesocosm.containerizer.lifecycle import State
 from mesocosm.containerizer.mesos import MesosContainerizer
+from mesocosm.dataclass import replace
 from mesocosm.docker import values
 from mesocosm.docker.client import Docker
 from mesocosm.docker.options import NAME_PREFIX

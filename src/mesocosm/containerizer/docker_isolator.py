@@ -9,7 +9,6 @@ import os
 import signal
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from mesocosm.concurrency import Work
@@ -22,7 +21,7 @@ from mesocosm.container import (
     Volume,
     VolumeMode,
 )
-from mesocosm.dataclass import dataclass
+from mesocosm.dataclass import dataclass, replace
 from mesocosm.docker.cgroups import ContainerCgroups
 from mesocosm.docker.client import Docker, can_be_hidden
 from mesocosm.docker.info import DockerInfo

@@ -8,7 +8,6 @@ import json
 import os
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from mesocosm.containerizer.launching import Launching
 from mesocosm.containerizer.lifecycle import Container
 from mesocosm.containerizer.steps import Steps
 from mesocosm.containerizer.supervision import Supervision
+from mesocosm.dataclass import replace
 from mesocosm.directories import make_directories
 from mesocosm.docker.client import Docker, only_credentials, write_credentials
 from mesocosm.docker.values import DockerError

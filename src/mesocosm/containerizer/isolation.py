@@ -26,9 +26,20 @@ class Isolation:
     """The isolators, in the order they work in. Whatever one of them raises, MesocosmError or OSError, is raised."""
 
     def __init__(self) -> None:
-        self.named: list[NamedIsolator] = []
         self.others: list[Isolator] = []
         """Those that no flag names: they are asked last, and clean up first."""
+        self._named: list[NamedIsolator] = []
+        self._able: dict[str, list[Isolator]] = {}
+
+    @property
+    def named(self) -> list[NamedIsolator]:
+        """Those that a flag names."""
+        return self._named
+
+    @named.setter
+    def named(self, isolators: list[NamedIsolator]) -> None:
+        self._named = isolators
+        self._able.clear()
 
     @property
     def names(self) -> list[str]:
@@ -38,6 +49,14 @@ class Isolation:
     def __iter__(self) -> Iterator[Isolator]:
         return itertools.chain((named.isolator for named in self.named), self.others)
 
+    def _with(self, method: str) -> list[Isolator]:
+        """Those of which a method does anything: most do nothing at most steps, which are taken for every container."""
+        if (able := self._able.get(method)) is None:
+            nothing = getattr(Isolator, method)
+            able = [each for each in self if getattr(getattr(each, method), "__func__", None) is not nothing]
+            self._able[method] = able
+        return able
+
     async def recover(self, containers: Collection[ContainerState], orphans: Collection[ContainerID]) -> None:
         """Has the isolators take up `containers`, and know `orphans`."""
         for isolator in self:
@@ -45,7 +64,7 @@ class Isolation:
 
     async def complete(self, container_id: ContainerID, config: ContainerConfig) -> ContainerConfig:
         """What was asked for, with what the isolators add to it."""
-        for isolator in self:
+        for isolator in self._with("complete"):
             config = await isolator.complete(container_id, config)
         return config
 
@@ -62,20 +81,20 @@ class Isolation:
         for isolator in self:
             if isolator.concurrent:
                 await isolator.prepare(container_id, config)
-        for isolator in self:
+        for isolator in self._with("isolate"):
             await isolator.isolate(container_id, pid)
 
     def joins(self, container_id: ContainerID) -> list[str]:
         """The cgroups of v1 that the init is to enter. Controllers that are mounted together have the same one."""
-        return list(dict.fromkeys(group for isolator in self for group in isolator.joins(container_id)))
+        return list(dict.fromkeys(group for isolator in self._with("joins") for group in isolator.joins(container_id)))
 
     def watch(self, container_id: ContainerID) -> list[asyncio.Future[Limitation]]:
         """Futures, one of which resolves when the container runs into a limit."""
-        return [watch for isolator in self if (watch := isolator.watch(container_id)) is not None]
+        return [watch for isolator in self._with("watch") if (watch := isolator.watch(container_id)) is not None]
 
     async def limitation(self, container_id: ContainerID) -> Limitation | None:
         """The limit that the container has run into, if any."""
-        for isolator in self:
+        for isolator in self._with("limitation"):
             if (limitation := await isolator.limitation(container_id)) is not None:
                 return limitation
         return None
@@ -92,7 +111,7 @@ class Isolation:
 
     async def usage(self, container_id: ContainerID) -> ResourceStatistics:
         """What the container uses of all that the isolators measure."""
-        parts = [await isolator.usage(container_id) for isolator in self]
+        parts = [await isolator.usage(container_id) for isolator in self._with("usage")]
         return united(ResourceStatistics, [*parts, ResourceStatistics(timestamp=time.time())])
 
     async def last_usage(self, container_id: ContainerID, known: Sequence[ResourceStatistics]) -> ResourceStatistics:
@@ -105,7 +124,7 @@ class Isolation:
 
     async def status(self, container_id: ContainerID, known: ContainerStatus) -> ContainerStatus:
         """What the isolators know of the container, and what is `known` anyway."""
-        parts = [await isolator.status(container_id) for isolator in self]
+        parts = [await isolator.status(container_id) for isolator in self._with("status")]
         return united(ContainerStatus, [*parts, known])
 
     async def cleanup(self, container_id: ContainerID) -> None:
@@ -114,7 +133,7 @@ class Isolation:
         Raises ExceptionGroup.
         """
         errors: list[Exception] = []
-        for isolator in reversed(list(self)):
+        for isolator in reversed(self._with("cleanup")):
             try:
                 await isolator.cleanup(container_id)
             except Exception as error:  # noqa: BLE001 - raised below, with those of the others.

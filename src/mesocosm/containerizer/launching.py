@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mesocosm.container import ContainerConfig, ContainerID
@@ -15,7 +14,7 @@ from mesocosm.containerizer.command import find_credentials
 from mesocosm.containerizer.isolation import Isolation
 from mesocosm.containerizer.lifecycle import Container, State
 from mesocosm.containerizer.sandbox import Sandbox, open_sandbox
-from mesocosm.dataclass import dataclass
+from mesocosm.dataclass import dataclass, replace
 from mesocosm.flags import Flags
 from mesocosm.launcher.base import Child, Launcher
 from mesocosm.launcher.failure import error_of

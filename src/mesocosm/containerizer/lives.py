@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from mesocosm.containerizer.lifecycle import Container, Record, State
 from mesocosm.containerizer.sandbox import remove_sandbox, remove_unused_sandbox
 from mesocosm.containerizer.steps import Steps
 from mesocosm.containerizer.supervision import KILLED, Supervision
+from mesocosm.dataclass import replace
 from mesocosm.errors import ContainerError, UnknownContainerError, leaves
 from mesocosm.isolators.base import ContainerState
 from mesocosm.launcher.client import LauncherProcess

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +30,7 @@ from mesocosm.containerizer.lives import Lives
 from mesocosm.containerizer.needs import check_image_providers
 from mesocosm.containerizer.steps import Steps
 from mesocosm.containerizer.supervision import Supervision
+from mesocosm.dataclass import replace
 from mesocosm.directories import DirectoryLock
 from mesocosm.errors import ContainerError, UnknownContainerError, UnsupportedError
 from mesocosm.flags import Flags

@@ -13,8 +13,8 @@ import functools
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 
+from mesocosm.dataclass import replace
 from mesocosm.docker.client import Docker
 from mesocosm.docker.orders import Orders
 from mesocosm.docker.values import Container, DockerError

@@ -10,12 +10,13 @@ import json
 import shutil
 import threading
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Self
 
 from mesocosm.container import ContainerConfig, ContainerID, ImageRequest, ProvisionedImage
+from mesocosm.dataclass import replace
 from mesocosm.errors import FlagError, UnsupportedError
 from mesocosm.flags import Flags
 from mesocosm.images.backends.base import Backend

@@ -6,12 +6,11 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import replace
 from functools import cache
 
 from mesocosm import isolators
 from mesocosm.container import ContainerConfig
-from mesocosm.dataclass import dataclass
+from mesocosm.dataclass import dataclass, replace
 from mesocosm.errors import FlagError, UnsupportedError
 from mesocosm.flags import Flags
 from mesocosm.isolators.base import Isolator

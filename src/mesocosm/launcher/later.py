@@ -7,9 +7,8 @@ import os
 import pickle
 import subprocess
 import sys
-from dataclasses import replace
 
-from mesocosm.dataclass import dataclass
+from mesocosm.dataclass import dataclass, replace
 from mesocosm.launcher.operations import Bind, HostDirectory, Root
 from mesocosm.linux import helper
 from mesocosm.linux import mount as mounts

@@ -8,10 +8,10 @@ import errno
 import os
 import signal
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from mesocosm.container import CGROUP_LEAF, CGROUP_SEPARATOR, ContainerID
+from mesocosm.dataclass import replace
 from mesocosm.errors import ContainerError, UnsupportedError
 from mesocosm.flags import Flags
 from mesocosm.launcher.base import Child, InitProcess

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 from operator import attrgetter
 from pathlib import PurePosixPath
 from typing import Any
 
+from mesocosm.dataclass import replace
 from mesocosm.errors import ContainerError
 from mesocosm.launcher.info import Credentials, LaunchInfo
 from mesocosm.launcher.operations import Operation

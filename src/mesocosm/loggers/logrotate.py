@@ -11,7 +11,7 @@ import mmap
 import os
 import sys
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Self
 
@@ -19,6 +19,7 @@ from mesocosm.container import ContainerConfig, ContainerID
 from mesocosm.containerizer.base import ContainerIO
 from mesocosm.containerizer.command import find_credentials
 from mesocosm.containerizer.sandbox import open_sandbox
+from mesocosm.dataclass import replace
 from mesocosm.errors import ContainerError, FlagError, UnsupportedError
 from mesocosm.loggers.base import ContainerLogger, LoggerSettings
 from mesocosm.loggers.client import RotatorClient

@@ -17,10 +17,9 @@ import os
 import stat
 import sys
 from collections.abc import Generator
-from dataclasses import replace
 from pathlib import Path
 
-from mesocosm.dataclass import dataclass, field
+from mesocosm.dataclass import dataclass, field, replace
 from mesocosm.errors import FlagError
 from mesocosm.flags import Flags
 from mesocosm.images.settings import DEFAULT_STORE

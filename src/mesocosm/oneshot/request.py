@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from mesocosm.container import (
@@ -19,6 +18,7 @@ from mesocosm.container import (
     Volume,
     VolumeMode,
 )
+from mesocosm.dataclass import replace
 from mesocosm.errors import FlagError
 from mesocosm.oneshot.choice import DISK, Choice
 from mesocosm.oneshot.images import RUNTIME

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterable
-from dataclasses import replace
 from pathlib import Path
 
 from mesocosm.container import LinuxInfo, RLimit, SeccompInfo
-from mesocosm.dataclass import dataclass
+from mesocosm.dataclass import dataclass, replace
 from mesocosm.errors import FlagError
 from mesocosm.linux import capabilities, rlimits
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass, fields, replace
+from dataclasses import KW_ONLY, dataclass, fields
 
 from mesocosm.agent.flags.kinds import Kind
+from mesocosm.dataclass import replace
 from mesocosm.flags import Flags
 from mesocosm.isolators.selection import REFUSED
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from dataclasses import replace
 from http import HTTPStatus
 from types import TracebackType
 
@@ -16,6 +15,7 @@ from mesocosm.agent.http.streams import Exchange, with_heartbeats
 from mesocosm.api import convert, process_io, validation
 from mesocosm.api.v1.agent import Call, ProcessIO
 from mesocosm.container import ContainerConfig, ContainerID
+from mesocosm.dataclass import replace
 from mesocosm.errors import ContainerError, MesocosmError, UnknownContainerError
 from mesocosm.switchboard.input import Input
 from mesocosm.switchboard.session import Session

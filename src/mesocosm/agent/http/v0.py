@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -23,6 +23,7 @@ from mesocosm.agent.rate_limit import RateLimiter
 from mesocosm.api import convert
 from mesocosm.api.json import to_json
 from mesocosm.concurrency import each
+from mesocosm.dataclass import replace
 from mesocosm.errors import FlagError, MesocosmError
 from mesocosm.units import parse_duration
 

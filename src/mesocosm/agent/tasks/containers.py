@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from mesocosm.agent.domain_socket import DomainSocket
@@ -26,6 +25,7 @@ from mesocosm.container import (
 from mesocosm.containerizer.base import Containerizer, LaunchResult
 from mesocosm.containerizer.command import find_credentials
 from mesocosm.containerizer.sandbox import open_sandbox
+from mesocosm.dataclass import replace
 from mesocosm.errors import ContainerError, MesocosmError, UnknownContainerError
 from mesocosm.hooks import Hooks
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import TypeVar
 
@@ -19,6 +19,7 @@ from google.protobuf.message import Message
 from mesocosm.agent.tasks import disk
 from mesocosm.agent.tasks.paths import AgentPaths, ExecutorPaths, FrameworkPaths, Layout, RunPaths, TaskPaths
 from mesocosm.api import internal, v1
+from mesocosm.dataclass import replace
 from mesocosm.directories import set_aside
 from mesocosm.errors import RecoveryError
 from mesocosm.libprocess.address import NOBODY, ActorAddress

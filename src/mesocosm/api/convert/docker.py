@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from mesocosm.api import v1
 from mesocosm.container import ContainerConfig, ContainerType, Volume
+from mesocosm.dataclass import replace
 from mesocosm.docker.info import DockerInfo, DockerNetwork
 from mesocosm.errors import ContainerError
 from mesocosm.networks import PortMapping

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from mesocosm.api import v1
 from mesocosm.api.convert.docker import DEFAULT_DRIVER, docker_config
 from mesocosm.api.convert.environment import environment, secret_environment
@@ -14,6 +12,7 @@ from mesocosm.api.convert.resources import limits, persistent_volumes, resources
 from mesocosm.api.convert.volumes import volume
 from mesocosm.api.v1.agent import Call
 from mesocosm.container import URI, CommandInfo, ContainerClass, ContainerConfig, TTYInfo
+from mesocosm.dataclass import replace
 from mesocosm.errors import ContainerError
 
 Launch = Call.LaunchContainer | Call.LaunchNestedContainer | Call.LaunchNestedContainerSession

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from mesocosm.api import v1
 from mesocosm.container import DiskSource, DiskType, PersistentVolume, Resources, VolumeMode
+from mesocosm.dataclass import replace
 from mesocosm.errors import ContainerError
 
 MB = 1 << 20

@@ -7,10 +7,11 @@ import os
 import signal
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import SplitResult, urljoin, urlsplit
 
+from mesocosm.dataclass import replace
 from mesocosm.executors.http import Address, Connection
 from mesocosm.executors.processes import TO_STDERR, Children, signal_tree
 from mesocosm.executors.statuses import Json, describe

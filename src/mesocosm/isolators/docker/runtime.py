@@ -6,10 +6,10 @@ import asyncio
 import logging
 import posixpath
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Self
 
 from mesocosm.container import CommandInfo, ContainerConfig, ContainerID
+from mesocosm.dataclass import replace
 from mesocosm.errors import ContainerError
 from mesocosm.flags import Flags
 from mesocosm.images.image import ImageConfig

@@ -6,12 +6,13 @@ import asyncio
 import logging
 import os
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from mesocosm.cni.store import NAMES, TAKEN, Store
 from mesocosm.container import ContainerConfig, ContainerID, ContainerStatus
+from mesocosm.dataclass import replace
 from mesocosm.errors import ContainerError, FlagError, UnsupportedError
 from mesocosm.flags import Flags
 from mesocosm.isolators.base import NO_STATISTICS, NO_STATUS, ContainerState, Isolator, Phase
