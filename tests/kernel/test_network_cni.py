@@ -284,6 +284,34 @@ async def test_nested_containers(launch: Launch, blue: Networks, rootfs: Path) -
     await parent.destroy()
 
 
+@pytest.mark.parametrize("isolation", ["filesystem/posix", "filesystem/shared"])
+async def test_without_a_file_system_of_its_own(flags: Flags, blue: Networks, isolation: str) -> None:
+    """It has a mount namespace nevertheless, for its files of names, which those in it share."""
+    launch = Launch(flags)
+    launch.containerizer(isolation, **blue.flags)
+    before, mounts = contents(Path("/etc")), Path("/proc/self/ns/mnt").readlink()
+    try:
+        parent = await launch.sleeping(name="web", network_infos=BLUE)
+        own = Path(f"/proc/{await parent.pid()}/ns")
+        look = "readlink /proc/self/ns/net; hostname; grep web /etc/hosts; cat /etc/hostname"
+        expected = f"{(own / 'net').readlink()}\nweb\n10.77.0.2 web\nweb"
+        nested = await launch.sleeping(parent=parent)
+        for around in (parent, nested):
+            assert await launch.output(look, parent=around) == expected
+            assert await launch.output(look, parent=around, container_class=ContainerClass.DEBUG) == expected
+        write = "for name in hosts hostname resolv.conf; do echo evil > /etc/$name; cat /etc/$name; done"
+        assert await launch.output(write, parent=parent) == "evil\nevil\nevil"
+        assert await launch.output("hostname; readlink /proc/self/ns/mnt", hostname="other") != f"other\n{mounts}"
+        alone = await launch.output("ip -o link | wc -l", loopback_only=True)
+        assert alone == "1"
+        if isolation == "filesystem/posix":
+            assert await launch.output("readlink /proc/self/ns/mnt") == str(mounts), "one that asks for nothing"
+        await parent.destroy()
+    finally:
+        await launch.close()
+    assert contents(Path("/etc")) == before
+
+
 # No network.
 
 

@@ -14,9 +14,10 @@ from tests.third_party import ISOLATOR, ThirdParty
 
 LINUX = "linux"
 ALWAYS = "environment_secret"
-VOLUMES = ["volume/host_path", "volume/image", "volume/sandbox_path"]
-DEFAULTS = ["network/cni", *VOLUMES]
-"""They come with `filesystem/linux`."""
+NETWORK = "network/cni"
+"""It comes with the Linux launcher."""
+DEFAULTS = [NETWORK, "volume/host_path", "volume/image", "volume/sandbox_path"]
+"""The others come with `filesystem/linux`."""
 
 
 def names(isolation: str, launcher: str = LINUX) -> list[str]:
@@ -29,12 +30,13 @@ def names(isolation: str, launcher: str = LINUX) -> list[str]:
 @pytest.mark.parametrize(
     ("isolation", "expected"),
     [
-        ("", ["filesystem/posix"]),
-        (" , ", ["filesystem/posix"]),
-        ("posix/cpu", ["filesystem/posix", "posix/cpu"]),
-        ("process", ["filesystem/posix", "posix/cpu", "posix/mem"]),
-        ("process,posix/cpu", ["filesystem/posix", "posix/cpu", "posix/mem"]),
-        ("cgroups", ["filesystem/posix", "cgroups/cpu", "cgroups/mem"]),
+        ("", ["filesystem/posix", NETWORK]),
+        (" , ", ["filesystem/posix", NETWORK]),
+        ("posix/cpu", ["filesystem/posix", NETWORK, "posix/cpu"]),
+        ("process", ["filesystem/posix", NETWORK, "posix/cpu", "posix/mem"]),
+        ("process,posix/cpu", ["filesystem/posix", NETWORK, "posix/cpu", "posix/mem"]),
+        ("cgroups", ["filesystem/posix", "cgroups/cpu", "cgroups/mem", NETWORK]),
+        ("network/ports", ["filesystem/posix", NETWORK, "network/ports"]),
         ("filesystem/linux", ["filesystem/linux", *DEFAULTS]),
         ("network/cni,filesystem/linux", ["filesystem/linux", *DEFAULTS]),
         (
@@ -62,7 +64,6 @@ def test_names_in_the_order_they_work_in(isolation: str, expected: list[str]) ->
         ("cgroups,cgroups", "'cgroups' twice"),
         ("filesystem/linux,filesystem/posix", "both 'filesystem/linux' and 'filesystem/posix'"),
         ("namespaces/pid", "'namespaces/pid' needs 'filesystem/linux'"),
-        ("network/cni", "'network/cni' needs 'filesystem/linux'"),
         ("namespaces/ipc,filesystem/posix", "'namespaces/ipc' needs 'filesystem/linux'"),
     ],
 )
@@ -88,7 +89,7 @@ def test_every_isolator_has_the_name_of_its_file() -> None:
 
 def test_an_isolator_of_another_package(third_party: ThirdParty) -> None:
     third_party("mine/one", ISOLATOR.format(body="requires = ('posix/cpu',)"))
-    assert names("mine/one,posix/cpu") == ["filesystem/posix", "posix/cpu", "mine/one"]
+    assert names("mine/one,posix/cpu") == ["filesystem/posix", NETWORK, "posix/cpu", "mine/one"]
     with pytest.raises(FlagError, match="'mine/one' needs 'posix/cpu'"):
         names("mine/one")
 

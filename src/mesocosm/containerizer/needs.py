@@ -30,7 +30,7 @@ def check_needs(container_id: ContainerID, config: ContainerConfig, isolation: C
     if (config.networks or config.loopback_only or config.hostname is not None) and _NETWORKS not in isolation:
         raise ContainerError(
             f"{container_id} asks for a network or a host name of its own",
-            f"enable the isolator {_NETWORKS}, which comes with filesystem/linux",
+            f"enable the isolator {_NETWORKS}, which comes with the launcher linux",
         )
     for volume in config.volumes:
         _check_volume(container_id, volume, isolation)

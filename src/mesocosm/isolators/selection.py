@@ -158,12 +158,9 @@ def _expand(name: str, flags: Flags) -> Iterable[str]:
 
 
 def _default_network(wanted: Collection[str], launcher: str) -> list[str]:
-    """What comes with `filesystem/linux` if it can be: networks of containers' own, and the names of the host's.
-
-    In Mesos it comes with every file system. Here it mounts in the container, and so needs a mount namespace.
-    """
+    """What comes with the Linux launcher if it can be: networks of containers' own, and the names of the host's."""
     networks = [name for name in wanted if name.startswith("network/") and name != "network/ports"]
-    if networks or launcher != "linux" or "filesystem/linux" not in wanted:
+    if networks or launcher != "linux":
         return []
     return [_DEFAULT_NETWORK] if supported(Namespace.NETWORK) and supported(Namespace.UTS) else []
 

@@ -180,14 +180,14 @@ class Executions:
         await self._parts.hooks.executor_removed(framework.info, executor.info)
         self.retire_framework(framework)
 
-    def retire_framework(self, framework: Framework) -> None:
-        """Clears away a framework that has no executors."""
+    def retire_framework(self, framework: Framework, *, ages_already: bool = False) -> None:
+        """Clears away a framework that has no executors. It `ages_already` if an earlier agent has done so."""
         if framework.executors or self._parts.frameworks.get(framework.id) is not framework:
             return
         logger.info("the framework %s has no executors any more", framework.id)
         self._statuses.updates.cleanup(framework.id)
         self._parts.frameworks.complete(framework)
-        self._parts.remains.leave_framework(framework)
+        self._parts.remains.leave_framework(framework, ages_already=ages_already)
         self._framework_gone()
 
     # What an executor is given.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
 
 from mesocosm.agent import ownership
@@ -99,10 +99,11 @@ class Remains:
             self._schedule(run, *_names(executor), *volumes, ages_already=ages_already)
             self._schedule(paths.executor(executor.id).path, *_links(executor), ages_already=ages_already)
 
-    def leave_framework(self, framework: Framework) -> None:
-        """Has the directories of a framework removed when they are old."""
+    def leave_framework(self, framework: Framework, *, ages_already: bool = False) -> None:
+        """Has the directories of a framework removed when they are old, since its last run has ended."""
         for paths in self._frameworks(framework):
-            self._schedule(paths.path)
+            runs = [paths.executor(each.id).run(each.container_id.value).path for each in framework.completed_executors]
+            self._schedule(paths.path, ages_already=ages_already, after=runs)
 
     def leave(self, path: PurePath) -> None:
         """Has removed, when it is old, what nothing belongs to: `path` below the work directory and below `meta`."""
@@ -116,12 +117,12 @@ class Remains:
             for each in virtual:
                 self._files.detach(each)
 
-    def _schedule(self, path: Path, *virtual: str, ages_already: bool = False) -> None:
+    def _schedule(self, path: Path, *virtual: str, ages_already: bool = False, after: Iterable[Path] = ()) -> None:
         if path.exists():
             if not ages_already:
                 os.utime(path)  # A later agent goes by that.
             self._shown[path] = virtual
-            self._gc.schedule(path, path.stat().st_mtime)
+            self._gc.schedule(path, max(each.stat().st_mtime for each in (path, *after) if each.exists()))
 
     def _record(self, executor: Executor, task: Task) -> Path:
         records = self._layout.records(self._registration.agent_id).framework(executor.framework_id)

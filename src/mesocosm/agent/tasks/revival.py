@@ -96,7 +96,7 @@ class Revival:
         framework.recorded = True
         for each in found.executors:
             self._take_up_executor(framework, each)
-        self._executions.retire_framework(framework)
+        self._executions.retire_framework(framework, ages_already=True)
 
     def _take_up_executor(self, framework: Framework, found: RecoveredExecutor) -> None:
         executor = self._executor(framework, found)

@@ -18,7 +18,7 @@ from mesocosm.flags import Flags
 from mesocosm.isolators.base import NO_STATISTICS, NO_STATUS, ContainerState, Isolator, Phase
 from mesocosm.isolators.records import containers_in
 from mesocosm.launcher.info import LaunchInfo
-from mesocosm.launcher.operations import Bind, Operation, RaiseLoopback
+from mesocosm.launcher.operations import Bind, Operation, RaiseLoopback, ReceiveMounts
 from mesocosm.linux import capabilities, network
 from mesocosm.linux.namespaces import Namespace, supported
 from mesocosm.networks import IPAddress, NetworkInfo
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _STATE = "isolators/network/cni"
+_WITH_MOUNTS = frozenset({"filesystem/linux", "filesystem/shared"})
+"""The isolators that give every container a mount namespace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +64,11 @@ class CniIsolator(Isolator):
     """
 
     phase = Phase.NAMESPACES
-    requires = ("filesystem/linux",)
     requires_launcher = "linux"
 
     def __init__(self, flags: Flags) -> None:
         self._flags = flags
+        self._needs_mounts = _WITH_MOUNTS.isdisjoint(flags.isolators)
         base = flags.work_dir if flags.network_cni_root_dir_persist else flags.runtime_dir
         self._store = Store(base.absolute() / _STATE)
         self._scopes: dict[ContainerID, _Scope] = {}
@@ -126,13 +128,14 @@ class CniIsolator(Isolator):
         self._scopes[container_id] = scope
         if scope == _Scope() and config.rootfs is None:
             return None
-        clone, enter = Namespace.NONE, Namespace.NONE
+        clone, enter, operations = self._mounts(config)
         for owner, namespace in ((scope.network, Namespace.NETWORK), (scope.names, Namespace.UTS)):
             if owner == container_id:
                 clone |= namespace
             elif owner is not None:
                 enter |= namespace
-        operations: tuple[Operation, ...] = (RaiseLoopback(),) if Namespace.NETWORK in clone else ()
+        if Namespace.NETWORK in clone:
+            operations = (*operations, RaiseLoopback())
         return LaunchInfo(
             clone_namespaces=clone,
             enter_namespaces=enter,
@@ -305,6 +308,14 @@ class CniIsolator(Isolator):
         """The directory with the files that the container around it has."""
         scope = self._scopes.get(container_id.parent) if container_id.parent is not None else None
         return Path("/etc") if scope is None or scope.names is None else self._store.files(scope.names)
+
+    def _mounts(self, config: ContainerConfig) -> tuple[Namespace, Namespace, tuple[Operation, ...]]:
+        """The mount namespace to clone, or to enter, and what comes first in it, where no other isolator says that."""
+        if not self._needs_mounts:
+            return Namespace.NONE, Namespace.NONE, ()
+        if config.debug:
+            return Namespace.NONE, Namespace.MOUNT, ()
+        return Namespace.MOUNT, Namespace.NONE, (ReceiveMounts(),)
 
     def _binds(self, scope: _Scope, config: ContainerConfig) -> Iterator[Bind]:
         """Mounts the files of names; those of the host read-only, and only where they would not be seen otherwise."""
