@@ -38,6 +38,7 @@ from tests.setup import junit
 pytest_plugins = ["pytester"]
 hypothesis.settings.register_profile("any machine", deadline=None)  # One that is busy, or emulated, is no failure.
 hypothesis.settings.load_profile("any machine")
+_BEFORE = pytest.StashKey[Machine]()
 SETTLE_SECONDS = 5.0
 """How long after a test its processes may take to end."""
 
@@ -67,9 +68,11 @@ def pytest_exception_interact(
 
 def free_threads(directory: Path | None) -> None:
     """Frees those that wait at a FIFO for somebody who does not come. An event loop would not end before they do."""
-    for path in () if directory is None else directory.rglob("*"):
-        if path.is_fifo():
-            os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))
+    for parent, _, names in () if directory is None else os.walk(directory):
+        for path in (Path(parent, name) for name in names):
+            with suppress(OSError):  # What the test has started may go on with its files.
+                if path.is_fifo():
+                    os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +87,9 @@ def unchanged_machine(request: pytest.FixtureRequest) -> Iterator[None]:
     request.getfixturevalue("tmp_path_factory").getbasetemp()  # Made once, by the first that asks.
     flags: Flags = request.getfixturevalue("flags")
     scope = Scope(flags.cgroups_root, flags.runtime_dir, exclusive="CI" in os.environ)
-    before = Machine.snapshot(scope)
+    # Where the test is run again, what its first run has left is left still.
+    before = request.node.stash.get(_BEFORE, None) or Machine.snapshot(scope)
+    request.node.stash[_BEFORE] = before
     yield
     after = settle(before, lambda: Machine.snapshot(scope), SETTLE_SECONDS)
     if lines := difference(before, after):

@@ -15,7 +15,7 @@ from operator import attrgetter, call, itemgetter
 
 TYPE_CHECKING = False  # As `typing` has it, which would have to be loaded.
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from dataclasses import dataclass as dataclass
     from dataclasses import field as field
     from dataclasses import replace as replace
@@ -46,7 +46,9 @@ else:
         return complete
 
     def field(**options: Any) -> _Options:
-        """As in the standard library, with its options."""
+        """As in the standard library, with those of its options that are needed here."""
+        if unknown := options.keys() - _KNOWN:
+            raise TypeError(f"field() does not know {sorted(unknown)}")
         return _Options(options)
 
     def replace(value: Any, /, **changes: Any) -> Any:
@@ -59,6 +61,7 @@ else:
 
 
 _FIELDS = "__dataclass_fields__"
+_KNOWN = {"default", "default_factory", "repr", "compare", "metadata"}
 _UNSAID = object()
 
 
@@ -122,6 +125,8 @@ def _own(cls: type[Any], *, kw_only: bool) -> Entries:
     for name, kind in _annotations(cls).items():
         if "ClassVar" not in str(kind):
             given = cls.__dict__.get(name, _UNSAID)
+            if type(given).__module__ == "dataclasses":
+                raise TypeError(f"{cls.__name__}.{name}: use the field() that comes with this dataclass()")
             said = {} if given is _UNSAID else given if isinstance(given, _Options) else {"default": given}
             found[name] = _Options(kw_only=kw_only, **said)
     return found
@@ -175,17 +180,21 @@ def _taker(names: Sequence[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...
     return lambda values: tuple(values[name] for name in names)
 
 
-def _putter(cls: type[Any], names: Sequence[str]) -> Callable[[object, Iterable[Any]], None]:
+def _putter(cls: type[Any], names: Sequence[str]) -> Callable[[object, Collection[Any]], None]:
     """What sets all attributes, also of a value that does not change."""
     puts: list[Put] = [getattr(cls, name).__set__ for name in names]
 
-    def put(self: object, values: Iterable[Any]) -> None:
+    def put(self: object, values: Collection[Any]) -> None:
+        if len(values) != len(puts):
+            raise ValueError(f"{cls.__name__} has {len(puts)} fields, and not {len(values)}")
         deque(map(call, puts, repeat(self), values), 0)
 
     return put
 
 
-def _initializer(cls: type[Any], entries: Entries, put: Callable[[object, Iterable[Any]], None]) -> Callable[..., None]:
+def _initializer(
+    cls: type[Any], entries: Entries, put: Callable[[object, Collection[Any]], None]
+) -> Callable[..., None]:
     positional: tuple[str, ...] = cls.__match_args__
     names, take = entries.keys(), _taker(tuple(entries))
     defaults = {name: options["default"] for name, options in entries.items() if "default" in options}
@@ -212,11 +221,15 @@ def _initializer(cls: type[Any], entries: Entries, put: Callable[[object, Iterab
 
 
 def _replacement(
-    cls: type[Any], names: Sequence[str], get: Get, put: Callable[[object, Iterable[Any]], None]
+    cls: type[Any], names: Sequence[str], get: Get, put: Callable[[object, Collection[Any]], None]
 ) -> Callable[..., Any]:
     after = getattr(cls, "__post_init__", None)
 
     def replaced(self: object, /, **changes: Any) -> Any:
+        if type(self) is not cls:  # Of a class that the standard library has made of this one.
+            import dataclasses
+
+            return dataclasses.replace(self, **changes)  # type: ignore[type-var]
         values = dict(zip(names, get(self), strict=True))
         values |= changes
         if len(values) != len(names):

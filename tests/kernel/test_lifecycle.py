@@ -79,7 +79,8 @@ def obstruct(launch: Launch) -> Callable[[Obstacle], MesosContainerizer]:
 
     def add(obstacle: Obstacle) -> MesosContainerizer:
         containerizer = launch.containerizer()
-        containerizer._isolation.named.append(NamedIsolator("test/obstacle", obstacle))
+        isolation = containerizer._isolation
+        isolation.named = (*isolation.named, NamedIsolator("test/obstacle", obstacle))
         return containerizer
 
     return add

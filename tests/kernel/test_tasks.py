@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from mesocosm.api import internal, v1
 from mesocosm.errors import ContainerError
 from mesocosm.flags import Flags
 from mesocosm.hooks import ENTRY_POINTS
+from tests import task_groups
 from tests.plugins import install
 from tests.task_agent import (
     AGENT_ID,
@@ -213,8 +215,32 @@ async def test_a_command_that_is_not_there_fails_the_launch(flags: Flags) -> Non
         status = await master.update("any", v1.TASK_FAILED)
         assert status.reason == Status.REASON_CONTAINER_LAUNCH_FAILED
         assert status.message.startswith("Failed to launch container: ")
+        assert (await master.heard(internal.ExitedExecutorMessage)).executor_id.value == "shell"
         await master.gone()
         assert master.agent.launch_errors == 1
+        master.run(task_info("other"))
+        await master.update("other", v1.TASK_RUNNING)
+
+
+async def test_a_group_whose_executor_cannot_be_launched_fails(flags: Flags, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of its tasks do; and the executor is not in the way of one of its name that can be."""
+
+    async def fail(*_: object) -> None:
+        raise ContainerError("there is no room")
+
+    async with running_agent(flags) as master:
+        with monkeypatch.context() as patch:
+            patch.setattr(master.agent.containerizer, "launch", fail)
+            task_groups.run(master, [task_groups.task("a"), task_groups.task("b")])
+            for name in "ab":
+                status = await master.update(name, v1.TASK_FAILED)
+                assert status.reason == Status.REASON_CONTAINER_LAUNCH_FAILED
+                assert status.message == "Failed to launch container: there is no room"
+            exited = await master.heard(internal.ExitedExecutorMessage)
+            assert exited.executor_id.value == task_groups.EXECUTOR
+            await master.gone()
+        task_groups.run(master, [task_groups.task("c")])
+        await master.update("c", v1.TASK_RUNNING)
 
 
 async def test_a_task_that_waits_for_its_executor_is_killed_at_once(flags: Flags) -> None:
@@ -287,6 +313,23 @@ async def test_an_agent_that_is_drained_ends_its_tasks(flags: Flags) -> None:
         executor = v1.ExecutorID(value="shell")
         ids = {"framework_id": v1.FrameworkID(value=FRAMEWORK_ID), "executor_id": executor}
         master.tell(internal.ShutdownExecutorMessage(**ids))
+        await master.gone()
+        assert master.agent.tasks.drain.config is None
+
+
+async def test_a_drain_gives_tasks_no_more_time_than_it_has(flags: Flags, run_directory: Path) -> None:
+    """Whatever they would have of their own."""
+    os.mkfifo(up := run_directory / "up")
+    own = v1.KillPolicy(grace_period=v1.DurationInfo(nanoseconds=3_600_000_000_000))
+    config = v1.DrainConfig(max_grace_period=v1.DurationInfo(nanoseconds=50_000_000))
+    async with running_agent(flags) as master:
+        master.run(command_task("stubborn", f"trap '' TERM; echo > {up}; while :; do sleep 1; done", kill_policy=own))
+        await asyncio.to_thread(up.read_text)
+        await master.update("stubborn", v1.TASK_RUNNING)
+        master.tell(internal.DrainSlaveMessage(config=config))
+        status = await master.update("stubborn", v1.TASK_KILLED)
+        assert status.reason == Status.REASON_AGENT_DRAINING
+        assert status.message == "Command terminated with signal Killed"
         await master.gone()
         assert master.agent.tasks.drain.config is None
 

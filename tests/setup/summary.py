@@ -22,7 +22,7 @@ def main(directory: Path, steps: Sequence[str]) -> int:
     for step in missing:
         sys.stderr.write(f"{step}: left no results\n")
     written = {step: file for step, file in files.items() if file.exists()}
-    _list("passed when run again, and had failed", written, passed_at_last)
+    _list("failed once, and not when run again", written, passed_at_last)
     _list("failed", written, failures)
     counts = sum(map(Counts.read, written.values()), Counts())
     sys.stdout.write(f"{counts}\n")

@@ -163,6 +163,27 @@ def test_the_standard_library_makes_one_of_it() -> None:
     assert dataclasses.asdict(More(1)) == {**dataclasses.asdict(Point(1)), "z": 0}
 
 
+def test_replaced_is_one_of_the_same_class() -> None:
+    @dataclasses.dataclass(frozen=True, slots=True)
+    class More(Point):
+        z: int = 0
+
+    assert dataclass_module.replace(More(1, z=2), x=3) == More(3, z=2)
+
+
+def test_what_it_cannot_do_is_refused() -> None:
+    with pytest.raises(TypeError, match="init"):
+        field(init=False)
+    with pytest.raises(TypeError, match=r"Mixed\.x: use the field"):
+
+        @dataclass(slots=True)
+        class Mixed:
+            x: int = dataclasses.field(default=1)
+
+    with pytest.raises(ValueError, match="Point has 4 fields, and not 1"):
+        Point.__new__(Point).__setstate__((1,))  # type: ignore[attr-defined]
+
+
 def test_patterns_match_by_position() -> None:
     match Point(1, 3):
         case Point(x, y):

@@ -29,7 +29,8 @@ def test_long_lists_are_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert more == "and 2 more"
 
 
-AT_LAST = """
+AGAIN = """
+import time
 import pytest
 from tests.conftest import pytest_exception_interact
 
@@ -42,19 +43,38 @@ def test_second():
 
 def test_always():
     pass
+
+skips = 0
+
+def test_skips():
+    global skips
+    skips += 1
+    assert skips == 2
+    pytest.skip("nothing here")
+
+hangs = 0
+
+@pytest.mark.timeout(1, func_only=True)
+def test_hangs():
+    global hangs
+    hangs += 1
+    time.sleep(60 if hangs < 3 else 0)
 """
 
 
-def test_what_passed_at_last_is_said(pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_failed_before_is_said(pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each run has the time that a test has."""
     checkout = str(Path(__file__).parents[2])
     pytester.makeconftest(f"import sys; sys.path.append({checkout!r}); from tests.conftest import *")
-    pytester.makepyfile(test_it=AT_LAST)
-    assert pytester.runpytest_subprocess("--reruns=1", "--junit-xml=a.xml").ret == 0
+    pytester.makepyfile(test_it=AGAIN)
+    assert pytester.runpytest_subprocess("--reruns=1", "--junit-xml=a.xml", timeout=30).ret == 1
     capsys.readouterr()
-    assert summary.main(pytester.path, ["a"]) == 0
+    assert summary.main(pytester.path, ["a"]) == 1
     assert capsys.readouterr().out.splitlines() == [
-        "passed when run again, and had failed: a: test_it::test_second: assert 1 == 2",
-        "2 passed, 0 failed, 0 skipped",
+        "failed once, and not when run again: a: test_it::test_second: assert 1 == 2",
+        "failed once, and not when run again: a: test_it::test_skips: assert 1 == 2",
+        "failed: a: test_it::test_hangs: Failed: Timeout (>1.0s) from pytest-timeout.",
+        "2 passed, 1 failed, 1 skipped",
     ]
 
 

@@ -45,8 +45,6 @@ XFS with quotas, by how overlayfs is told of layers, by privileges that a host m
 as it does on the host, and takes ten times as long. Single tests of the files for which that is true, too, are marked
 `slow`."""
 SERVICE_TESTS = "test_service.py"
-TEST_SECONDS = 900
-"""How long a test may take there."""
 SYSTEMD = Path("/lib/systemd/systemd")
 
 
@@ -69,7 +67,9 @@ def main() -> int:
         debian = kernel.find(CACHE)
     except VirtualMachineError as error:
         return _refuse(str(error))
-    command = options.shell or _pytest(pytest_arguments, (SERVICE_TESTS,) if options.systemd else FILES)
+    command = options.shell or _pytest(
+        pytest_arguments, (SERVICE_TESTS,) if options.systemd else FILES, options.timeout / 3
+    )
     try:
         outcome = machine.run(
             debian.image,
@@ -88,13 +88,13 @@ def main() -> int:
     return outcome.status
 
 
-def _pytest(arguments: list[str], patterns: Sequence[str]) -> str:
-    """The command that runs the tests that match `patterns`, unless the `arguments` say otherwise."""
+def _pytest(arguments: list[str], patterns: Sequence[str], seconds: float) -> str:
+    """The command that runs the tests that match `patterns`, in so many seconds each, unless `arguments` differ."""
     files = sorted(file.relative_to(CHECKOUT) for pattern in patterns for file in KERNEL_TESTS.glob(pattern))
     # Given no files, pytest takes those of testpaths; of two -m, the latter. So every default can be overridden.
     words = [
         *("python", "-m", "pytest", "-p", "no:cacheprovider", "-o", f"testpaths={' '.join(map(str, files))}"),
-        *("-o", f"timeout={TEST_SECONDS}", "-m", "kernel and not slow", *arguments),
+        *("-o", f"timeout={seconds:.0f}", "-m", "kernel and not slow", *arguments),
     ]
     _compile(words[1:])
     return shlex.join([*words, f"--junit-xml={machine.RESULTS}/junit.xml"])

@@ -26,19 +26,23 @@ class Isolation:
     """The isolators, in the order they work in. Whatever one of them raises, MesocosmError or OSError, is raised."""
 
     def __init__(self) -> None:
-        self.others: list[Isolator] = []
-        """Those that no flag names: they are asked last, and clean up first."""
-        self._named: list[NamedIsolator] = []
+        self._others: tuple[Isolator, ...] = ()
+        self._named: tuple[NamedIsolator, ...] = ()
         self._able: dict[str, list[Isolator]] = {}
 
     @property
-    def named(self) -> list[NamedIsolator]:
+    def named(self) -> Sequence[NamedIsolator]:
         """Those that a flag names."""
         return self._named
 
     @named.setter
-    def named(self, isolators: list[NamedIsolator]) -> None:
-        self._named = isolators
+    def named(self, isolators: Sequence[NamedIsolator]) -> None:
+        self._named = tuple(isolators)
+        self._able.clear()
+
+    def add(self, isolator: Isolator) -> None:
+        """Takes one that no flag names: it is asked last, and cleans up first."""
+        self._others = (*self._others, isolator)
         self._able.clear()
 
     @property
@@ -47,7 +51,7 @@ class Isolation:
         return [named.name for named in self.named]
 
     def __iter__(self) -> Iterator[Isolator]:
-        return itertools.chain((named.isolator for named in self.named), self.others)
+        return itertools.chain((named.isolator for named in self._named), self._others)
 
     def _with(self, method: str) -> list[Isolator]:
         """Those of which a method does anything: most do nothing at most steps, which are taken for every container."""

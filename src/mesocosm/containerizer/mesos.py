@@ -89,7 +89,7 @@ class MesosContainerizer:
         self._closing = False
         self._isolation = Isolation()
         if switchboard is not None:
-            self._isolation.others.append(switchboard)
+            self._isolation.add(switchboard)
             switchboard.use(self._process, self._checkpoints)
         self._provisioner: Provisioner | None = None
         self._chosen: Launcher | None = None

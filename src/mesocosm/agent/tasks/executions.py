@@ -100,7 +100,7 @@ class Executions:
                 f"Failed to launch container: {_line(error)}",
             )
             return False
-        if executor.ending and executor.link is None:  # One that has come already was told so, and has its time.
+        if executor.ending and executor.link is None:  # One that had come was told so, and has its time.
             await self._parts.containers.destroy(executor.container_id)
         return True
 

@@ -102,8 +102,7 @@ class Remains:
     def leave_framework(self, framework: Framework, *, ages_already: bool = False) -> None:
         """Has the directories of a framework removed when they are old, since its last run has ended."""
         for paths in self._frameworks(framework):
-            runs = [paths.executor(each.id).run(each.container_id.value).path for each in framework.completed_executors]
-            self._schedule(paths.path, ages_already=ages_already, after=runs)
+            self._schedule(paths.path, ages_already=ages_already, after=self._runs(framework, paths))
 
     def leave(self, path: PurePath) -> None:
         """Has removed, when it is old, what nothing belongs to: `path` below the work directory and below `meta`."""
@@ -122,7 +121,11 @@ class Remains:
             if not ages_already:
                 os.utime(path)  # A later agent goes by that.
             self._shown[path] = virtual
-            self._gc.schedule(path, max(each.stat().st_mtime for each in (path, *after) if each.exists()))
+            self._gc.schedule(path, max(map(_since, (path, *(after if ages_already else ())))))
+
+    def _runs(self, framework: Framework, paths: FrameworkPaths) -> Iterator[Path]:
+        for executor in framework.completed_executors:
+            yield paths.executor(executor.id).run(executor.container_id.value).path
 
     def _record(self, executor: Executor, task: Task) -> Path:
         records = self._layout.records(self._registration.agent_id).framework(executor.framework_id)
@@ -135,6 +138,14 @@ class Remains:
             self._layout.sandboxes(agent_id).framework(framework.id),
             self._layout.records(agent_id).framework(framework.id),
         )
+
+
+def _since(path: Path) -> float:
+    """When it was changed last; long ago if it is being removed."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _names(executor: Executor) -> tuple[str, str]:
