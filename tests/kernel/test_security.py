@@ -55,7 +55,8 @@ async def test_no_host_file_can_be_written_through_a_process(
 ) -> None:
     """CVE-2019-5736, and its other ways. What can be opened is the container's own."""
     victim = await launch.sleeping(rootfs=rootfs, tmpfs=(Tmpfs("/tmpfs"),))
-    script = WRITE.format(pattern=pattern)
+    # An init that is about to close its streams would have none by the time that they are looked at.
+    script = f"while [ -e /proc/1/fd/0 ]; do :; done; {WRITE.format(pattern=pattern)}"
     if container_class is ContainerClass.DEBUG:
         container = await launch(script, parent=victim, container_class=container_class)
     else:
