@@ -590,7 +590,6 @@ def test_run_in_python(networks: Networks) -> None:
         (["--network=none", "--network=blue"], "--network none cannot be together with others; leave it out"),
         (["--publish=80:80"], "--publish needs a network that maps ports; add --network NAME"),
         (["--network=blue", "--publish=80"], "--publish: '80' is no mapping of ports; write HOST:CONTAINER[/udp]"),
-        (["--network=none", "--isolation=posix/cpu"], "the isolator network/cni is not in use here"),
         (
             ["--network=blue", "--network-config-dir=/nonexistent"],
             "/nonexistent is not a directory",
