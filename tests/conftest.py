@@ -88,8 +88,7 @@ def unchanged_machine(request: pytest.FixtureRequest) -> Iterator[None]:
     flags: Flags = request.getfixturevalue("flags")
     scope = Scope(flags.cgroups_root, flags.runtime_dir, exclusive="CI" in os.environ)
     # Where the test is run again, what its first run has left is left still.
-    before = request.node.stash.get(_BEFORE, None) or Machine.snapshot(scope)
-    request.node.stash[_BEFORE] = before
+    before = request.node.stash.setdefault(_BEFORE, Machine.snapshot(scope))
     yield
     after = settle(before, lambda: Machine.snapshot(scope), SETTLE_SECONDS)
     if lines := difference(before, after):

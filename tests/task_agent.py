@@ -107,12 +107,6 @@ class Master:
         assert found is not None
         return found
 
-    async def settled(self) -> None:
-        """Returns when no container is on its way: a command may run a while before the agent knows that it does."""
-        async with asyncio.timeout(TIMEOUT):
-            while self.agent.containerizer.pending():  # noqa: ASYNC110 - nobody is told.
-                await asyncio.sleep(0.01)
-
     async def gone(self) -> None:
         """Returns when no framework is left."""
         async with asyncio.timeout(TIMEOUT):

@@ -155,7 +155,7 @@ def _methods(cls: type[Any], entries: Entries, *, frozen: bool, eq: bool) -> dic
     methods: dict[str, Any] = {
         "__init__": _initializer(cls, entries, put),
         "__repr__": _representation([name for name, options in entries.items() if options.get("repr", True)]),
-        "__replace__": _replacement(cls, names, get, put),
+        "__replace__": _replacement(cls, names, get),
         "__getstate__": lambda self: get(self),  # An attrgetter is no method.
         "__setstate__": put,
     }
@@ -220,25 +220,13 @@ def _initializer(
     return initialize
 
 
-def _replacement(
-    cls: type[Any], names: Sequence[str], get: Get, put: Callable[[object, Collection[Any]], None]
-) -> Callable[..., Any]:
-    after = getattr(cls, "__post_init__", None)
-
+def _replacement(cls: type[Any], names: Sequence[str], get: Get) -> Callable[..., Any]:
     def replaced(self: object, /, **changes: Any) -> Any:
         if type(self) is not cls:  # Of a class that the standard library has made of this one.
             import dataclasses
 
             return dataclasses.replace(self, **changes)  # type: ignore[type-var]
-        values = dict(zip(names, get(self), strict=True))
-        values |= changes
-        if len(values) != len(names):
-            raise TypeError(f"{cls.__name__}() does not know {sorted(values.keys() - set(names))}")
-        made = object.__new__(cls)
-        put(made, values.values())
-        if after is not None:
-            after(made)
-        return made
+        return cls(**{**dict(zip(names, get(self), strict=True)), **changes})
 
     return replaced
 

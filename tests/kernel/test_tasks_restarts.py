@@ -44,7 +44,6 @@ def port_of(master: Master) -> int:
 
 
 async def inits(master: Master) -> list[int]:
-    await master.settled()
     found = []
     for container_id in await master.agent.containerizer.containers():
         pid = (await master.agent.containerizer.status(container_id)).executor_pid

@@ -189,8 +189,7 @@ class DockerContainerizer(MesosContainerizer):
 
     async def kill(self, container_id: ContainerID, number: int) -> bool:
         """Sends a signal to the first process of the container, or to the executor; False if that has ended."""
-        await self._lives.told(container_id)
-        self._lives.running(container_id)
+        await self._lives.await_running(container_id)
         if self._made.is_by_executor(container_id):
             return await super().kill(container_id, number)
         found = await self._made.look(container_id)

@@ -105,12 +105,12 @@ class Isolation:
 
     async def update(self, container_id: ContainerID, resources: Resources, limits: Resources) -> None:
         """Has the isolators apply new amounts."""
-        for isolator in self:
+        for isolator in self._with("update"):
             await isolator.update(container_id, resources, limits)
 
     async def update_volumes(self, container_id: ContainerID, config: ContainerConfig, pidfd: int) -> None:
         """Has the isolators make the persistent volumes those of `config`."""
-        for isolator in self:
+        for isolator in self._with("update_volumes"):
             await isolator.update_volumes(container_id, config, pidfd)
 
     async def usage(self, container_id: ContainerID) -> ResourceStatistics:
@@ -121,7 +121,7 @@ class Isolation:
     async def last_usage(self, container_id: ContainerID, known: Sequence[ResourceStatistics]) -> ResourceStatistics:
         """What the container has used up to its end, as far as its launch has come; else what is `known`."""
         parts = list(known)
-        for isolator in self:
+        for isolator in self._with("usage"):
             with contextlib.suppress(OSError, ContainerError):
                 parts.append(await isolator.usage(container_id))
         return united(ResourceStatistics, [*parts, ResourceStatistics(timestamp=time.time())])

@@ -104,6 +104,11 @@ class Lives:
         if container is not None and container.may_run and container.state is not State.RUNNING:
             await asyncio.wait([container.started])
 
+    async def await_running(self, container_id: ContainerID) -> Container:
+        """The container, which is RUNNING, when that is known. Raises ContainerError."""
+        await self.told(container_id)
+        return self.running(container_id)
+
     def check_parent(self, container: Container) -> None:
         """Raises ContainerError for one that is to be nested in nothing that runs."""
         if (parent := container.container_id.parent) is not None:

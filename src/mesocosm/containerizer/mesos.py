@@ -284,15 +284,13 @@ class MesosContainerizer:
 
     async def update(self, container_id: ContainerID, resources: Resources, limits: Resources) -> None:
         """Changes what a running container may use. Raises ContainerError or OSError."""
-        await self._lives.told(container_id)
-        container = self._lives.running(container_id)
+        container = await self._lives.await_running(container_id)
         await self._isolation.update(container_id, resources, limits)
         self._lives.change(container, replace(container.config, resources=resources, limits=limits))
 
     async def update_volumes(self, container_id: ContainerID, volumes: tuple[PersistentVolume, ...]) -> None:
         """Changes which persistent volumes a running container has. Raises ContainerError or OSError."""
-        await self._lives.told(container_id)
-        container = self._lives.running(container_id)
+        container = await self._lives.await_running(container_id)
         if container.init is None or set(volumes) == set(container.config.persistent_volumes):
             return
         config = replace(container.config, persistent_volumes=volumes)
@@ -327,8 +325,7 @@ class MesosContainerizer:
 
     async def kill(self, container_id: ContainerID, number: int) -> bool:
         """Sends a signal to the container's command; False if that has ended. Raises ContainerError or OSError."""
-        await self._lives.told(container_id)
-        container = self._lives.running(container_id)
+        container = await self._lives.await_running(container_id)
         if container.init is None:
             return False
         return container.init.send_signal(STOP_COMMAND if number == signal.SIGSTOP else number)

@@ -102,7 +102,8 @@ class Remains:
     def leave_framework(self, framework: Framework, *, ages_already: bool = False) -> None:
         """Has the directories of a framework removed when they are old, since its last run has ended."""
         for paths in self._frameworks(framework):
-            self._schedule(paths.path, ages_already=ages_already, after=self._runs(framework, paths))
+            runs = self._runs(framework, paths) if ages_already else ()
+            self._schedule(paths.path, ages_already=ages_already, after=runs)
 
     def leave(self, path: PurePath) -> None:
         """Has removed, when it is old, what nothing belongs to: `path` below the work directory and below `meta`."""
@@ -121,7 +122,7 @@ class Remains:
             if not ages_already:
                 os.utime(path)  # A later agent goes by that.
             self._shown[path] = virtual
-            self._gc.schedule(path, max(map(_since, (path, *(after if ages_already else ())))))
+            self._gc.schedule(path, max(map(_since, (path, *after))))
 
     def _runs(self, framework: Framework, paths: FrameworkPaths) -> Iterator[Path]:
         for executor in framework.completed_executors:
