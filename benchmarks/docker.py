@@ -37,10 +37,10 @@ class Docker:
         archive = subprocess.run(["tar", "-C", str(rootfs), "-c", "."], capture_output=True, check=True).stdout
         subprocess.run([*self._client, "import", "-", _IMAGE], input=archive, capture_output=True, check=True)
 
-    def run(self, *command: str) -> float:
-        """The seconds of `docker run`, with the limits of the other containers and, like them, the host's network."""
+    def run(self, *command: str, network: str) -> float:
+        """The seconds of `docker run` in such a network, with the limits of the other containers."""
         limits = ["--cpu-shares=1024", "--memory=64m", "--pids-limit=100", f"--cgroup-parent={self._cgroup_parent}"]
-        return seconds([*self._client, "run", "--rm", "--network=host", *limits, _IMAGE, *command])
+        return seconds([*self._client, "run", "--rm", f"--network={network}", *limits, _IMAGE, *command])
 
 
 def missing() -> str | None:
@@ -51,13 +51,17 @@ def missing() -> str | None:
 
 @contextmanager
 def docker(place: Workplace) -> Iterator[Docker]:
-    """A daemon with the root file system of all as its image. It mounts what it mounts for itself alone."""
+    """A daemon with the root file system of all as its image.
+
+    What it mounts, it mounts for itself alone; its bridge, and the host's network as its containers have it, are those
+    of a network namespace of its own.
+    """
     directory, cgroup_parent = place.work / "docker", f"/mesocosm-benchmark-docker-{os.getpid()}"
     directory.mkdir(parents=True)
     paths = {"data-root": "data", "exec-root": "exec", "pidfile": "pid"}
-    argv = ["unshare", "--mount", "--propagation=private", "dockerd", f"--host=unix://{directory / 'socket'}"]
+    argv = ["unshare", "--mount", "--propagation=private", "--net", "dockerd", f"--host=unix://{directory / 'socket'}"]
     argv += [f"--{flag}={directory / name}" for flag, name in paths.items()]
-    argv += ["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--log-level=warn"]
+    argv.append("--log-level=warn")
     with (directory / "log").open("wb") as log:
         daemon = subprocess.Popen(argv, stdout=log, stderr=log)
     try:

@@ -16,8 +16,10 @@ def main() -> NoReturn:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # ^C ends it without a traceback while it is loaded.
     if sys.argv[1:2] == ["run"]:
         _run(sys.argv[2:])
+    gc.disable()  # What is loaded is no garbage.
     from mesocosm.cli import main, messages
 
+    gc.enable()
     messages.leave(main.run(sys.argv[1:]))
 
 
@@ -27,7 +29,7 @@ def _run(arguments: list[str]) -> None:
 
     if (values := parse_quickly(arguments)) is None:
         return
-    gc.disable()  # What is loaded is no garbage.
+    gc.disable()
     from mesocosm.launcher import spawn
 
     # The other processor starts the launcher while this one loads the rest.

@@ -41,6 +41,8 @@ def test_keyed() -> None:
     assert cgroup.parse_keyed("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n")["oom_kill"] == 3
     with pytest.raises(ValueError, match="many"):
         cgroup.parse_keyed("populated many\n")
+    with pytest.raises(ValueError, match="shorter"):
+        cgroup.parse_keyed("populated 1\nfrozen\n")
 
 
 def test_number_or_max(tmp_path: Path) -> None:

@@ -344,10 +344,12 @@ class Agent:
         found = await asyncio.to_thread(resolve, config.user, config.root_layers)
         return f"{found.uid}:{found.gid}"
 
-    async def observe(self, *, nested: bool = True, standalone: bool = True, measured: bool = True) -> list[Observed]:
+    async def observe(
+        self, *, nested: bool = True, standalone: bool = True, described: bool = True, measured: bool = True
+    ) -> list[Observed]:
         """The running containers, in the order of their names: executors', others if `standalone` or `nested`.
 
-        What they are and use takes a moment for each, and is told if they are to be `measured`.
+        What they are and what they use takes a moment for each, and is told if they are to be `described`, `measured`.
         """
         executors = self.tasks.frameworks.by_container()
         chosen = [
@@ -358,22 +360,18 @@ class Agent:
         turns, found = Turns(), []
         for container_id in sorted(chosen, key=str):
             await turns.pause()
-            observed = await self._observe(container_id) if measured else Observed(container_id, None, None)
+            status, usage = None, None
+            with contextlib.suppress(MesocosmError, OSError):  # It has just ended, or is not running yet.
+                status = await self.containerizer.status(container_id) if described else None
+                usage = await self.containerizer.usage(container_id) if measured else None
             executor, of_executor = executors.get(container_id), container_id.root in executors
-            found.append(replace(observed, executor=executor, of_executor=of_executor))
+            found.append(Observed(container_id, status, usage, executor, of_executor))
         return found
 
     async def containers_with_rootfs(self) -> int:
         """How many running containers do not see the root file system of the host."""
         configs = map(self.containerizer.config, await self.containerizer.containers())
         return sum(config is not None and config.rootfs is not None for config in configs)
-
-    async def _observe(self, container_id: ContainerID) -> Observed:
-        status, usage = None, None
-        with contextlib.suppress(MesocosmError, OSError):  # It has just ended, or is not running yet.
-            status = await self.containerizer.status(container_id)
-            usage = await self.containerizer.usage(container_id)
-        return Observed(container_id, status, usage)
 
     async def _fetch(
         self, container_id: ContainerID, config: ContainerConfig, owner: Credentials | None, log: int

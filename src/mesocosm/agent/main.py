@@ -56,6 +56,7 @@ async def serve(loaded: Loaded, logs: Logs) -> None:
     """Is the agent until a signal ends it. Raises MesocosmError, OSError or ExceptionGroup where it cannot be."""
     faulthandler.enable()  # For the SIGABRT of a watchdog.
     gc.freeze()  # The code stays: not to look through it again and again saves pauses of 50 ms.
+    gc.enable()
     with _signals(logs) as ending:
         agent = Agent(loaded)
         cluster = None if agent.flags.master is None else Cluster(agent.flags, os.environ)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 
 import click
@@ -28,6 +29,7 @@ def agent(arguments: tuple[str, ...]) -> int:
 
 def _serve(arguments: tuple[str, ...]) -> None:
     loaded = load(arguments, os.environ)
+    gc.disable()  # What is loaded is no garbage. The agent looks for some when it has loaded all.
     from mesocosm.agent.logs import Logs
     from mesocosm.agent.main import serve
 

@@ -193,14 +193,17 @@ def _written(path: str) -> float | None:
 
 def _encode(value: object) -> bytes:
     """The value as JSON. Raises UnicodeEncodeError for text that is none."""
-    # By the standard library: what reads it is more to load than all that is launched by `mesocosm run`.
-    return json.dumps(value, default=_plain, ensure_ascii=False).encode()
+    return _ENCODER.encode(value).encode()
 
 
 def _plain(value: object) -> object:
     if is_dataclass(value):
         return {name: getattr(value, name) for name in value.__dataclass_fields__}
     return value.value if isinstance(value, enum.Enum) else str(value)
+
+
+_ENCODER = json.JSONEncoder(default=_plain, ensure_ascii=False)
+"""Of the standard library: what reads it is more to load than all that is launched by `mesocosm run`."""
 
 
 def _read(path: str, kind: type[Value]) -> Value | None:

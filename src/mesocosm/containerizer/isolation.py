@@ -116,7 +116,7 @@ class Isolation:
     async def usage(self, container_id: ContainerID) -> ResourceStatistics:
         """What the container uses of all that the isolators measure."""
         parts = [await isolator.usage(container_id) for isolator in self._with("usage")]
-        return united(ResourceStatistics, [*parts, ResourceStatistics(timestamp=time.time())])
+        return _measured(parts)
 
     async def last_usage(self, container_id: ContainerID, known: Sequence[ResourceStatistics]) -> ResourceStatistics:
         """What the container has used up to its end, as far as its launch has come; else what is `known`."""
@@ -124,7 +124,7 @@ class Isolation:
         for isolator in self._with("usage"):
             with contextlib.suppress(OSError, ContainerError):
                 parts.append(await isolator.usage(container_id))
-        return united(ResourceStatistics, [*parts, ResourceStatistics(timestamp=time.time())])
+        return _measured(parts)
 
     async def status(self, container_id: ContainerID, known: ContainerStatus) -> ContainerStatus:
         """What the isolators know of the container, and what is `known` anyway."""
@@ -150,19 +150,23 @@ class Isolation:
         await together(isolator.close() for isolator in self)
 
 
-def united(kind: type[Part], parts: Iterable[Part]) -> Part:
-    """One value with what each of `parts` knows; later ones are believed more."""
+def _measured(parts: Iterable[ResourceStatistics]) -> ResourceStatistics:
+    """What `parts` know, at this time."""
+    return united(ResourceStatistics, parts, timestamp=time.time())
+
+
+def united(kind: type[Part], parts: Iterable[Part], **said: Any) -> Part:
+    """One value with what each of `parts` knows, of which later ones are believed more, and with what is `said`."""
     values, nothing = _VALUES[kind], _NOTHING[kind]
     known: Sequence[Any] = values(nothing)
     for part in parts:
         if part is nothing:
             continue
         known = [old if new is None else new for old, new in zip(known, values(part), strict=True)]
-    return kind(*known)
+    return kind(**{**dict(zip(_NAMES[kind], known, strict=True)), **said})
 
 
 _NOTHING: dict[type, Any] = {ResourceStatistics: NO_STATISTICS, ContainerStatus: NO_STATUS}
-_VALUES: dict[type, Callable[[object], tuple[Any, ...]]] = {
-    kind: attrgetter(*(entry.name for entry in fields(kind))) for kind in (ResourceStatistics, ContainerStatus)
-}
+_NAMES = {kind: tuple(entry.name for entry in fields(kind)) for kind in (ResourceStatistics, ContainerStatus)}
+_VALUES: dict[type, Callable[[object], tuple[Any, ...]]] = {kind: attrgetter(*names) for kind, names in _NAMES.items()}
 """All values of one of them, in one call: they are many, and read for every container."""

@@ -57,7 +57,7 @@ class Lives:
         self._supervision = supervision
         self._checkpoints = supervision.checkpoints
         self._ended = ended
-        self._work_dir = work_dir
+        self._sandboxes = work_dir / RUNTIME_SEPARATOR
         self._final_usage = final_usage
         self._containers: dict[ContainerID, Container] = {}
         self.destroy_errors = 0
@@ -96,7 +96,7 @@ class Lives:
         parent = None if container_id.parent is None else self.get(container_id.parent)
         if parent is not None and parent.config.directory is not None:
             return parent.config.directory / RUNTIME_SEPARATOR / container_id.value
-        return self._work_dir / RUNTIME_SEPARATOR / container_id.join(RUNTIME_SEPARATOR)
+        return self._sandboxes / container_id.join(RUNTIME_SEPARATOR)
 
     async def told(self, container_id: ContainerID | None) -> None:
         """Returns when it is known whether a container runs: its command may be faster than the word of that."""

@@ -80,7 +80,7 @@ class Overview:
     async def _running(self, principal: str | None, name: str | None, *, measured: bool) -> list[Json]:
         pending = self.agent.containerizer.pending()
         turns, found = Turns(), []
-        for observed in await self.agent.observe(measured=measured):
+        for observed in await self.agent.observe(described=measured, measured=measured):
             await turns.pause()
             if _is_meant(name, observed.container_id) and self.access.shows(principal, observed):
                 found.append(self._of(observed, pending.get(observed.container_id, _RUNNING)))

@@ -123,8 +123,9 @@ class Endpoints:
 
     async def _statistics(self, request: Request) -> Reply:
         """Standalone containers are shown like executors, by names which those have not."""
-        found = [each for each in await self.agent.observe(nested=False) if each.statistics is not None]
-        seen = [observed for observed in found if self.access.shows(request.principal, observed)]
+        found = await self.agent.observe(nested=False, described=False)
+        measured = [observed for observed in found if observed.statistics is not None]
+        seen = [observed for observed in measured if self.access.shows(request.principal, observed)]
         return json_reply(await each(_executor, seen))
 
     async def _debug(self, request: Request) -> Reply:

@@ -46,8 +46,8 @@ def read_keyed(group: str, name: str) -> dict[str, int]:
 
 def parse_keyed(text: str) -> dict[str, int]:
     """The numbers of lines `KEY NUMBER`. Raises ValueError."""
-    pairs = (line.split() for line in text.splitlines())
-    return {key: int(value) for key, value in pairs}
+    words = text.split()
+    return dict(zip(words[::2], map(int, words[1::2]), strict=True))
 
 
 def write(group: str, name: str, value: str | int) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 from collections.abc import Collection, Iterator
+from functools import lru_cache
 
 from mesocosm.linux import poll
 from mesocosm.linux.cgroup import files
@@ -38,10 +39,16 @@ def _make(group: str) -> str | None:
     except FileNotFoundError:
         above = _make(group.rpartition("/")[0])
         made = _make(group)
-    if files.exists(group, "cpuset.mems") and not files.unified(group):
+    if _lacks_cpus(group.rpartition("/")[0]):
         for name in ("cpuset.cpus", "cpuset.mems"):
             _inherit(group, name)
     return above or made
+
+
+@lru_cache(maxsize=256)
+def _lacks_cpus(parent: str) -> bool:
+    """Whether a new cgroup in there is one of the cpuset of v1: as all of a hierarchy are, always, or none."""
+    return files.exists(parent, "cpuset.mems") and not files.unified(parent)
 
 
 def _inherit(group: str, name: str) -> str:
