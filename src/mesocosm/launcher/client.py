@@ -192,7 +192,7 @@ class LauncherProcess:
     async def _make_spare(self, info: LaunchInfo) -> None:
         # Nobody asked for it yet: what is wrong, the next launch will see.
         with contextlib.suppress(OSError, ContainerError):
-            self._spare = _Spare(info.clone_namespaces, await self._clone(info, None, None, info.operations))
+            self._spare = _Spare(info.clone_namespaces, await self._clone(info, None, None, info.common))
         self._refill = None
 
     async def _clone(

@@ -100,8 +100,12 @@ class LaunchInfo:
     @property
     def changes(self) -> tuple[Operation, ...]:
         """All operations, in the order in which they are applied."""
-        cgroups = (CgroupMounts(self.cgroups),) if self.cgroups else ()
-        return (*self.first, *self.operations, *cgroups, *self.volumes)
+        return (*self.first, *self.common, *self.volumes)
+
+    @property
+    def common(self) -> tuple[Operation, ...]:
+        """Those that the next container is likely to need as well, or the like of them."""
+        return (*self.operations, CgroupMounts(self.cgroups)) if self.cgroups else self.operations
 
     @property
     def variables(self) -> dict[str, str]:

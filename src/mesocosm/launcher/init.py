@@ -90,6 +90,8 @@ def _warm_up() -> None:
         mount.change(tree, Attribute.READ_ONLY)
         os.close(tree)
         os.close(mount.clone_tree("/dev/null", recursive=False))
+    with contextlib.suppress(OSError):  # As it is no directory.
+        Bind("/dev/null", "/", read_only=True, create=True).apply(root)
     root.close()
 
 
@@ -100,17 +102,17 @@ def _keep_only(channel: int) -> None:
     os.dup2(0, PEER, inheritable=False)
 
 
-def _prepare(operations: Sequence[Operation]) -> dict[Operation, tuple[int, ...]]:
-    prepared = {}
+def _prepare(operations: Sequence[Operation]) -> dict[object, tuple[int, ...]]:
+    prepared: dict[object, tuple[int, ...]] = {}
     os.umask(0)
     for operation in operations:
         with contextlib.suppress(OSError):  # The launch will try it again, and report what fails.
             if trees := operation.prepare():
-                prepared[operation] = trees
+                prepared[operation.likeness] = trees
     return prepared
 
 
-def _live(start: Start, line: socket.socket, prepared: dict[Operation, tuple[int, ...]]) -> None:
+def _live(start: Start, line: socket.socket, prepared: dict[object, tuple[int, ...]]) -> None:
     info = start.info
     try:
         _set_up(info, prepared)
@@ -160,7 +162,7 @@ def _await_release(line: socket.socket) -> None:
         os.close(descriptor)
 
 
-def _set_up(info: LaunchInfo, prepared: dict[Operation, tuple[int, ...]]) -> None:
+def _set_up(info: LaunchInfo, prepared: dict[object, tuple[int, ...]]) -> None:
     """Makes the container as `info` describes it, and goes into it."""
     with Step("new session"):
         os.setsid()
@@ -190,9 +192,17 @@ def _set_up(info: LaunchInfo, prepared: dict[Operation, tuple[int, ...]]) -> Non
     os.umask(0o022)
     if info.working_directory is not None:
         with Step(f"enter the directory {info.working_directory}"):
-            if info.rootfs is not None:
-                os.makedirs(info.working_directory, exist_ok=True)
-            os.chdir(info.working_directory)
+            _enter(info.working_directory, make=info.rootfs is not None)
+
+
+def _enter(directory: str, *, make: bool) -> None:
+    try:
+        os.chdir(directory)
+    except FileNotFoundError:
+        if not make:
+            raise
+        os.makedirs(directory, exist_ok=True)
+        os.chdir(directory)
 
 
 def _leave_host() -> None:

@@ -102,24 +102,39 @@ class CgroupMounts(Operation):
 
     groups: tuple[tuple[str, str], ...]
 
-    def apply(self, root: Root) -> None:
-        """Mounts them, in a directory of memory if they are several."""
-        top = open_in_root(root.descriptor, "/sys/fs/cgroup")
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(name for name, _ in self.groups)
+
+    @property
+    def likeness(self) -> object:
+        """The names: other containers have other groups."""
+        return CgroupMounts, self._names
+
+    def prepare(self) -> tuple[int, ...]:
+        """Creates a directory of memory with one for each group; without, where there is no need of them."""
+        if self._names == (UNIFIED,):
+            return ()
+        trees = [mount.create("tmpfs", _CGROUPS_OPTIONS)]
         try:
-            is_unified = [name for name, _ in self.groups] == [UNIFIED]
-            if is_unified:
-                tree = mount.clone_tree(self.groups[0][1], recursive=False)
-            else:
-                tree = mount.create("tmpfs", _CGROUPS_OPTIONS)
-            try:
-                mount.attach(tree, top)
-                for name, group in () if is_unified else self.groups:
-                    _attach_group(group, tree, name)
-                mount.change(tree, _KERNEL | Attribute.READ_ONLY)
-            finally:
-                os.close(tree)
+            for name in self._names:
+                os.mkdir(name, dir_fd=trees[0])
+                trees.append(os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=trees[0]))
+        except BaseException:
+            _close(trees)
+            raise
+        return tuple(trees)
+
+    def apply(self, root: Root) -> None:
+        """Mounts them, on a target that is looked up now."""
+        tree, *directories = root.trees_of(self) or (mount.clone_tree(self.groups[0][1], recursive=False),)
+        try:
+            _attach(tree, root.descriptor, "/sys/fs/cgroup")
+            for (_, group), directory in zip(self.groups, directories, strict=False):
+                _attach_group(group, directory)
+            mount.change(tree, _KERNEL | Attribute.READ_ONLY)  # Of all at once.
         finally:
-            os.close(top)
+            _close((tree, *directories))
 
     def __str__(self) -> str:
         return "mount the container's cgroups"
@@ -129,12 +144,10 @@ UNIFIED = "unified"
 _CGROUPS_OPTIONS = (("size", "4k"), ("mode", "755"))
 
 
-def _attach_group(group: str, directory: int, name: str) -> None:
-    """Mounts a cgroup on a new directory. The attributes are for the caller to change, of all at once."""
-    os.mkdir(name, dir_fd=directory)
+def _attach_group(group: str, directory: int) -> None:
     tree = mount.clone_tree(group, recursive=False)
     try:
-        _attach(tree, directory, name)
+        mount.attach(tree, directory)
     finally:
         os.close(tree)
 

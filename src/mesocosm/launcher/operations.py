@@ -26,18 +26,18 @@ StrPath = str | os.PathLike[str]
 class Root:
     """What the operations work on: the container's root as an O_PATH descriptor, and detached trees for later.
 
-    `shared` are those that TakeShared took, by their source; `prepared` those that were created in advance. `owner` is
-    whose what is made for the container's user alone is.
+    `shared` are those that TakeShared took, by their source; `prepared` those that were created in advance, by the
+    likeness of their operations. `owner` is whose what is made for the container's user alone is.
     """
 
     descriptor: int
     owner: tuple[int, int] = (0, 0)
     shared: dict[str, list[int]] = field(default_factory=dict)
-    prepared: dict[Operation, tuple[int, ...]] = field(default_factory=dict)
+    prepared: dict[object, tuple[int, ...]] = field(default_factory=dict)
 
     def trees_of(self, operation: Operation) -> tuple[int, ...]:
         """The trees of `operation`, made in advance or now, which are the caller's to close. Raises OSError."""
-        return self.prepared.pop(operation, ()) or operation.prepare()
+        return self.prepared.pop(operation.likeness, ()) or operation.prepare()
 
     def close(self) -> None:
         """Closes every descriptor."""
@@ -83,6 +83,11 @@ class Operation:
     def apply(self, root: Root) -> None:
         """Makes the change, below `root`."""
         raise NotImplementedError
+
+    @property
+    def likeness(self) -> object:
+        """What is the same for all operations that can use what another one of them has prepared."""
+        return self
 
     @property
     def place(self) -> str:
@@ -234,6 +239,48 @@ class Bind(Operation):
 
     def __str__(self) -> str:
         return f"bind {_whole(self.within, self.source)} on {self.target}{' read-only' if self.read_only else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class HostFile(Operation):
+    """Shows the file of the host at `path`, read-only, at the same path of the container, made there if `create`."""
+
+    path: str
+    create: bool = False
+
+    def prepare(self) -> tuple[int, ...]:
+        """Takes a copy of its mount, which is no use any more once the path leads to another file."""
+        tree = mount.clone_tree(self.path)
+        try:
+            mount.change(tree, Attribute.READ_ONLY, Propagation.PRIVATE)
+        except BaseException:
+            os.close(tree)
+            raise
+        return (tree,)
+
+    def apply(self, root: Root) -> None:
+        """Mounts it, on a target that is looked up now."""
+        tree = self._tree(root)
+        try:
+            _attach(tree, root.descriptor, self.path, make_file if self.create else open_in_root)
+        finally:
+            os.close(tree)
+
+    def _tree(self, root: Root) -> int:
+        (tree,) = root.trees_of(self)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(tree), os.stat(self.path)):
+                return tree
+        os.close(tree)
+        return self.prepare()[0]
+
+    @property
+    def place(self) -> str:
+        """The path, which is that of the target, too."""
+        return self.path
+
+    def __str__(self) -> str:
+        return f"show the host's {self.path}"
 
 
 @dataclass(frozen=True, slots=True)

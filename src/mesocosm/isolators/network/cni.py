@@ -18,7 +18,7 @@ from mesocosm.flags import Flags
 from mesocosm.isolators.base import NO_STATISTICS, NO_STATUS, ContainerState, Isolator, Phase
 from mesocosm.isolators.records import containers_in
 from mesocosm.launcher.info import LaunchInfo
-from mesocosm.launcher.operations import Bind, Operation, RaiseLoopback, ReceiveMounts
+from mesocosm.launcher.operations import Bind, HostFile, Operation, RaiseLoopback, ReceiveMounts
 from mesocosm.linux import capabilities, network
 from mesocosm.linux.namespaces import Namespace, supported
 from mesocosm.networks import IPAddress, NetworkInfo
@@ -317,16 +317,19 @@ class CniIsolator(Isolator):
             return Namespace.NONE, Namespace.MOUNT, ()
         return Namespace.MOUNT, Namespace.NONE, (ReceiveMounts(),)
 
-    def _binds(self, scope: _Scope, config: ContainerConfig) -> Iterator[Bind]:
-        """Mounts the files of names; those of the host read-only, and only where they would not be seen otherwise."""
-        if scope.names is None and config.rootfs is None:
-            return
-        directory = "/etc" if scope.names is None else self._store.files(scope.names)
+    def _binds(self, scope: _Scope, config: ContainerConfig) -> Iterator[Operation]:
+        """Mounts the files of names; those of the host only where they would not be seen otherwise."""
         own_root = config.rootfs is not None
-        for name in NAMES:
-            source, target = f"{directory}/{name}", f"/etc/{name}"
+        targets = [(name, f"/etc/{name}") for name in NAMES]
+        if scope.names is None:
+            there = [target for _, target in targets if own_root and os.path.exists(target)]  # noqa: PTH110 - see below.
+            yield from (HostFile(target, create=True) for target in there)
+            return
+        directory = self._store.files(scope.names)
+        for name, target in targets:
+            source = f"{directory}/{name}"
             if os.path.exists(source) and (own_root or os.path.exists(target)):  # noqa: PTH110 - for each container.
-                yield Bind(source, target, read_only=scope.names is None, create=own_root)
+                yield Bind(source, target, create=own_root)
 
     # Made when they are needed.
 
