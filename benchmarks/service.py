@@ -96,12 +96,12 @@ class Client:
         return self.call("GET_CONTAINERS", show_standalone=True)
 
     def containers(self) -> int:
-        """How many there are; -1 before the agent has recovered, or while it is not there."""
+        """How many there are; -1 before the agent has recovered, or while it is not there. Nothing is measured."""
         try:
-            listed = self.list_containers().json.get("get_containers", {})
-        except (ConnectionError, RuntimeError):
+            known = self.get("/overview?statistics=false")
+        except ConnectionError:
             return -1
-        return len(listed.get("containers", ()))
+        return len(known.json["containers"]) if known.status == 200 else -1
 
     def healthy(self) -> bool:
         """Whether it answers."""
