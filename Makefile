@@ -5,7 +5,7 @@ PYTHON := $(VENV)/bin/python
 RESULTS := .cache/test
 
 # What the tests use of Debian; without it they skip.
-PACKAGES := curl procps iproute2 iptables xfsprogs busybox-static strace util-linux crun runc bubblewrap \
+PACKAGES := curl procps iproute2 iptables xfsprogs e2fsprogs busybox-static strace util-linux crun runc bubblewrap \
             qemu-system-x86 cpio kmod systemd openssl containernetworking-plugins docker-registry skopeo umoci apache2-utils \
             zookeeper docker.io podman nodejs chromium
 

@@ -45,8 +45,12 @@ class Docker:
 
 def missing() -> str | None:
     """Why there is no Docker here; None if there is."""
-    absent = [program for program in ("docker", "dockerd", "containerd", "unshare") if shutil.which(program) is None]
-    return f"{', '.join(absent)} not installed (Debian: docker.io)" if absent else None
+    absent = [
+        program
+        for program in ("docker", "dockerd", "containerd", "iptables", "unshare")
+        if shutil.which(program) is None
+    ]
+    return f"{', '.join(absent)} not installed (Debian: docker.io, iptables)" if absent else None
 
 
 @contextmanager

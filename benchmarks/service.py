@@ -96,12 +96,14 @@ class Client:
         return self.call("GET_CONTAINERS", show_standalone=True)
 
     def containers(self) -> int:
-        """How many there are; -1 before the agent has recovered, or while it is not there. Nothing is measured."""
+        """How many run; -1 before the agent has recovered, or while it is not there. Nothing is measured for it."""
         try:
             known = self.get("/overview?statistics=false")
         except ConnectionError:
             return -1
-        return len(known.json["containers"]) if known.status == 200 else -1
+        if known.status != 200:
+            return -1
+        return sum(container["state"] == "RUNNING" for container in known.json["containers"])
 
     def healthy(self) -> bool:
         """Whether it answers."""

@@ -45,13 +45,15 @@ def _disk() -> Iterator[Path]:
         image, disk = Path(directory, "image"), Path(directory, "disk")
         with image.open("wb") as file:
             file.truncate(_BYTES)
+        if shutil.which("mkfs.ext4") is None:
+            raise SystemExit("mkfs.ext4 is not installed (Debian: e2fsprogs)")
         _run("mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", str(image))
         disk.mkdir()
         _run("mount", "-o", "loop", str(image), str(disk))
         try:
             yield disk
         finally:
-            _run("umount", str(disk))
+            _run("umount", "--lazy", str(disk))  # Gone with the last who uses it, be it one whose end has failed.
 
 
 def _run(*command: str) -> None:

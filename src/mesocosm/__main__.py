@@ -29,7 +29,7 @@ def _run(arguments: list[str]) -> None:
 
     if (values := parse_quickly(arguments)) is None:
         return
-    gc.disable()
+    gc.disable()  # As in `main`.
     from mesocosm.launcher import spawn
 
     # The other processor starts the launcher while this one loads the rest.

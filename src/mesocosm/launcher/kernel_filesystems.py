@@ -112,7 +112,7 @@ class CgroupMounts(Operation):
         return CgroupMounts, self._names
 
     def prepare(self) -> tuple[int, ...]:
-        """Creates a directory of memory with one for each group; without, where there is no need of them."""
+        """Creates a directory of memory with one for each group; nothing for `UNIFIED`, which is mounted itself."""
         if self._names == (UNIFIED,):
             return ()
         trees = [mount.create("tmpfs", _CGROUPS_OPTIONS)]

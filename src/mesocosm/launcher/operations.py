@@ -86,7 +86,7 @@ class Operation:
 
     @property
     def likeness(self) -> object:
-        """What is the same for all operations that can use what another one of them has prepared."""
+        """Equal for operations that can use what the other has prepared."""
         return self
 
     @property
@@ -243,10 +243,9 @@ class Bind(Operation):
 
 @dataclass(frozen=True, slots=True)
 class HostFile(Operation):
-    """Shows the file of the host at `path`, read-only, at the same path of the container, made there if `create`."""
+    """Shows the file of the host at `path`, read-only, at the same path of the container, made there if missing."""
 
     path: str
-    create: bool = False
 
     def prepare(self) -> tuple[int, ...]:
         """Takes a copy of its mount, which is no use any more once the path leads to another file."""
@@ -262,15 +261,18 @@ class HostFile(Operation):
         """Mounts it, on a target that is looked up now."""
         tree = self._tree(root)
         try:
-            _attach(tree, root.descriptor, self.path, make_file if self.create else open_in_root)
+            _attach(tree, root.descriptor, self.path, make_file)
         finally:
             os.close(tree)
 
     def _tree(self, root: Root) -> int:
         (tree,) = root.trees_of(self)
-        with contextlib.suppress(FileNotFoundError):
+        try:
             if os.path.samestat(os.fstat(tree), os.stat(self.path)):
                 return tree
+        except BaseException:
+            os.close(tree)
+            raise
         os.close(tree)
         return self.prepare()[0]
 

@@ -320,15 +320,14 @@ class CniIsolator(Isolator):
     def _binds(self, scope: _Scope, config: ContainerConfig) -> Iterator[Operation]:
         """Mounts the files of names; those of the host only where they would not be seen otherwise."""
         own_root = config.rootfs is not None
-        targets = [(name, f"/etc/{name}") for name in NAMES]
-        if scope.names is None:
-            there = [target for _, target in targets if own_root and os.path.exists(target)]  # noqa: PTH110 - see below.
-            yield from (HostFile(target, create=True) for target in there)
-            return
-        directory = self._store.files(scope.names)
-        for name, target in targets:
-            source = f"{directory}/{name}"
-            if os.path.exists(source) and (own_root or os.path.exists(target)):  # noqa: PTH110 - for each container.
+        directory = None if scope.names is None else self._store.files(scope.names)
+        for name in NAMES:
+            target = f"/etc/{name}"
+            there = os.path.isfile(target)  # noqa: PTH113 - for each container.
+            if directory is None:
+                if own_root and there:
+                    yield HostFile(target)
+            elif (own_root or there) and os.path.exists(source := f"{directory}/{name}"):  # noqa: PTH110 - likewise.
                 yield Bind(source, target, create=own_root)
 
     # Made when they are needed.
