@@ -231,10 +231,14 @@ def _descriptors() -> Iterator[str]:
 
 
 def _directories(scope: Scope) -> Iterator[str]:
-    """What lies where programs put their temporary things, and the containers in the test's runtime directory."""
+    """What lies where programs put their temporary things, and the containers in the test's runtime directory.
+
+    Not the directory of this run of the test itself, which outlives it: a second run has another one.
+    """
     places = (tempfile.gettempdir(), "/dev/shm", "/run")
     for place in filter(os.path.isdir, places):
-        yield from (entry.path for entry in os.scandir(place) if scope.covers(entry.name))
+        found = (entry for entry in os.scandir(place) if entry.name != scope.name)
+        yield from (entry.path for entry in found if scope.covers(entry.name))
     yield from map(str, scope.runtime_dir.glob("containers/*"))
 
 

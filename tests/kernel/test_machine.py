@@ -282,3 +282,12 @@ def test_what_a_test_leaves_is_ended_before_the_next(inner: pytest.Pytester) -> 
     result = inner.runpytest_subprocess("-p", "tests.conftest", "-q")
     result.assert_outcomes(passed=2, errors=1)
     result.stdout.fnmatch_lines(["  processes: left * sleep 60", "  cgroups: left */c1", "  mounts: left */mount *"])
+
+
+def test_the_directory_of_this_run_is_not_compared(run_directory: Path) -> None:
+    """It outlives the comparison; and another run of the test has another one."""
+    own, others = (
+        Scope(name, run_directory / "runtime", exclusive=True) for name in (run_directory.name, "test-other")
+    )
+    assert str(run_directory) not in Machine.snapshot(own).directories
+    assert str(run_directory) in Machine.snapshot(others).directories

@@ -19,7 +19,7 @@ async def told(query: dict[str, str]) -> list[str]:
     """The ids of those that have ended."""
     ended = {ContainerID.parse(text): Termination(status=0) for text in IDS}
 
-    async def observe(*, measured: bool) -> list[Any]:
+    async def observe(*, described: bool, measured: bool) -> list[Any]:
         return []
 
     async def wait(container_id: ContainerID) -> Termination:
