@@ -14,9 +14,9 @@ def main() -> NoReturn:
     _fill_standard_descriptors()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # ^C ends it without a traceback while it is loaded.
+    gc.disable()  # What is loaded is no garbage.
     if sys.argv[1:2] == ["run"]:
         _run(sys.argv[2:])
-    gc.disable()  # What is loaded is no garbage.
     from mesocosm.cli import main, messages
 
     gc.enable()
@@ -29,7 +29,6 @@ def _run(arguments: list[str]) -> None:
 
     if (values := parse_quickly(arguments)) is None:
         return
-    gc.disable()  # As in `main`.
     from mesocosm.launcher import spawn
 
     # The other processor starts the launcher while this one loads the rest.
