@@ -25,6 +25,9 @@ _HOST = "127.0.0.1"
 _PATIENCE = 60.0
 """Seconds in which the agent has to answer."""
 
+_CHUNK = 1 << 16
+"""Bytes that are received at once. A megabyte of them would be mapped for each answer, and given back."""
+
 _LENGTH = re.compile(rb"\r\nContent-Length: (\d+)", re.IGNORECASE)
 
 _numbers = itertools.count()
@@ -56,35 +59,28 @@ class Client:
 
     def get(self, path: str) -> Answer:
         """Any path."""
-        return self._request("GET", path)
+        return self._ask(_request("GET", path))
 
     def call(self, kind: str, **fields: Any) -> Answer:
         """A call of the v1 API. Raises RuntimeError for one that is refused."""
-        body = json.dumps({"type": kind, kind.lower(): fields})
-        answer = self._request("POST", "/api/v1", body)
-        if answer.status != 200:
-            raise RuntimeError(f"{kind}: {answer.status} {answer.body.decode()}")
-        return answer
+        return self._called(_call(kind, **fields))
 
     def launch(self, command: Sequence[str]) -> dict[str, str]:
         """Launches a container that runs `command`; returns its id."""
-        container_id = {"value": f"benchmark-{next(_numbers)}"}
-        scalars = {"cpus": 1.0, "mem": 64.0}
-        self.call(
-            "LAUNCH_CONTAINER",
-            container_id=container_id,
-            command={"shell": False, "value": command[0], "arguments": command},
-            resources=[
-                {"name": name, "type": "SCALAR", "scalar": {"value": amount}} for name, amount in scalars.items()
-            ],
-        )
+        container_id = _new_id()
+        self._called(_launch(container_id, command))
         return container_id
 
     def launch_to_exit(self, command: Sequence[str]) -> float:
-        """The seconds from the request to launch a container until the answer that it has ended."""
+        """The seconds from the request to launch a container until the answer that it has ended.
+
+        Both requests are written before, and the answers looked into afterwards.
+        """
+        container_id = _new_id()
+        launch, wait = _launch(container_id, command), _call("WAIT_CONTAINER", container_id=container_id)
         start = time.perf_counter()
-        container_id = self.launch(command)
-        ended = self.call("WAIT_CONTAINER", container_id=container_id)
+        self._called(launch)
+        ended = self._called(wait)
         elapsed = time.perf_counter() - start
         if ended.json["wait_container"].get("exit_status") != 0:
             raise RuntimeError(f"{container_id}: {ended.json}")
@@ -118,18 +114,45 @@ class Client:
             self._socket.close()
             self._socket = None
 
-    def _request(self, method: str, path: str, body: str = "") -> Answer:
-        head = f"{method} {path} HTTP/1.1\r\nHost: {_HOST}\r\nContent-Type: application/json\r\n"
-        request = f"{head}Content-Length: {len(body.encode())}\r\n\r\n{body}"
+    def _called(self, request: bytes) -> Answer:
+        answer = self._ask(request)
+        if answer.status != 200:
+            raise RuntimeError(f"{request.decode()}: {answer.status} {answer.body.decode()}")
+        return answer
+
+    def _ask(self, request: bytes) -> Answer:
         with contextlib.ExitStack() as undone:
             undone.callback(self.close)
             if self._socket is None:
                 self._socket = socket.create_connection((_HOST, self._port), timeout=_PATIENCE)
-            self._socket.sendall(request.encode())
+            self._socket.sendall(request)
             answer = _receive(self._socket)
             if self._keep:
                 undone.pop_all()
         return answer
+
+
+def _new_id() -> dict[str, str]:
+    return {"value": f"benchmark-{next(_numbers)}"}
+
+
+def _launch(container_id: dict[str, str], command: Sequence[str]) -> bytes:
+    scalars = {"cpus": 1.0, "mem": 64.0}
+    return _call(
+        "LAUNCH_CONTAINER",
+        container_id=container_id,
+        command={"shell": False, "value": command[0], "arguments": command},
+        resources=[{"name": name, "type": "SCALAR", "scalar": {"value": amount}} for name, amount in scalars.items()],
+    )
+
+
+def _call(kind: str, **fields: Any) -> bytes:
+    return _request("POST", "/api/v1", json.dumps({"type": kind, kind.lower(): fields}))
+
+
+def _request(method: str, path: str, body: str = "") -> bytes:
+    head = f"{method} {path} HTTP/1.1\r\nHost: {_HOST}\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body.encode())}\r\n\r\n{body}".encode()
 
 
 def _receive(connection: socket.socket) -> Answer:
@@ -145,7 +168,7 @@ def _receive(connection: socket.socket) -> Answer:
 
 
 def _chunk(connection: socket.socket) -> bytes:
-    if not (chunk := connection.recv(1 << 20)):
+    if not (chunk := connection.recv(_CHUNK)):
         raise ConnectionError("the agent has closed the connection")
     return chunk
 
