@@ -12,6 +12,8 @@ Result = TypeVar("Result")
 
 _SLICE = 0.002
 """Seconds of work after which others have their turn."""
+_HANDS = 5
+"""Through which a result goes, one in each round of the event loop, to whoever asked: futures, shields and tasks."""
 
 
 async def together(steps: Iterable[Awaitable[Result]]) -> list[Result]:
@@ -36,6 +38,12 @@ class Turns:
         if time.perf_counter() - self._since >= _SLICE:
             await asyncio.sleep(0)
             self._since = time.perf_counter()
+
+
+async def give_way() -> None:
+    """Lets others go on first, with what is ready and what follows from it, from task to task."""
+    for _ in range(_HANDS):
+        await asyncio.sleep(0)
 
 
 async def each(function: Callable[[Value], Result], values: Iterable[Value]) -> list[Result]:

@@ -21,7 +21,7 @@ from mesocosm.statistics import Limitation
 logger = logging.getLogger(__name__)
 
 
-class State(enum.Enum):
+class State(enum.StrEnum):
     """Where a container is on its way; there are no others."""
 
     PROVISIONING = "PROVISIONING"
@@ -91,7 +91,7 @@ class Container:
     def enter(self, state: State) -> None:
         """Goes on to `state`: the next on the way, or DESTROYING from any."""
         assert state in (_NEXT.get(self.state), State.DESTROYING), f"{self.container_id}: {self.state} to {state}"
-        logger.debug("container %s: %s", self.container_id, state.value)
+        logger.debug("container %s: %s", self.container_id, state)
         self.state = state
 
     @property

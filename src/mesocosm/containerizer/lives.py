@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mesocosm.concurrency import Turns, together
+from mesocosm.concurrency import Turns, give_way, together
 from mesocosm.container import RUNTIME_SEPARATOR, ContainerConfig, ContainerID, Termination
 from mesocosm.containerizer.base import ContainerIO
 from mesocosm.containerizer.ended import EndedContainers
@@ -212,6 +212,7 @@ class Lives:
                 with self._process.busy():
                     await start()
                 container.started.set_result(None)
+                await give_way()  # A client hears that the command runs before anything is done about its end.
             termination = container.termination = await self._steps.supervise(self._supervision, container)
             container.recorded = self._ended.record(container.container_id, termination)
         except asyncio.CancelledError:
