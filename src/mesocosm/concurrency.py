@@ -46,6 +46,16 @@ async def give_way() -> None:
         await asyncio.sleep(0)
 
 
+def take_back_cancellation() -> None:
+    """Has the current task, which was cancelled and goes on with something else, be one that was not.
+
+    Before Python 3.11.3 a timeout in one that was would cancel it instead of raising TimeoutError.
+    """
+    task = asyncio.current_task()
+    while task is not None and task.cancelling():
+        task.uncancel()
+
+
 async def each(function: Callable[[Value], Result], values: Iterable[Value]) -> list[Result]:
     """What `function` makes of each of many values, with turns for others in between."""
     turns, results = Turns(), []

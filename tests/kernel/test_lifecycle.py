@@ -37,6 +37,7 @@ class Obstacle(Isolator):
         self.blocks, self.fails, self.times = blocks, fails, times
         self.reached, self.passable = asyncio.Event(), asyncio.Event()
         self.cleanups = 0
+        self.cancelling = 0
         self.limited: asyncio.Future[Limitation] | None = None
 
     async def _pass(self, step: str) -> None:
@@ -62,6 +63,8 @@ class Obstacle(Isolator):
 
     async def cleanup(self, container_id: ContainerID) -> None:
         self.cleanups += 1
+        task = asyncio.current_task()
+        self.cancelling += 0 if task is None else task.cancelling()
         await self._pass("cleanup")
 
     async def close(self) -> None:
@@ -334,6 +337,17 @@ async def test_who_changes_a_container_waits_for_the_word_that_it_runs(
         assert await launching is LaunchResult.SUCCESS
         await containerizer.destroy(X)
         await containerizer.remove(X)
+
+
+async def test_what_takes_a_destroyed_container_apart_is_not_cancelled(
+    obstruct: Callable[[Obstacle], MesosContainerizer],
+) -> None:
+    """Else, before Python 3.11.3, the first timeout in there would end it halfway, and who waits would for ever."""
+    obstacle = Obstacle()
+    containerizer = obstruct(obstacle)
+    await containerizer.launch(X, config())
+    await asyncio.wait_for(containerizer.destroy(X), TIMEOUT)
+    assert (obstacle.cleanups, obstacle.cancelling) == (1, 0)
 
 
 async def test_destroy_twice_at_once(launch: Launch, isolation: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mesocosm.concurrency import Turns, give_way, together
+from mesocosm.concurrency import Turns, give_way, take_back_cancellation, together
 from mesocosm.container import RUNTIME_SEPARATOR, ContainerConfig, ContainerID, Termination
 from mesocosm.containerizer.base import ContainerIO
 from mesocosm.containerizer.ended import EndedContainers
@@ -218,6 +218,7 @@ class Lives:
         except asyncio.CancelledError:
             if container.abandoned:
                 return
+            take_back_cancellation()
             termination = KILLED
         except Exception as error:  # noqa: BLE001 - goes to whoever launched it; the container must end in any case.
             container.failure = error
