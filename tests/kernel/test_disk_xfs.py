@@ -262,7 +262,9 @@ async def test_projects_of_tasks_are_read_back_after_a_restart(flags: Flags) -> 
         await before.update("runs", v1.TASK_RUNNING)
         known = await projects(before)
     async with running_agent(flags, port=before.agent.tasks.registration.address.port, isolation=ISOLATION) as master:
-        assert await projects(master) == known
+        project, free, used = await projects(master)
+        assert (project, free) == known[:2]
+        assert used >= known[2] > 0  # An executor that has lost its agent may have written about that.
         assert known[1] == 5001 - 2
 
 

@@ -29,18 +29,16 @@ _STALL = 100_000
 
 @dataclass(slots=True)
 class _Watch:
-    """What listens to the cgroup of a container, and what comes of it. It was `known` to have happened before."""
+    """What listens to the cgroup of a container, and what comes of it."""
 
     group: str
     limitation: asyncio.Future[Limitation]
-    known: int
-    oom: OomListener | UnifiedOomListener | None = None
+    oom: OomListener | UnifiedOomListener
     pressure: PressureCounters | None = None
 
     def close(self) -> None:
         self.limitation.cancel()
-        if self.oom is not None:
-            self.oom.close()
+        self.oom.close()
         if self.pressure is not None:
             self.pressure.close()
 
@@ -75,19 +73,20 @@ class MemIsolator(CgroupIsolator):
         return isolator
 
     async def recover(self, containers: Collection[ContainerState], orphans: Collection[ContainerID]) -> None:
-        """Knows of no time yet that memory ran out: what happened while nobody listened is news."""
+        """Listens again, and looks for what happened while nobody listened."""
         await super().recover(containers, orphans)
         for state in containers:
             if group := self.group(state.container_id):
                 self._limited.add(state.container_id)
-                self._watches[state.container_id] = _new_watch(group, 0)
+                self._listen(state.container_id, group, 0)
+                self._check(state.container_id)
 
     async def prepare(self, container_id: ContainerID, config: ContainerConfig) -> LaunchInfo | None:
-        """Looks also how often memory has run out in the cgroup, which may have been there before."""
+        """Listens to the cgroup, too."""
         info = await super().prepare(container_id, config)
         if group := self.group(container_id):
             listener = UnifiedOomListener if self.unified else OomListener
-            self._watches[container_id] = _new_watch(group, listener.times(group))
+            self._listen(container_id, group, listener.times(group))
         return info
 
     async def isolate(self, container_id: ContainerID, pid: int) -> None:
@@ -104,24 +103,20 @@ class MemIsolator(CgroupIsolator):
             cgroup.write(f"/proc/{pid}", "oom_score_adj", oom_score(request))
 
     def watch(self, container_id: ContainerID) -> asyncio.Future[Limitation] | None:
-        """Resolves when the container ran out of memory because of its own limit, also if it has already.
-
-        Pressure is counted from now on.
-        """
-        if (watch := self._watches.get(container_id)) is None:
+        """Resolves when the container ran out of memory because of its own limit. Pressure is counted from now on."""
+        if (group := self.group(container_id)) is None:
             return None
-        self._listen(watch)
-        if not self.unified:
-            watch.pressure = _pressure_counters(watch.group)
-        self._check(watch)
+        watch = self._watches[container_id]
+        if not self.unified and watch.pressure is None:
+            watch.pressure = _pressure_counters(group)
         return watch.limitation
 
     async def limitation(self, container_id: ContainerID) -> Limitation | None:
         """The same, asked for at the end of the container, which may be seen before the event."""
-        if (watch := self._watches.get(container_id)) is None:
+        if container_id not in self._watches:
             return None
-        self._check(watch)
-        limitation = watch.limitation
+        self._check(container_id)
+        limitation = self._watches[container_id].limitation
         return limitation.result() if limitation.done() and not limitation.cancelled() else None
 
     async def cleanup(self, container_id: ContainerID) -> None:
@@ -170,16 +165,19 @@ class MemIsolator(CgroupIsolator):
         counters = self._watches[container_id].pressure
         return {} if counters is None else counters.read()
 
-    def _listen(self, watch: _Watch) -> None:
-        callback = partial(self._check, watch)
-        watch.oom = (
-            UnifiedOomListener(watch.group, callback, self._changes, watch.known)
+    def _listen(self, container_id: ContainerID, group: str, known: int) -> None:
+        callback = partial(self._check, container_id)
+        self._watches[container_id] = _Watch(
+            group,
+            asyncio.get_running_loop().create_future(),
+            UnifiedOomListener(group, callback, self._changes, known)
             if self.unified
-            else OomListener(watch.group, callback, watch.known)
+            else OomListener(group, callback, known),
         )
 
-    def _check(self, watch: _Watch) -> None:
-        if watch.oom is not None and watch.oom.happened() and not watch.limitation.done():
+    def _check(self, container_id: ContainerID) -> None:
+        watch = self._watches[container_id]
+        if watch.oom.happened() and not watch.limitation.done():
             watch.limitation.set_result(
                 Limitation("REASON_CONTAINER_LIMITATION_MEMORY", self._message(watch.group), self.resource)
             )
@@ -191,10 +189,6 @@ class MemIsolator(CgroupIsolator):
         used = "" if maximum is None else f"Maximum Used: {format_size(maximum)}"
         statistics = cgroup.read(group, "memory.stat")
         return f"Memory limit exceeded: {requested}{used}\n\nMEMORY STATISTICS: \n{statistics}"
-
-
-def _new_watch(group: str, known: int) -> _Watch:
-    return _Watch(group, asyncio.get_running_loop().create_future(), known)
 
 
 def _pressure_counters(group: str) -> PressureCounters | None:
