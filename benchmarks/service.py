@@ -117,7 +117,7 @@ class Client:
     def _called(self, request: bytes) -> Answer:
         answer = self._ask(request)
         if answer.status != 200:
-            raise RuntimeError(f"{request.decode()}: {answer.status} {answer.body.decode()}")
+            raise RuntimeError(f"{request.splitlines()[-1].decode()}: {answer.status} {answer.body.decode()}")
         return answer
 
     def _ask(self, request: bytes) -> Answer:

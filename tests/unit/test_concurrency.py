@@ -23,7 +23,7 @@ from mesocosm.agent.http.routes import Request, Routes
 from mesocosm.agent.http.state import Address
 from mesocosm.agent.logs import Logs
 from mesocosm.agent.metrics import Metrics
-from mesocosm.concurrency import Turns, each, together
+from mesocosm.concurrency import Turns, Work, each, give_way, take_back_cancellation, together
 from mesocosm.container import ContainerID, ContainerStatus
 from mesocosm.statistics import ResourceStatistics
 
@@ -148,3 +148,49 @@ async def test_get_containers_of_many(routes: Routes, accept: str) -> None:
     reply = await request(routes, "POST", "/api/v1", accept, **call)
     assert len(reply.body) > MANY * 100
     assert await longest_turn(request(routes, "POST", "/api/v1", accept, **call)) < LONGEST
+
+
+async def test_a_client_goes_first() -> None:
+    """Its request waits for work that is done to its end, and that for the launch of a container."""
+    work, started, order = Work(), asyncio.get_running_loop().create_future(), []
+
+    async def launch() -> None:
+        await asyncio.shield(started)
+
+    async def answer() -> None:
+        await work.finish(launch())
+        order.append("answered")
+
+    async def live() -> None:
+        started.set_result(None)
+        await give_way()
+        order.append("went on")
+
+    request = asyncio.create_task(answer())
+    await give_way()
+    assert not order
+    await asyncio.gather(request, live())
+    assert order == ["answered", "went on"]
+
+
+async def test_a_timeout_in_a_task_that_was_cancelled_and_goes_on() -> None:
+    """It is one with every Python, and nothing of the cancellation is left."""
+    begun = asyncio.Event()
+
+    async def work() -> int:
+        try:
+            begun.set()
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            take_back_cancellation()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.001):
+                await asyncio.Event().wait()
+        task = asyncio.current_task()
+        assert task is not None
+        return task.cancelling()
+
+    task = asyncio.create_task(work())
+    await begun.wait()
+    task.cancel()
+    assert await task == 0

@@ -56,7 +56,7 @@ def container_config(
 
 def _mesos_config(config: ContainerConfig, container: v1.ContainerInfo) -> ContainerConfig:
     """`config` with what only a container of the type MESOS can be asked for. Raises ContainerError."""
-    if container == _ANY_CONTAINER:
+    if container == _ANY_CONTAINER:  # Most calls ask for none of that.
         return config
     if container.HasField("docker"):
         raise ContainerError("container.docker is not supported in a container of the type MESOS", "leave it out")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from mesocosm.api import v1
 from mesocosm.container import DiskSource, DiskType, PersistentVolume, Resources, VolumeMode
+from mesocosm.dataclass import replace
 from mesocosm.errors import ContainerError
 
 MB = 1 << 20
@@ -35,7 +36,7 @@ def resources(messages: Iterable[v1.Resource]) -> Resources:
             ports += tuple((part.begin, part.end) for part in message.ranges.range)
     # A request for nothing is none.
     amounts = {name: total for name, total in totals.items() if name in (*_AMOUNTS, "disk") and total != 0}
-    return _amounts("resources", amounts, ports=ports or None, cpus_revocable=revocable)
+    return replace(_amounts("resources", amounts), ports=ports or None, cpus_revocable=revocable)
 
 
 def limits(messages: Mapping[str, v1.Value.Scalar]) -> Resources:
@@ -49,14 +50,7 @@ def limits(messages: Mapping[str, v1.Value.Scalar]) -> Resources:
 _AMOUNTS = ("cpus", "mem")
 
 
-def _amounts(
-    where: str,
-    amounts: Mapping[str, float],
-    *,
-    infinite: bool = False,
-    ports: tuple[tuple[int, int], ...] | None = None,
-    cpus_revocable: bool = False,
-) -> Resources:
+def _amounts(where: str, amounts: Mapping[str, float], *, infinite: bool = False) -> Resources:
     for name, amount in amounts.items():
         if not (0 < amount < _MOST or (infinite and amount == math.inf)):
             raise ContainerError(f"{where}: {amount:g} is no amount of {name!r}")
@@ -66,8 +60,6 @@ def _amounts(
         cpus=None if cpus is None else round(cpus, 3),  # All the digits that Mesos counts.
         mem=mem if mem is None or math.isinf(mem) else _bytes(mem),
         disk=_bytes(amounts["disk"]) if "disk" in amounts else None,
-        ports=ports,
-        cpus_revocable=cpus_revocable,
     )
 
 
