@@ -33,9 +33,11 @@ if "agent" in sys.orig_argv:
     signal.signal(signal.SIGUSR2, tell)
 """
 
-_SPARE = Counter({"anon_inode:[pidfd]": 1, "socket:[]": 1})
+_PIDFD = "anon_inode:[pidfd]"
+_SPARE = Counter({_PIDFD: 1, "socket:[]": 1})
 """An init that was cloned in advance. There may be one at any moment, or not."""
-_OF_A_CONNECTION = "RequestHandler."
+_PASSING = ("RequestHandler.", "LauncherProcess._make_spare")
+"""Tasks of connections, and that which clones an init in advance, and has both ends of its channel meanwhile."""
 _NUMBER = re.compile(r"(?<=:\[)\d+(?=]$)")
 
 
@@ -47,14 +49,18 @@ class Held:
     tasks: Counter[str]
 
     def more_than(self, other: Held) -> list[str]:
-        """What this has more of, but for an init in store."""
-        descriptors = self.descriptors - other.descriptors - _SPARE
-        return [*descriptors.elements(), *(self.tasks - other.tasks).elements()]
+        """What this has more of, but for an init in store, which either may have and the other not."""
+        own, others = self.descriptors, other.descriptors
+        if own[_PIDFD] > others[_PIDFD]:
+            own = own - _SPARE
+        elif own[_PIDFD] < others[_PIDFD]:
+            others = others - _SPARE
+        return [*(own - others).elements(), *(self.tasks - other.tasks).elements()]
 
     @property
-    def connections(self) -> int:
-        """Tasks that connections have."""
-        return sum(name.startswith(_OF_A_CONNECTION) for name in self.tasks.elements())
+    def passing(self) -> bool:
+        """Whether it is about something that is over in a moment."""
+        return any(name.startswith(_PASSING) for name in self.tasks)
 
 
 class Holdings:
@@ -78,11 +84,14 @@ class Holdings:
         return Held(descriptors, Counter(self._tasks()))
 
     def at_rest(self) -> Held:
-        """What it holds when it has let go of every connection."""
+        """What it holds when it has let go of every connection, and clones no init."""
         deadline = time.monotonic() + TIMEOUT
-        while (held := self.now()).connections:
+        earlier, held = self.now(), self.now()
+        # The descriptors are looked at before the tasks: those of both looks are of a moment in between, if they agree.
+        while earlier.passing or earlier.descriptors != held.descriptors:
             assert time.monotonic() < deadline, held
-        return held
+            earlier, held = held, self.now()
+        return earlier
 
     def settled(self, before: Held) -> list[str]:
         """What it holds more than `before`, given the time to let go of it: the end of a connection takes a moment."""

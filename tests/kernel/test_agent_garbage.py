@@ -42,8 +42,9 @@ class Target:
         self._holdings = Holdings(agent, directory)
         agent.start(env={**self._holdings.env, rate_limit.VARIABLE: ""})
         assert agent.launch("top", "echo hello; sleep 1000").status == 200
-        for name in ("a", "top"):  # What is made at the first launch and the first look at a file is made now.
-            agent.launch(name, "true")
+        # What is made at the first launch, the first terminal and the first look at a file is made now.
+        assert agent.launch("a", "true", container={"type": "MESOS", "tty_info": {}}).status == 200
+        for name in ("a", "top"):
             assert agent.get(f"/files/browse?path=/containers/{name}").status == 200
         agent.wait_for("a")
         agent.call("REMOVE_CONTAINER", container_id=identity("a"))
